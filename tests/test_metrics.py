@@ -1,0 +1,164 @@
+"""From what frameworks log to what a rule sees."""
+
+import logging
+import math
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from tune_stoppers.core import MissingMetricError, Report
+from tune_stoppers.metrics import MetricReader, flat_keys, lookup, number
+from tune_stoppers.rules import Divergence, Patience
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, 1.0),
+        (0.5, 0.5),
+        (Decimal("0.5"), 0.5),
+        (Fraction(1, 2), 0.5),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3.0),
+        (np.array(0.5), 0.5),
+        (np.array([[0.5]]), 0.5),
+        (torch.tensor(0.5), 0.5),
+        (torch.tensor([2], dtype=torch.int64), 2.0),
+        (torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True), 0.5),
+        (math.inf, math.inf),
+        (torch.tensor(-math.inf), -math.inf),
+        (10**400, math.inf),
+        (-(10**400), -math.inf),
+        (None, None),
+        ("0.5", None),
+        (b"0.5", None),
+        (1j, None),
+        (np.complex64(1), None),
+        ([0.5], None),
+        ({"a": 0.5}, None),
+        (np.array([1.0, 2.0]), None),
+        (np.array([]), None),
+        (np.array("0.5"), None),
+        (torch.tensor([1.0, 2.0]), None),
+        (torch.empty(1, device="meta"), None),
+    ],
+    ids=repr,
+)
+def test_one_real_number_is_a_number_and_nothing_else(value, expected):
+    """numpy and torch scalars count; strings, None and larger tensors are missing."""
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, np.float64("nan"), torch.tensor(math.nan)])
+def test_nan_is_a_number_that_is_there(value):
+    """A loss of NaN is not a missing loss."""
+    assert math.isnan(number(value))
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"eval/loss": 1}, 1),
+        ({"eval": {"loss": 1}}, 1),
+        ({"eval": {"loss": 1}, "eval/loss": 2}, 2),
+        ({"eval": {"sub": {"x": 1}}}, None),
+        ({"eval": 3}, None),
+        ({"loss": 1}, None),
+        ({}, None),
+    ],
+)
+def test_a_slashed_name_reads_nested_and_flat_results(result, expected):
+    """Ray hands stoppers the nested form and schedulers the flat one."""
+    assert lookup(result, "eval/loss") == expected
+
+
+def test_a_nested_key_may_hold_a_slash_itself():
+    """Every cut of the name is tried."""
+    assert lookup({"a/b": {"c": 1}}, "a/b/c") == 1
+    assert lookup({"a": {"b/c": 2}}, "a/b/c") == 2
+
+
+def test_flat_keys_joins_what_is_nested():
+    """As Ray's loggers show them; an empty folder keeps its name."""
+    assert flat_keys({"a": {"b": 1, "c": {"d": 2}}, "e": {}, "f": 3}) == ["a/b", "a/c/d", "e", "f"]
+
+
+def reader(rule=None, **options):
+    options = {"metric": "loss", "mode": "min"} | options
+    return MetricReader("Stopper", rule or Patience(), **options)
+
+
+def test_the_objective_is_a_loss_under_either_mode():
+    """Lower is better for a rule, whatever the user maximises."""
+    assert reader().read("t", 3, {"loss": 0.5}) == Report("t", 3, 0.5)
+    assert reader(mode="max").read("t", 3, {"loss": 0.5}) == Report("t", 3, -0.5)
+
+
+def test_the_metrics_that_a_rule_reads_keep_their_sign():
+    """Only the objective is turned round, and nothing else is handed over."""
+    rule = Divergence(gradient_limit=1.0, gradient_metric="train/norm")
+    result = {"loss": 0.5, "train": {"norm": 2}, "other": 1}
+    assert reader(rule, mode="max").read("t", 1, result).metrics == {"train/norm": 2.0}
+
+
+def test_a_metric_that_was_never_reported_names_those_that_were():
+    """The owner, the trial, the names present and the closest of them; none of the framework's."""
+    hidden = reader(hidden=frozenset({"pid", "config"}))
+    result = {"eval": {"loss": 1.0}, "los": 2.0, "pid": 7, "config": {"lr": 0.1}}
+    with pytest.raises(MissingMetricError) as raised:
+        hidden.read("t7", 1, result)
+    assert str(raised.value) == (
+        "Stopper: 'loss' is missing in the report of trial t7. It has: eval/loss, los. "
+        "Did you mean 'los'?"
+    )
+
+
+def test_a_metric_that_is_no_number_says_what_it_is():
+    """A string is missing, and the message shows it."""
+    with pytest.raises(MissingMetricError, match=r"'loss' is no number but str '0\.5 nats'"):
+        reader().read("t", 1, {"loss": "0.5 nats"})
+
+
+def test_a_long_list_of_names_is_cut():
+    """Twenty names at most."""
+    with pytest.raises(MissingMetricError, match=r"m19, …\."):
+        reader().read("t", 1, {f"m{i:02}": 1.0 for i in range(30)})
+
+
+def test_once_seen_a_metric_may_be_absent_with_one_warning_a_trial(caplog):
+    """Training logs between evaluations, and broken trials, end no sweep."""
+    one = reader()
+    one.read("a", 1, {"loss": 1.0})
+    with caplog.at_level(logging.WARNING, "tune_stoppers"):
+        found = [one.read(trial, step, {"x": 1}).loss for trial in "ab" for step in (2, 3)]
+    assert found == [None] * 4
+    assert [record.args[0].count("of trial a") for record in caplog.records] == [1, 0]
+
+
+def test_skip_never_raises_and_warns_once(caplog):
+    """Under "skip" a metric may come late, or never."""
+    one = reader(on_missing="skip")
+    with caplog.at_level(logging.WARNING, "tune_stoppers"):
+        assert one.read("a", 1, {"x": 1}).loss is None
+        assert one.read("a", 2, {"x": 1}).loss is None
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"mode": None}, ValueError, "Stopper mode must be one of min, max, got None."),
+        ({"mode": "auto"}, ValueError, "Stopper mode must be one of min, max, got 'auto'."),
+        ({"metric": None}, TypeError, "Stopper needs metric, the name of what trials report"),
+        ({"metric": ""}, ValueError, "got ''"),
+        ({"metric": 3}, TypeError, "got 3"),
+        ({"on_missing": "warn"}, ValueError, "on_missing must be one of raise, skip, got 'warn'"),
+    ],
+)
+def test_bad_options_are_refused_at_once(options, error, said):
+    """The mode is required and never guessed."""
+    with pytest.raises(error, match=said):
+        reader(**options)

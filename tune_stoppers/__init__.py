@@ -1,0 +1,54 @@
+"""Early stopping and pruning for Ray Tune: every public name, loaded when it is first used.
+
+`import tune_stoppers` imports neither ray, torch nor transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
+    from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
+    from tune_stoppers.tune.callback import TuneCallback as TuneCallback
+    from tune_stoppers.tune.results import BestState as BestState
+    from tune_stoppers.tune.results import best_state as best_state
+    from tune_stoppers.tune.results import best_states as best_states
+    from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
+    from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
+    from tune_stoppers.tune.stoppers import AllOf as AllOf
+    from tune_stoppers.tune.stoppers import AnyOf as AnyOf
+    from tune_stoppers.tune.stoppers import DivergenceStopper as DivergenceStopper
+    from tune_stoppers.tune.stoppers import PatienceStopper as PatienceStopper
+    from tune_stoppers.tune.stoppers import RuleStopper as RuleStopper
+    from tune_stoppers.tune.stoppers import ThresholdStopper as ThresholdStopper
+
+_WHERE = {
+    "AllOf": "tune.stoppers",
+    "AnyOf": "tune.stoppers",
+    "BestState": "tune.results",
+    "BestStateKeeper": "training.keeper",
+    "BoundASHAScheduler": "tune.schedulers.bound_asha",
+    "DivergenceStopper": "tune.stoppers",
+    "EarlyStopping": "training.early_stopping",
+    "PatienceStopper": "tune.stoppers",
+    "RuleStopper": "tune.stoppers",
+    "ThresholdStopper": "tune.stoppers",
+    "TuneCallback": "tune.callback",
+    "best_state": "tune.results",
+    "best_states": "tune.results",
+    "checkpoint_config": "tune.results",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,112 @@
+"""Decisions on disk: one JSON line each, appended as they are taken, and how to read them.
+
+Keys of a line: `time` (seconds since the epoch), `trial`, `step`, `value` (of the metric, in the
+user's units), `action`, `rule`, `reason`, `numbers` (those compared, losses in loss units),
+`owner` (the stopper or scheduler) and, where they apply, `event` ("rewind", "out of order"),
+`dry_run` and `ends_sweep`. Values that are not finite are the strings "nan", "inf" and "-inf".
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from tune_stoppers.core import Decision
+
+logger = logging.getLogger("tune_stoppers")
+
+
+def line_of(
+    owner: str,
+    trial: str,
+    step: float,
+    value: float | None,
+    decision: Decision,
+    *,
+    sign: int = 1,
+    event: str | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """A decision as a line of the journal."""
+    line: dict[str, Any] = {
+        "time": round(time.time(), 3),
+        "trial": trial,
+        "step": step,
+        "value": value,
+        "action": decision.action.value,
+        "rule": decision.rule,
+        "reason": decision.say(sign),
+        "numbers": decision.plain_numbers(),
+        "owner": owner,
+    }
+    flags = {"event": event, "dry_run": dry_run, "ends_sweep": decision.ends_sweep}
+    return line | {name: flag for name, flag in flags.items() if flag}
+
+
+def _plain(value: Any) -> Any:
+    """`value` with floats that JSON lacks as strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Journal:
+    """Appends lines to a local file; it may be pickled, and a copy goes on where it ended."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._file: IO[str] | None = None
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append `line`; a crash right after loses nothing that was written."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a", encoding="utf-8")
+            if _is_torn(self.path):
+                self._file.write("\n")  # what a crash cut off keeps to its own line
+        self._file.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; a later `write` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line of `path` lacks its end."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a journal, in order. Lines that a crash cut off are left out with a note."""
+    lines = []
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        for number, text in enumerate(file, start=1):
+            try:
+                line = json.loads(text)
+            except ValueError:
+                line = None
+            if isinstance(line, dict):
+                lines.append(line)
+            else:
+                logger.warning("%s: line %d is torn and is left out.", path, number)
+    return lines

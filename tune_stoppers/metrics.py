@@ -1,0 +1,160 @@
+"""From what a framework logs to what a rule sees: numbers, nested keys, direction, absence."""
+
+import difflib
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Protocol
+
+from tune_stoppers.core import (
+    MissingMetricError,
+    Mode,
+    OnMissing,
+    Report,
+    require,
+    require_choice,
+)
+
+logger = logging.getLogger("tune_stoppers")
+
+
+def number(value: Any) -> float | None:
+    """`value` as a float, or None if it is anything but one real number.
+
+    Python, numpy and torch scalars and arrays of one element are numbers; strings, None and
+    larger arrays are not. An integer too large for a float is an infinity.
+    """
+    if not isinstance(value, (Real, Decimal)) and callable(getattr(value, "item", None)):
+        try:
+            value = value.item()  # numpy and torch
+        except (ValueError, RuntimeError):
+            return None  # more than one element
+    if not isinstance(value, (Real, Decimal)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf if str(value).startswith("-") else math.inf
+
+
+def lookup(result: Mapping[str, Any], key: str) -> Any:
+    """The value at `key` in a flat ("eval/loss") or nested (["eval"]["loss"]) mapping, or None."""
+    if key in result:
+        return result[key]
+    cut = key.find("/")
+    while cut != -1:
+        inner = result.get(key[:cut])
+        if isinstance(inner, Mapping):
+            found = lookup(inner, key[cut + 1 :])
+            if found is not None:
+                return found
+        cut = key.find("/", cut + 1)
+    return None
+
+
+def flat_keys(result: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """All keys of a nested mapping, joined with "/"."""
+    keys: list[str] = []
+    for key, value in result.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            keys += flat_keys(value, f"{name}/")
+        else:
+            keys.append(name)
+    return keys
+
+
+def sign_of(mode: Mode) -> int:
+    """1 for "min", -1 for "max": what a metric is multiplied with to become a loss."""
+    return 1 if mode == "min" else -1
+
+
+def check_metric(owner: str, metric: object, mode: object) -> None:
+    """Raise unless `metric` is a name and `mode` is given: it is never guessed."""
+    if not isinstance(metric, str):
+        raise TypeError(f"{owner} needs metric, the name of what trials report, got {metric!r}.")
+    require(bool(metric), f"{owner} needs metric, the name of what trials report, got ''.")
+    require_choice(f"{owner} mode", mode, ("min", "max"))
+
+
+class Reads(Protocol):
+    """What of a rule says which metrics it reads."""
+
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+    @property
+    def needs_objective(self) -> bool: ...
+
+
+@dataclass
+class MetricReader:
+    """Reads a rule's metrics out of results, and knows what to do when one is absent.
+
+    Under "raise", a metric that no report of the sweep has carried yet raises
+    `MissingMetricError`; later, and under "skip", a report without it is neutral to the rule,
+    with one warning per trial.
+    """
+
+    owner: str  # named in messages
+    rule: Reads
+    metric: str | None  # None: the rule reads no objective
+    mode: Mode = "min"
+    on_missing: OnMissing = "raise"
+    hidden: frozenset[str] = frozenset()  # keys of the framework, left out of messages
+    seen: set[str] = field(default_factory=set)  # metrics that some report has carried
+    warned: set[str] = field(default_factory=set)  # trials warned about
+
+    def __post_init__(self) -> None:
+        if self.rule.needs_objective:
+            check_metric(self.owner, self.metric, self.mode)
+        require_choice(f"{self.owner} on_missing", self.on_missing, ("raise", "skip"))
+
+    @property
+    def sign(self) -> int:
+        """What the metric is multiplied with to become a loss."""
+        return sign_of(self.mode)
+
+    def read(self, trial_id: str, step: float, result: Mapping[str, Any]) -> Report:
+        """The report that the rule sees."""
+        loss = self.value(trial_id, result, self.metric) if self.metric is not None else None
+        metrics: dict[str, float] = {}
+        for key in self.rule.reads:
+            value = self.value(trial_id, result, key)
+            if value is not None:
+                metrics[key] = value
+        return Report(trial_id, step, None if loss is None else self.sign * loss, metrics)
+
+    def value(self, trial_id: str, result: Mapping[str, Any], key: str) -> float | None:
+        """The number at `key`, or None where it is absent and that is neutral."""
+        value = number(lookup(result, key))
+        if value is not None:
+            self.seen.add(key)
+            return value
+        if key not in self.seen and self.on_missing == "raise":
+            raise MissingMetricError(self._absent(trial_id, result, key))
+        if trial_id not in self.warned:
+            self.warned.add(trial_id)
+            logger.warning("%s Such reports are left out.", self._absent(trial_id, result, key))
+        return None
+
+    def _absent(self, trial_id: str, result: Mapping[str, Any], key: str) -> str:
+        found = lookup(result, key)
+        present = sorted(k for k in flat_keys(result) if k.split("/")[0] not in self.hidden)
+        if found is not None:
+            problem = f"{key!r} is no number but {type(found).__name__} {str(found)[:40]!r}"
+        else:
+            problem = f"{key!r} is missing"
+        return (
+            f"{self.owner}: {problem} in the report of trial {trial_id}. "
+            f"It has: {', '.join(present[:20]) or 'nothing'}"
+            f"{', …' if len(present) > 20 else ''}.{closest(key, present)}"
+        )
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean …?' for the known name closest to `name`, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""

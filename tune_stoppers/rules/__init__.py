@@ -1,0 +1,10 @@
+"""The rules, one a file: pure policy, with no I/O, clock, randomness, Ray or torch."""
+
+from tune_stoppers.core import After as After
+from tune_stoppers.core import AllOf as AllOf
+from tune_stoppers.core import AnyOf as AnyOf
+from tune_stoppers.core import AtLeast as AtLeast
+from tune_stoppers.core import Not as Not
+from tune_stoppers.rules.divergence import Divergence as Divergence
+from tune_stoppers.rules.patience import Patience as Patience
+from tune_stoppers.rules.threshold import Threshold as Threshold
