@@ -1,0 +1,1 @@
+"""What runs inside a trial, or in a loop with no Ray at all."""

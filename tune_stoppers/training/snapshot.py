@@ -1,0 +1,289 @@
+"""A training state as plain data: take it from live objects, copy it, put it back.
+
+`model.state_dict()` hands out the live tensors: a "best state" made of it goes on training. A
+snapshot that outlives the moment is therefore copied, and putting one back copies it again.
+"""
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_SHOWN_NAMES = 3  # of the names that an error could list
+
+
+class StateMismatchError(ValueError):
+    """A kept state does not fit the model, optimizer or scheduler that it is to be put into."""
+
+
+class Stateful(Protocol):
+    """An optimizer or a learning-rate scheduler: anything with these two methods."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training state as plain data: tensors, numbers, strings and containers of them."""
+
+    weights: dict[str, Tensor]  # every tensor once, by its first name in the model's state dict
+    tied: dict[str, str] = field(default_factory=dict)  # other name -> the name in `weights`
+    module_extra: dict[str, Any] = field(default_factory=dict)  # what `get_extra_state` returned
+    trainable_only: bool = False
+    optimizer: dict[str, Any] | None = None
+    scheduler: dict[str, Any] | None = None
+    rng: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # the caller's own
+
+
+# -- a model's tensors -------------------------------------------------------------------------
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model inside `torch.compile` and data-parallel wrappers, whose names are stable."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = cast(nn.Module, model.module)
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = cast(nn.Module, model._orig_mod)
+        else:
+            return model
+
+
+def _is_peft(model: nn.Module) -> bool:
+    """Whether PEFT wrapped the model or transformers put adapters into it."""
+    return hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False) is True
+
+
+def _trained_names(model: nn.Module) -> set[str]:
+    """Names of the tensors that training moves.
+
+    These are the parameters that require a gradient, the buffers beside them, and the running
+    statistics of normalisation layers, which move even when their layer is frozen.
+    """
+    names = set()
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        trained = {name for name, parameter in own.items() if parameter.requires_grad}
+        if trained or isinstance(module, nn.modules.batchnorm._NormBase):
+            trained |= {name for name, _ in module.named_buffers(recurse=False)}
+        names |= {f"{prefix}.{name}" if prefix else name for name in trained}
+    return names
+
+
+def _check_storable(name: str, tensor: Tensor) -> None:
+    if hasattr(tensor, "__tensor_flatten__") or tensor.layout is not torch.strided:
+        raise TypeError(
+            f"cannot keep {name}: {type(tensor).__name__} ({tensor.layout}) is not one plain "
+            "tensor; gather a sharded model to full tensors first"
+        )
+    if tensor.is_meta:
+        raise ValueError(f"cannot keep {name}: it is on the meta device and has no values")
+
+
+def _split_tied(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor once, by its first name, and the other names it has."""
+    first: dict[tuple[object, ...], str] = {}
+    weights: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and place in first:
+            tied[name] = first[place]
+        else:
+            first[place] = name
+            weights[name] = tensor
+    return weights, tied
+
+
+# -- random generators -------------------------------------------------------------------------
+
+
+def _rng_state() -> dict[str, Any]:
+    state = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    # Asking for the CUDA state would start CUDA in a run that does not use it.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_rng_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        for device, cuda_state in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(cuda_state, device)
+
+
+# -- taking, copying and putting back a state --------------------------------------------------
+
+
+def take(
+    model: nn.Module,
+    optimizer: Stateful | None,
+    scheduler: Stateful | None,
+    trainable_only: bool | None,
+    extra: dict[str, Any],
+) -> Snapshot:
+    """The present state, its tensors still the live ones: to be written or copied at once."""
+    model = _unwrap(model)
+    trainable_only = _is_peft(model) if trainable_only is None else trainable_only
+    state = model.state_dict()
+    if trainable_only:
+        trained = _trained_names(model)
+        state = {name: value for name, value in state.items() if name in trained}
+        if not state:
+            raise ValueError(
+                "trainable_only, but no parameter of the model requires a gradient: train some, "
+                "or pass trainable_only=False"
+            )
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        _check_storable(name, tensor)
+    weights, tied = _split_tied(tensors)
+    return Snapshot(
+        weights=weights,
+        tied=tied,
+        module_extra={name: value for name, value in state.items() if name not in tensors},
+        trainable_only=trainable_only,
+        optimizer=None if optimizer is None else optimizer.state_dict(),
+        scheduler=None if scheduler is None else scheduler.state_dict(),
+        rng=_rng_state(),
+        extra=extra,
+    )
+
+
+def _copied(value: Any, copy_tensor: Callable[[Tensor], Tensor]) -> Any:
+    """A deep copy with every tensor copied by `copy_tensor`."""
+    if isinstance(value, Tensor):
+        return copy_tensor(value)
+    if isinstance(value, dict):
+        return {key: _copied(item, copy_tensor) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, copy_tensor) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_copied(item, copy_tensor) for item in value)
+    return copy.deepcopy(value)
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+class _HostCopies:
+    """Copies tensors to the CPU; `wait` before reading them.
+
+    From a CUDA device the copy goes through pinned memory behind the kernels already queued, so
+    neither the GPU nor the loop waits for it; the stream's order keeps later updates out of it.
+    """
+
+    def __init__(self) -> None:
+        self._devices: set[torch.device] = set()
+        self._events: list[torch.cuda.Event] = []
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cuda":
+            return tensor.detach().to("cpu", copy=True)
+        self._devices.add(tensor.device)
+        host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+        return host.copy_(tensor.detach(), non_blocking=True)
+
+    def mark(self) -> None:
+        """Note the point on each stream at which every copy so far is done."""
+        for device in self._devices:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            self._events.append(event)
+
+    def wait(self) -> None:
+        for event in self._events:
+            event.synchronize()
+
+
+class InMemory:
+    """A snapshot that shares nothing with the model, optimizer and scheduler it came from."""
+
+    def __init__(self, live: Snapshot) -> None:
+        self._copies = _HostCopies()
+        parts = {name: _copied(part, self._copies.copy) for name, part in vars(live).items()}
+        self._snapshot = replace(live, **parts)
+        self._copies.mark()
+
+    def read(self) -> Snapshot:
+        self._copies.wait()
+        return self._snapshot
+
+
+def put_back(
+    snapshot: Snapshot,
+    model: nn.Module,
+    optimizer: Stateful | None,
+    scheduler: Stateful | None,
+) -> None:
+    """Load `snapshot`, which stays as it is; a state that does not fit changes no weight."""
+    model = _unwrap(model)
+    tensors = {**snapshot.weights, **{n: snapshot.weights[at] for n, at in snapshot.tied.items()}}
+    state = {**tensors, **_copied(snapshot.module_extra, _clone)}
+    _check_fits(model, state, snapshot.trainable_only)
+    parts = {
+        "optimizer": (optimizer, snapshot.optimizer),
+        "scheduler": (scheduler, snapshot.scheduler),
+    }
+    for kind, (target, kept) in parts.items():
+        if target is not None and kept is None:
+            raise StateMismatchError(
+                f"the state was kept without its {kind}: pass {kind}= when keeping it, or leave "
+                "it out when restoring"
+            )
+    # These before the weights: they may still refuse. They go on with the very tensors and lists
+    # that they are given, hence the copies.
+    for kind, (target, kept) in parts.items():
+        if target is not None:
+            _load(kind, target, _copied(kept, _clone))
+    model.load_state_dict(state, strict=False)
+    if optimizer is not None:
+        _set_rng_state(snapshot.rng)
+
+
+def _load(kind: str, target: Stateful, state: dict[str, Any]) -> None:
+    try:
+        target.load_state_dict(state)
+    except (KeyError, ValueError) as error:
+        raise StateMismatchError(f"the kept {kind} state does not fit: {error}") from error
+
+
+def _check_fits(model: nn.Module, kept: dict[str, Any], trainable_only: bool) -> None:
+    own = model.state_dict()
+    wanted = _trained_names(model) & own.keys() if trainable_only else own.keys()
+    shapes = [
+        f"{name} {tuple(kept[name].shape)} kept, {tuple(own[name].shape)} in the model"
+        for name in kept.keys() & own.keys()
+        if isinstance(own[name], Tensor)
+        and isinstance(kept[name], Tensor)
+        and kept[name].shape != own[name].shape
+    ]
+    problems = {
+        "missing in the kept state": sorted(wanted - kept.keys()),
+        "unknown to the model": sorted(kept.keys() - own.keys()),
+        "of another shape": sorted(shapes),
+    }
+    found = [f"{_some(names)} {problem}" for problem, names in problems.items() if names]
+    if found:
+        raise StateMismatchError(f"the kept state does not fit the model: {'; '.join(found)}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
