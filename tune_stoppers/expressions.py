@@ -1,0 +1,101 @@
+"""Stoppers and schedulers written as text: `PatienceStopper(patience=3) | DivergenceStopper()`.
+
+Only calls of known names with literal arguments, joined with `|` and `&` and bracketed, are
+understood; nothing is evaluated.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tune_stoppers.metrics import closest
+
+MAX_LENGTH = 10_000  # characters; beyond that a text is no expression that somebody typed
+
+
+class ExpressionError(ValueError):
+    """A text that is no expression of known names with literal arguments."""
+
+
+def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -> Any:
+    """The object that `text` describes.
+
+    Args:
+        known: the names that may be called, or named alone, which calls them without arguments.
+        defaults: keywords filled in where a call leaves them out and the callee takes them
+            (metric and mode, say).
+
+    `ExpressionError` shows what was not understood and, for a name, lists the known ones. Errors
+    of the called constructors come through as they are.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"An expression of {len(text)} characters; at most {MAX_LENGTH}.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        return _build(tree.body, known, defaults)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ExpressionError(f"{_short(text)!r} is no expression: {error}.") from error
+
+
+def _build(
+    node: ast.expr, known: Mapping[str, Callable[..., Any]], defaults: Mapping[str, Any]
+) -> Any:
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _build(left, known, defaults) | _build(right, known, defaults)
+        case ast.BinOp(left=left, op=ast.BitAnd(), right=right):
+            return _build(left, known, defaults) & _build(right, known, defaults)
+        case ast.Name(id=name):
+            return _call(_find(name, known), [], {}, defaults)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            made = _find(name, known)
+            named = {_keyword(k): _literal(k.value) for k in keywords}
+            return _call(made, [_literal(arg) for arg in args], named, defaults)
+    raise ExpressionError(
+        f"{_short(ast.unparse(node))!r} is not understood: write NAME(keyword=value), joined with "
+        f"| and &. Known names: {', '.join(sorted(known))}."
+    )
+
+
+def _find(name: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name in known:
+        return known[name]
+    names = sorted(known)
+    raise ExpressionError(
+        f"Unknown name {name!r}.{closest(name, names)} Known: {', '.join(names)}."
+    )
+
+
+def _keyword(keyword: ast.keyword) -> str:
+    if keyword.arg is None:
+        raise ExpressionError("** is not understood; write out each keyword.")
+    return keyword.arg
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        text = _short(ast.unparse(node))
+        raise ExpressionError(
+            f"{text!r} is no literal; arguments are numbers, strings, True, False, None, "
+            "lists, tuples and dicts of them."
+        ) from error
+
+
+def _call(
+    made: Callable[..., Any],
+    args: list[Any],
+    named: dict[str, Any],
+    defaults: Mapping[str, Any],
+) -> Any:
+    taken = inspect.signature(made).parameters
+    given = set(list(taken)[: len(args)]) | set(named)
+    anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    filled = {k: v for k, v in defaults.items() if (anything or k in taken) and k not in given}
+    return made(*args, **named, **filled)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "…"

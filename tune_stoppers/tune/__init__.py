@@ -1,0 +1,1 @@
+"""Rules under Ray Tune: with backtest, the only folder that imports ray."""

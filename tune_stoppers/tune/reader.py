@@ -1,0 +1,69 @@
+"""Ray results to reports: metric, mode and time_attr are known here and nowhere else.
+
+Ray hands a stopper the nested result (``result["eval"]["loss"]``) and a scheduler the flat one
+(``result["eval/loss"]``); the same metric name, "eval/loss", reads both.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
+
+from tune_stoppers.core import Mode, OnMissing, Report
+from tune_stoppers.metrics import MetricReader, Reads, lookup
+
+CHECKPOINT_NAME = "checkpoint_dir_name"
+SINCE_RESTORE = "iterations_since_restore"
+
+# what Ray adds to every result by itself
+RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT})
+
+
+class Reading(NamedTuple):
+    """A report with what Ray says about it."""
+
+    report: Report
+    checkpoint: bool  # the report came with a checkpoint
+    since_restore: int | None  # reports since the trial's process last started
+    done: bool  # the trial has ended
+
+
+class ResultReader:
+    """Reads the results that Ray hands to stoppers and schedulers."""
+
+    def __init__(
+        self,
+        owner: str,
+        rule: Reads,
+        *,
+        metric: str | None,
+        mode: Mode,
+        time_attr: str,
+        on_missing: OnMissing,
+    ) -> None:
+        if not isinstance(time_attr, str) or not time_attr:
+            raise TypeError(f"{owner} time_attr must be the name of a metric, got {time_attr!r}.")
+        self.time_attr = time_attr
+        hidden = RAYS_OWN - {time_attr}
+        self.metrics = MetricReader(owner, rule, metric, mode, on_missing, hidden)
+
+    def read(self, trial_id: str, result: Mapping[str, Any]) -> Reading | None:
+        """The report in `result`; None if it has nothing to judge.
+
+        That is: the trial returned without ever having reported (Ray then makes up a result of
+        its own), or the result has no time while that is neutral.
+        """
+        if all(key in RAYS_OWN for key in result) and self.time_attr not in result:
+            return None
+        step = self.metrics.value(trial_id, result, self.time_attr)
+        if step is None or not math.isfinite(step):
+            return None
+        since = lookup(result, SINCE_RESTORE)
+        return Reading(
+            report=self.metrics.read(trial_id, step, result),
+            # a class trainable's results do not say: any of them may have one
+            checkpoint=CHECKPOINT_NAME not in result or bool(result[CHECKPOINT_NAME]),
+            since_restore=since if isinstance(since, int) else None,
+            done=bool(result.get(DONE)),
+        )
