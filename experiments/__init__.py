@@ -1,0 +1,1 @@
+"""Real fine-tune sweeps of language models, run from a checkout and not installed."""
