@@ -1,0 +1,299 @@
+"""BoundASHA: successive halving's quota, or an optimistic bound that cannot reach the incumbent.
+
+The quota is that of asynchronous successive halving (Li et al. 2020), in its stopping form. The
+bound is ours: for a power law the gain per doubling of time shrinks, so the gain of the last
+doubling, again at every doubling left, already overestimates what is to come; `optimism` times
+that pays for noise and for learning-rate decay.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+from typing import NamedTuple
+
+from tune_stoppers.core import Action, Decision, require, require_number
+
+HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
+RECENT = 6  # newest values that the noise is measured on
+NAME = "BoundASHA"
+
+
+class Incumbent(NamedTuple):
+    """The best value of the sweep."""
+
+    loss: float = math.inf
+    trial_id: str = ""
+    time: float = 0.0
+
+
+NOBODY = Incumbent()
+
+
+class Rung:
+    """The losses recorded at one rung, one a trial, sorted: O(log n) to find, to add, to rank."""
+
+    def __init__(self, window: int | None) -> None:
+        self.window = window
+        self.losses: list[float] = []  # sorted
+        self.of_trial: dict[str, float] = {}  # oldest first
+
+    def record(self, trial_id: str, loss: float) -> None:
+        """Add the trial's loss; a trial that is here already has its entry replaced."""
+        if trial_id in self.of_trial:
+            self._remove(trial_id)
+        insort(self.losses, loss)
+        self.of_trial[trial_id] = loss
+        if self.window is not None and len(self.of_trial) > self.window:
+            self._remove(next(iter(self.of_trial)))
+
+    def _remove(self, trial_id: str) -> None:
+        del self.losses[bisect_left(self.losses, self.of_trial.pop(trial_id))]
+
+    def rank(self, loss: float) -> int:
+        """1 + the number of strictly better losses: ties are in the trial's favour."""
+        return 1 + bisect_left(self.losses, loss)
+
+
+@dataclass(slots=True)
+class Course:
+    """What is remembered of a trial that goes on."""
+
+    times: list[float] = field(default_factory=list)  # of the newest doubling, thinned
+    losses: list[float] = field(default_factory=list)  # at those times
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    time: float = -math.inf  # of the newest report
+    loss: float = math.inf  # at that time
+    rung: int = 0  # index of the next rung to reach
+    decision: Decision | None = None  # at that time
+
+
+@dataclass(slots=True)
+class Record:
+    """The mutable state of a sweep: an update costs O(log n) in the number of trials."""
+
+    rungs: list[Rung]
+    courses: dict[str, Course] = field(default_factory=dict)  # trials that go on
+    started: int = 0  # trials that have reported
+    incumbent: Incumbent = NOBODY
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundASHA:
+    """Stops a trial that fails its rung's quota, or whose optimistic bound misses the incumbent.
+
+    Quota: rungs are `grace_period`·`reduction_factor`^k < `max_t`, by repeated multiplication. A
+    rung is reached at the first report at or after it, and the trial's loss is recorded there
+    first. Once a rung holds n >= `reduction_factor` losses, a trial survives it iff
+    (rank - 1)·`reduction_factor` <= n - 1, its own loss included, ties in its favour. Of several
+    rungs passed at once, the last gets the report's loss, the earlier ones the loss the trial had
+    when it passed them (that of its report before; of this one if it is the first), and they are
+    judged in order.
+
+    Bound: from `bound_after`·`max_t` on, with at least `min_trials` trials started and at least a
+    doubling of the trial's time seen, it stops if
+
+        b - optimism · drop · log2(max_t / t) - noise · m  >  incumbent,
+
+    with b the better of the last two losses, drop = max(loss at t/2 - b, 0), and m the median
+    absolute second difference of the last six losses. The incumbent's trial is exempt from it.
+
+    A loss that is not finite stops the trial at once and counts as worst at its next rung. A
+    report at a time already judged gets the same decision and changes nothing; one at an earlier
+    time means that the trial went back: rungs reached again replace its own entries.
+
+    Units: `max_t`, `grace_period` in those of the time; losses in their own; `bound_after` a share
+    of `max_t`; `optimism` and `noise` are factors. `window` keeps only the newest N entries of
+    each rung, for searchers whose suggestions improve.
+    """
+
+    max_t: float
+    grace_period: float | None = None
+    reduction_factor: float = 3
+    optimism: float = 4.0
+    noise: float = 0.6
+    bound_after: float = 0.2
+    min_trials: int = 4
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        require_number("max_t", self.max_t, above=0)
+        if self.grace_period is None:
+            share = 0.04 * self.max_t
+            grace = math.ceil(share - 1e-9) if isinstance(self.max_t, int) else share
+            object.__setattr__(self, "grace_period", grace)
+        require_number("grace_period", self.grace_period, above=0)
+        assert self.grace_period is not None
+        require(
+            self.grace_period <= self.max_t,
+            f"grace_period must be <= max_t = {self.max_t}, got {self.grace_period}.",
+        )
+        require_number("reduction_factor", self.reduction_factor, above=1)
+        require_number("optimism", self.optimism, at_least=0)
+        require_number("noise", self.noise, at_least=0)
+        require_number("bound_after", self.bound_after, at_least=0)
+        require_number("min_trials", self.min_trials, at_least=1, integer=True)
+        if self.window is not None:
+            require_number(
+                "window", self.window, at_least=math.ceil(self.reduction_factor), integer=True
+            )
+        rungs = []
+        rung = self.grace_period
+        while rung < self.max_t:
+            rungs.append(rung)
+            rung *= self.reduction_factor
+        object.__setattr__(self, "rungs", tuple(rungs))
+
+    rungs: tuple[float, ...] = field(init=False, repr=False, compare=False)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Metrics read beside the objective: none."""
+        return ()
+
+    @property
+    def needs_objective(self) -> bool:
+        """It judges the objective."""
+        return True
+
+    def init(self) -> Record:
+        """The state before the first report."""
+        return Record([Rung(self.window) for _ in self.rungs])
+
+    def update(self, record: Record, trial_id: str, time: float, loss: float) -> Decision:
+        """Take in a report and decide; `record` is changed."""
+        course = record.courses.get(trial_id)
+        if course is None:
+            course = record.courses[trial_id] = Course()
+            record.started += 1
+        if time == course.time and course.decision is not None:
+            return course.decision
+        if time < course.time:
+            self._go_back(course, time)
+        course.decision = self._judge(record, trial_id, course, time, loss)
+        return course.decision
+
+    def ended(self, record: Record, trial_id: str, time: float, loss: float) -> None:
+        """The trial has ended by itself or by somebody else's decision, with this last report."""
+        course = record.courses.get(trial_id)
+        if course is None or time > course.time:
+            self.update(record, trial_id, time, loss)
+        record.courses.pop(trial_id, None)
+
+    def lost(self, record: Record, trial_id: str) -> None:
+        """The trial's process died: no evidence against it, and what it recorded stays."""
+        record.courses.pop(trial_id, None)
+
+    def _judge(
+        self, record: Record, trial_id: str, course: Course, time: float, loss: float
+    ) -> Decision:
+        before, first = course.loss, course.time == -math.inf
+        course.time = time
+        if not math.isfinite(loss):
+            if course.rung < len(record.rungs):
+                record.rungs[course.rung].record(trial_id, math.inf)
+            return self._stop("the value is {value}, which is not finite", value=loss)
+        self._remember(course, time, loss)
+        if loss < record.incumbent.loss:
+            record.incumbent = Incumbent(loss, trial_id, time)
+        reached = course.rung
+        while reached < len(self.rungs) and self.rungs[reached] <= time:
+            reached += 1
+        for index in range(course.rung, reached):
+            there = loss if first or index == reached - 1 else before
+            course.rung = index + 1
+            failed = self._fails_quota(record, trial_id, index, there)
+            if failed is not None:
+                return failed
+        if time >= self.max_t:
+            return self._stop("the horizon {max_t:g} is reached", max_t=self.max_t)
+        return self._bound(record, trial_id, course, time)
+
+    def _remember(self, course: Course, time: float, loss: float) -> None:
+        course.loss = loss
+        course.recent.append(loss)
+        times, losses = course.times, course.losses
+        if len(times) > 1 and time < times[-2] * HISTORY_RATIO:
+            times[-1], losses[-1] = time, loss
+        else:
+            times.append(time)
+            losses.append(loss)
+        while len(times) > 1 and times[1] <= time / 2:
+            del times[0], losses[0]
+
+    def _go_back(self, course: Course, time: float) -> None:
+        kept = bisect_left(course.times, time)
+        del course.times[kept:], course.losses[kept:]
+        course.recent.clear()
+        course.recent.extend(course.losses[-RECENT:])
+        course.rung = bisect_left(self.rungs, time)
+        course.time = course.times[-1] if course.times else -math.inf
+        course.loss = course.losses[-1] if course.losses else math.inf
+
+    def _fails_quota(
+        self, record: Record, trial_id: str, index: int, loss: float
+    ) -> Decision | None:
+        rung = record.rungs[index]
+        rung.record(trial_id, loss)
+        count = len(rung.losses)
+        if count < self.reduction_factor:
+            return None
+        rank = rung.rank(loss)
+        if (rank - 1) * self.reduction_factor <= count - 1:
+            return None
+        return self._stop(
+            "{loss:loss} is rank {rank} of {count} at rung {rung:g}: not in the best 1/{factor:g}",
+            loss=loss,
+            rank=rank,
+            count=count,
+            rung=self.rungs[index],
+            factor=self.reduction_factor,
+        )
+
+    def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
+        incumbent = record.incumbent
+        if time < self.bound_after * self.max_t:
+            return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
+        if record.started < self.min_trials or course.times[0] > time / 2:
+            return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
+        if trial_id == incumbent.trial_id:
+            return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
+        newest = course.recent[-1]
+        best = min(newest, course.recent[-2]) if len(course.recent) > 1 else newest
+        drop = max(course.losses[0] - best, 0.0)
+        doublings = math.log2(self.max_t / time)
+        bound = best - self.optimism * drop * doublings
+        if bound > incumbent.loss:  # the noise only helps the trial: measured where it matters
+            bound -= self.noise * _roughness(course.recent)
+        text = (
+            "{loss:loss}; even {optimism:g} times the last doubling's drop of {drop:.3g} for the "
+            "{doublings:.1f} doublings left gives {bound:loss}, incumbent {best:loss} (trial "
+            "{holder} at {when:g})"
+        )
+        decide = self._stop if bound > incumbent.loss else self._keep
+        return decide(
+            text,
+            loss=course.loss,
+            optimism=self.optimism,
+            drop=drop,
+            doublings=doublings,
+            bound=bound,
+            best=incumbent.loss,
+            holder=incumbent.trial_id,
+            when=incumbent.time,
+        )
+
+    def _keep(self, text: str, **numbers: float | str) -> Decision:
+        return Decision(Action.CONTINUE, text, NAME, numbers)
+
+    def _stop(self, text: str, **numbers: float | str) -> Decision:
+        return Decision(Action.STOP, text, NAME, numbers)
+
+
+def _roughness(values: deque[float]) -> float:
+    """The median absolute second difference; 0 for fewer than three values."""
+    if len(values) < 3:
+        return 0.0
+    v = list(values)
+    return median(abs(v[i] - 2 * v[i + 1] + v[i + 2]) for i in range(len(v) - 2))
