@@ -1,0 +1,195 @@
+"""Recorded sweeps: reading, checking and writing the table."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tune_stoppers.backtest.sweep import Sweep
+
+
+def table(**changes) -> pd.DataFrame:
+    """Two trials of three and two reports."""
+    columns = {
+        "trial_id": ["a", "a", "a", "b", "b"],
+        "training_iteration": [1, 2, 3, 1, 2],
+        "step": [10.0, 20.0, 30.0, 10.0, 20.0],
+        "time_total_s": [1.0, 2.5, 4.0, 2.0, 4.0],
+        "loss": [3.0, 2.0, math.nan, 4.0, 1.0],
+        "config/lr": [0.1, 0.1, 0.1, 0.2, 0.2],
+        "config/note": ["x", "x", "x", None, None],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_a_frame_becomes_one_curve_per_trial():
+    """Trials keep the order of appearance, their rows, and the hyperparameters they have."""
+    sweep = Sweep.from_frame(table(), metric="loss", mode="min")
+    assert sweep.trial_ids == ["a", "b"]
+    assert sweep.configs == {"a": {"lr": 0.1, "note": "x"}, "b": {"lr": 0.2}}
+    assert (len(sweep), sweep.reports, sweep.max_t, sweep.metrics) == (2, 5, 3, ("loss",))
+    assert sweep.curves[1].rows()[1] == {
+        "training_iteration": 2,
+        "step": 20.0,
+        "loss": 1.0,
+        "time_total_s": 4.0,
+        "time_this_iter_s": 2.0,
+    }
+
+
+def test_interleaved_trials_are_told_apart():
+    """Rows may come in the order in which the trials reported."""
+    mixed = table().iloc[[3, 0, 1, 4, 2]].reset_index(drop=True)
+    sweep = Sweep.from_frame(mixed, metric="loss", mode="min")
+    assert [curve.iterations.tolist() for curve in sweep] == [[1, 2], [1, 2, 3]]
+
+
+def test_a_null_is_no_report_and_a_nan_is_a_value():
+    """None leaves the key out of what a rule sees; NaN stays, unless the table says otherwise."""
+    frame = table(accuracy=pd.Series([0.1, None, 0.3, None, 0.5], dtype=object))
+    rows = Sweep.from_frame(frame, metric="loss", mode="min").curves[0].rows()
+    assert "accuracy" not in rows[1]
+    assert math.isnan(rows[2]["loss"])
+    sparse = Sweep.from_frame(frame, metric="loss", mode="min", nan="missing")
+    assert "loss" not in sparse.curves[0].rows()[2]
+
+
+BROKEN = {
+    "iteration twice": ({"training_iteration": [1, 2, 2, 1, 2]}, r"row 2 \(trial 'a'\).*twice"),
+    "iteration falls": ({"training_iteration": [1, 3, 2, 1, 2]}, r"row 2 .*grow.*got 2 after 3"),
+    "iteration is not whole": ({"training_iteration": [1, 2, 2.5, 1, 2]}, r"row 2 .*whole.*2\.5"),
+    "text in a metric": ({"loss": [3.0, "bad", 1.0, 4.0, 1.0]}, r"row 1 .*number, got 'bad'"),
+    "time runs backwards": ({"time_total_s": [1.0, 2.0, 1.5, 1.0, 2.0]}, r"row 2 .*2 to 1\.5"),
+    "config changes": ({"config/lr": [0.1, 0.1, 0.1, 0.2, 0.3]}, r"row 4 .*0\.3 after 0\.2"),
+    "trial without id": ({"trial_id": ["a", None, "a", "b", "b"]}, r"row 1: trial_id is missing"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_table_is_refused_with_its_row(case):
+    """The error says which row breaks which rule, and the value it found."""
+    changes, message = BROKEN[case]
+    with pytest.raises(ValueError, match=message):
+        Sweep.from_frame(table(**changes), metric="loss", mode="min")
+
+
+def test_missing_columns_and_empty_tables_are_refused():
+    """The key columns, a metric and a row are the least that a sweep has."""
+    with pytest.raises(ValueError, match="lacks the column 'training_iteration'"):
+        Sweep.from_frame(table().drop(columns="training_iteration"), metric="loss", mode="min")
+    with pytest.raises(ValueError, match="no metric column"):
+        Sweep.from_frame(table()[["trial_id", "training_iteration"]])
+    with pytest.raises(ValueError, match="empty"):
+        Sweep.from_frame(table().iloc[:0], metric="loss", mode="min")
+
+
+def test_an_unknown_metric_names_its_neighbour_and_no_mode_is_guessed():
+    """A typing error is met with the likely name; a metric without mode is refused."""
+    with pytest.raises(ValueError, match="no metric 'los'; did you mean 'loss'"):
+        Sweep.from_frame(table(), metric="los", mode="min")
+    with pytest.raises(ValueError, match=r"mode must be 'min' or 'max'.*None"):
+        Sweep.from_frame(table(), metric="loss")
+    with pytest.raises(ValueError, match="does not say what it optimises"):
+        Sweep.from_frame(table()).objective()
+
+
+def test_times_of_a_surrogate_may_fall_and_gaps_are_filled_evenly():
+    """Predicted times are made to rise; a time not recorded lies between its neighbours."""
+    falling = table(time_total_s=[1.0, 3.0, 2.0, 1.0, 2.0])
+    sweep = Sweep.from_frame(falling, metric="loss", mode="min", surrogate=True)
+    assert sweep.curves[0].seconds.tolist() == [1.0, 3.0, 3.0]
+    gaps = table(time_total_s=[math.nan, 4.0, math.nan, 1.0, 2.0])
+    sweep = Sweep.from_frame(gaps, metric="loss", mode="min")
+    assert sweep.curves[0].seconds.tolist() == [2.0, 4.0, 6.0]
+
+
+def test_a_parquet_file_gives_the_sweep_back(tmp_path):
+    """Table, description, nulls and NaNs survive the way to disk and back."""
+    frame = table(accuracy=pd.Series([0.1, None, 0.3, None, 0.5], dtype=object))
+    sweep = Sweep.from_frame(
+        frame,
+        metric="loss",
+        mode="min",
+        name="two",
+        modes={"accuracy": "max"},
+        target=1.5,
+        surrogate=True,
+        description={"source": "here"},
+    )
+    sweep.to_parquet(tmp_path / "two.parquet")
+    again = Sweep.from_parquet(tmp_path / "two.parquet")
+    pd.testing.assert_frame_equal(again.frame, sweep.frame)
+    np.testing.assert_equal([curve.rows() for curve in again], [curve.rows() for curve in sweep])
+    for name in ("name", "metric", "mode", "modes", "target", "surrogate", "description"):
+        assert getattr(again, name) == getattr(sweep, name), name
+    assert again.configs == sweep.configs
+    assert Sweep.from_parquet(tmp_path / "two.parquet", metric="accuracy").mode == "max"
+
+
+def write_trial(folder: Path, rows: list[dict], config: dict | None, tail: str = "") -> None:
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"trial_id": folder.name, "pid": 7, "done": False} | row) for row in rows]
+    (folder / "result.json").write_text("\n".join(lines) + "\n" + tail)
+    if config is not None:
+        (folder / "params.json").write_text(json.dumps(config))
+
+
+def test_a_ray_folder_is_read_from_its_json(tmp_path):
+    """Nested metrics and parameters are flattened; what Ray adds is no metric; half a last line,
+    trials that never reported and a stretch that was run twice do no harm."""
+    rows = [
+        {"training_iteration": i, "time_total_s": float(i), "eval": {"loss": 1 / i}, "tag": "x"}
+        for i in (1, 2, 3)
+    ]
+    again = [rows[1] | {"eval": {"loss": 9.0}}]
+    write_trial(tmp_path / "t1", rows + again, {"opt": {"lr": 0.1}}, tail='{"training_it')
+    write_trial(tmp_path / "t2", [rows[0] | {"extra": None}], None)
+    (tmp_path / "t3").mkdir()
+    (tmp_path / "tuner.pkl").write_bytes(b"never read")
+    sweep = Sweep.from_ray(tmp_path, metric="eval/loss", mode="min")
+    assert sweep.trial_ids == ["t1", "t2"]
+    assert sweep.configs["t1"] == {"opt/lr": 0.1}
+    assert sweep.metrics == ("eval/loss", "extra")
+    assert [row["eval/loss"] for row in sweep.curves[0].rows()] == [1.0, 9.0]
+    assert Sweep.from_ray(tmp_path.as_uri(), metric="eval/loss", mode="min").reports == 3
+
+
+def test_a_folder_that_is_no_experiment_is_refused(tmp_path):
+    """A folder that is not there and one without trials are errors that say so."""
+    with pytest.raises(ValueError, match="nowhere is not a folder"):
+        Sweep.from_ray(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no Ray Tune experiment"):
+        Sweep.from_ray(tmp_path)
+    (tmp_path / "t0").mkdir()
+    (tmp_path / "t0" / "params.json").write_text("{}")
+    with pytest.raises(ValueError, match="no trial that reported"):
+        Sweep.from_ray(tmp_path)
+
+
+def test_a_torn_line_is_left_out(tmp_path):
+    """What a kill cut off does not keep the rest from being read."""
+    write_trial(tmp_path / "t1", [{"training_iteration": 1, "loss": 1.0}], {})
+    results = tmp_path / "t1" / "result.json"
+    results.write_text("{broken\n" + results.read_text())
+    assert Sweep.from_ray(tmp_path).reports == 1
+
+
+def published() -> list[Path]:
+    """One recorded sweep per family, from beside the checkout or TUNE_STOPPERS_CURVES."""
+    default = Path(__file__).parents[2].parent / "shared" / "curves"
+    files = sorted(Path(os.environ.get("TUNE_STOPPERS_CURVES", default)).glob("*.parquet"))
+    return list({path.name.split("_")[0]: path for path in files}.values())
+
+
+@pytest.mark.skipif(not published(), reason="no recorded sweeps; set TUNE_STOPPERS_CURVES")
+def test_the_published_sweeps_are_read():
+    """Each names its metric, has the reports that it lists, and says whether it is a surrogate."""
+    for path in published():
+        sweep = Sweep.from_parquet(path)
+        assert sweep.metric in sweep.metrics
+        assert sweep.reports == len(pd.read_parquet(path, columns=["trial_id"]))
+        assert sweep.surrogate == path.name.startswith("yahpo")

@@ -1,0 +1,1 @@
+"""Recorded sweeps run again under any Ray scheduler or stopper, in virtual time."""

@@ -1,0 +1,383 @@
+"""Run a recorded sweep again under any Ray scheduler and stopper, in virtual time."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.stopper import Stopper
+
+from tune_stoppers.backtest.cluster import Cluster, Entry, StalledError
+from tune_stoppers.backtest.process import Costs, Faults
+from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.backtest.table import Curve
+
+BY_RULE = ("scheduler", "stopper", "stop_all")
+RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over
+
+
+def replay(
+    sweep: Sweep,
+    scheduler: TrialScheduler | None = None,
+    stopper: Stopper | None = None,
+    *,
+    workers: int = 8,
+    seed: int = 0,
+    order: Literal["shuffled", "recorded"] = "shuffled",
+    metric: str | None = None,
+    mode: str | None = None,
+    cost: Literal["reports", "seconds"] = "reports",
+    start_cost: float = 0.0,
+    save_cost: float = 0.0,
+    load_cost: float = 0.0,
+    resume_cost: float | None = None,
+    failure_rate: float = 0.0,
+    preemption_rate: float = 0.0,
+    max_failures: int = 0,
+    checkpoint_every: int = 1,
+    max_pending: int | None = None,
+    budget: float | None = None,
+    max_reports: int | None = None,
+    on_stall: Literal["raise", "end"] = "raise",
+    folder: str | os.PathLike[str] | None = None,
+) -> ReplayResult:
+    """What `scheduler` and `stopper` would have made of `sweep`.
+
+    Both are deep-copied and then called exactly as Ray 2.60's controller calls them for function
+    trainables, each report at the virtual time at which it is due and never earlier. A trial that
+    ends leaves its worker to the next one; the order of trials is drawn from `seed`, the same for
+    every rule, or the recorded one.
+
+    `metric`, `mode`: as in `TuneConfig`; default, the sweep's own. A scheduler built with its own
+    keeps them. `workers`: trials that run at a time. `cost`: what a report takes, 1 each or the
+    recorded seconds; the costs below, `budget` and every time in the result are in that unit.
+    `start_cost`: each start of a trial; `save_cost`: each checkpoint; `load_cost`: each restore;
+    `resume_cost`: each later start of a trial, in place of start and load. `failure_rate`,
+    `preemption_rate`: chance per report that the process dies before it; a failed trial is tried
+    again `max_failures` times (-1: always), a preempted one always, from its last checkpoint.
+    `checkpoint_every`: a checkpoint with each report whose iteration is a multiple; 0: never, and
+    then a trial that is paused starts from zero. `max_pending`: trials taken from the searcher
+    ahead of time (Ray: 200 or 1.1 × workers; 1 for an adaptive searcher). `budget`: the time at
+    which the cluster closes; `max_reports`: the number of reports after which it does. `on_stall`:
+    what to do where nothing runs and the scheduler starts nothing, so that Ray would wait for ever
+    (its HyperBand does when trials end before their rung): raise, or end there. `folder`:
+    where a scheduler that writes its state may do so; default, trials have no storage.
+
+    Raises ValueError and TypeError for unfit arguments, StalledError where the scheduler leaves
+    every trial waiting, RuntimeError where trials start over without end, and whatever the
+    scheduler or stopper raises.
+    """
+    metric, direction = sweep.objective(metric, mode)
+    _check(workers=workers, max_failures=max_failures, checkpoint_every=checkpoint_every)
+    _check_costs(start_cost=start_cost, save_cost=save_cost, load_cost=load_cost)
+    _check_costs(resume_cost=resume_cost, budget=budget, max_reports=max_reports)
+    _check_rates(failure_rate=failure_rate, preemption_rate=preemption_rate)
+    if on_stall not in ("raise", "end"):
+        raise ValueError(f"on_stall must be 'raise' or 'end', got {on_stall!r}.")
+    if cost not in ("reports", "seconds"):
+        raise ValueError(f"cost must be 'reports' or 'seconds', got {cost!r}.")
+    if cost == "seconds" and not sweep.has_times:
+        raise ValueError(f"sweep {sweep.name!r} has no time_total_s; use cost='reports'.")
+    if scheduler is not None and not isinstance(scheduler, TrialScheduler):
+        raise TypeError(f"scheduler must be a Ray TrialScheduler, got {type(scheduler).__name__}.")
+    if stopper is not None and not isinstance(stopper, Stopper):
+        raise TypeError(f"stopper must be a Ray Stopper, got {type(stopper).__name__}.")
+
+    costs = Costs(cost, start_cost, save_cost, load_cost, resume_cost)
+    with _seeded(seed):
+        scheduler = FIFOScheduler() if scheduler is None else copy.deepcopy(scheduler)
+        _set_objective(scheduler, metric, direction)
+        cluster = Cluster(
+            _ordered(sweep, order, seed),
+            scheduler,
+            copy.deepcopy(stopper),
+            workers=workers,
+            costs=costs,
+            faults=Faults(failure_rate, preemption_rate, max_failures, seed),
+            checkpoint_every=checkpoint_every,
+            max_pending=max_pending,
+            folder=None if folder is None else Path(folder),
+        )
+        runaway = RUNAWAY * sweep.reports
+        limit = runaway if max_reports is None else max_reports
+        try:
+            cluster.run(until=math.inf if budget is None else budget, max_reports=limit)
+            stalled = False
+        except StalledError:
+            if on_stall == "raise":
+                raise
+            stalled = True
+    if len(cluster.log) >= runaway:
+        raise RuntimeError(
+            f"stopped after {runaway} reports, {RUNAWAY} times the whole sweep: "
+            f"{type(scheduler).__name__} keeps pausing trials that have no newer checkpoint."
+        )
+    return ReplayResult(sweep, metric, direction, costs, cluster, checkpoint_every, stalled)
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayResult:
+    """How a replay went. Times are in the unit of `cost`: reports, or seconds."""
+
+    sweep: Sweep
+    metric: str
+    mode: Literal["min", "max"]
+    costs: Costs
+    cluster: Cluster
+    checkpoint_every: int = 1
+    stalled: bool = False  # it ended because the scheduler left every trial waiting
+
+    @property
+    def reports(self) -> int:
+        """Reports that were made, those made again after a restore included."""
+        return len(self.cluster.log)
+
+    @property
+    def seconds(self) -> float:
+        """Virtual time at the end: the makespan (in reports under `cost="reports"`)."""
+        return self.cluster.now
+
+    @property
+    def work(self) -> float:
+        """Worker time used, over all workers: training, starts, saves, restores, lost work."""
+        return self.cluster.busy
+
+    @cached_property
+    def savings(self) -> float:
+        """1 − work / the work of running every trial of the sweep once to its recorded end.
+
+        Negative where restores cost more than stopping saved.
+        """
+        every = self.checkpoint_every
+        full = sum(
+            self.costs.start
+            + sum(self.costs.of(curve))
+            + self.costs.save * (int((curve.iterations % every == 0).sum()) if every else 0)
+            for curve in self.sweep
+        )
+        return 1.0 - self.work / full
+
+    @cached_property
+    def best_recorded(self) -> float:
+        """The best finite value in the record, NaN if there is none."""
+        return self._value(min(self._own_bests.values()))
+
+    @cached_property
+    def best(self) -> float:
+        """The incumbent's value at the end, NaN if no report was finite."""
+        values = self.incumbent["value"]
+        return float(values.iloc[-1]) if len(values) else math.nan
+
+    @cached_property
+    def regret(self) -> float:
+        """Final regret, normalised by the sweep's typical trial; 0 is best, 1 worst.
+
+        (incumbent − best recorded) / (median over trials of their own best − best recorded),
+        as losses, clipped to [0, 1]. Values that are not finite count as worst; where they make
+        the median infinite, it is taken over the trials with a finite value. No finite report:
+        1. A typical trial as good as the best: 0 if the best was found, else 1.
+        """
+        return self.regret_of(self.best)
+
+    def regret_of(self, value: float) -> float:
+        """The normalised regret of an incumbent's value, by the definition of `regret`."""
+        bests = np.array(list(self._own_bests.values()))
+        best, middle = bests.min(), np.sort(bests)[(len(bests) - 1) // 2 : len(bests) // 2 + 1]
+        typical = float(middle.mean())  # the median
+        if not math.isfinite(typical) and math.isfinite(best):
+            typical = float(np.median(bests[np.isfinite(bests)]))
+        loss = value if self.mode == "min" else -value
+        if not math.isfinite(loss):
+            return 1.0
+        if typical <= best:
+            return float(loss > best)
+        return float(np.clip((loss - best) / (typical - best), 0.0, 1.0))
+
+    @cached_property
+    def best_stopped(self) -> bool:
+        """Whether a rule ended the trial with the best recorded value before it got there.
+
+        Where several trials share that value: whether this befell all that a rule could end.
+        """
+        best = min(self._own_bests.values())
+        if not math.isfinite(best):
+            return False
+        trials = [t for t in self.cluster.trials if self._own_bests[t.trial_id] == best]
+        reached = [best in t.curve.losses(self.metric, self.mode)[t.reported] for t in trials]
+        ended = [self.cluster.ended_by.get(t.trial_id) in BY_RULE for t in trials]
+        return not any(reached) and any(ended)
+
+    @property
+    def best_stopped_cost(self) -> float:
+        """How much worse the incumbent is than the best recorded value, in the metric's unit."""
+        return abs(self.best - self.best_recorded)
+
+    @cached_property
+    def time_to_target(self) -> float | None:
+        """When the incumbent first reached the sweep's target; None if never, or if it has none."""
+        target = self.sweep.target
+        if target is None or self.metric != self.sweep.metric:
+            return None
+        values = self.incumbent["value"]
+        hit = self.incumbent[values <= target if self.mode == "min" else values >= target]
+        return float(hit["time"].iloc[0]) if len(hit) else None
+
+    @cached_property
+    def incumbent(self) -> pd.DataFrame:
+        """The best report so far: a row (`time, reports, trial_id, value`) per improvement."""
+        losses = self._losses
+        running = np.minimum.accumulate(losses) if len(losses) else losses
+        better = running < np.concatenate([[np.inf], running[:-1]])
+        rows = np.flatnonzero(better)
+        log = self.cluster.log
+        return pd.DataFrame(
+            {
+                "time": [log[row][0] for row in rows],
+                "reports": rows + 1,
+                "trial_id": [log[row][1].trial_id for row in rows],
+                "value": [self._value(losses[row]) for row in rows],
+            }
+        )
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial, in the order in which they were handed out.
+
+        `trial_id, status, reports, started, ended, best, ended_by, pauses, failures, config/…`;
+        `started` and `ended` are NaN and `ended_by` is empty where that never happened; `best` is
+        the best finite value reported. `ended_by`: scheduler, stopper, stop_all, trial (it ran
+        its recorded course) or error; a trial that was never handed out is PENDING.
+        """
+        times: dict[str, tuple[float, float]] = {}
+        for time, trial, _ in self.cluster.log:
+            first, _ = times.get(trial.trial_id, (time, time))
+            times[trial.trial_id] = (first, time)
+        count = Counter((entry.trial_id, entry.action) for entry in self.cluster.journal)
+        rows = []
+        for trial in self.cluster.trials:
+            losses = trial.curve.losses(self.metric, self.mode)[trial.reported]
+            first, last = times.get(trial.trial_id, (math.nan, math.nan))
+            key = trial.trial_id
+            rows.append(
+                {
+                    "trial_id": key,
+                    "status": trial.status,
+                    "reports": len(trial.reported),
+                    "first_time": first,
+                    "last_time": last,
+                    "best": self._value(losses.min(initial=np.inf)),
+                    "ended_by": self.cluster.ended_by.get(key, ""),
+                    "pauses": count[key, "pause"],
+                    "failures": count[key, "retry"] + count[key, "fail"],
+                    **{f"config/{name}": value for name, value in trial.curve.config.items()},
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def journal(self) -> pd.DataFrame:
+        """What happened to trials, in order: `time, trial_id, step, action, by`.
+
+        Actions: start, resume (from a checkpoint), restart (from zero), pause, stop, finish
+        (recorded course run), retry and fail. `step` is the last reported `training_iteration`.
+        """
+        return pd.DataFrame(self.cluster.journal, columns=list(Entry._fields))
+
+    @cached_property
+    def log(self) -> pd.DataFrame:
+        """Every report in order of time: `time, trial_id, training_iteration, value`."""
+        log = self.cluster.log
+        return pd.DataFrame(
+            {
+                "time": [time for time, _, _ in log],
+                "trial_id": [trial.trial_id for _, trial, _ in log],
+                "training_iteration": [int(t.curve.iterations[row]) for _, t, row in log],
+                "value": [t.curve.metrics[self.metric][row] for _, t, row in log],
+            }
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ReplayResult({self.sweep.name!r}, {self.reports} reports, savings "
+            f"{self.savings:.1%}, regret {self.regret:.4f}, best stopped: {self.best_stopped})"
+        )
+
+    @cached_property
+    def _own_bests(self) -> dict[str, float]:
+        """Per trial, the lowest loss in its record; infinite where none is finite."""
+        return {c.trial_id: float(c.losses(self.metric, self.mode).min()) for c in self.sweep}
+
+    @cached_property
+    def _losses(self) -> npt.NDArray[np.float64]:
+        curves = {t.trial_id: t.curve.losses(self.metric, self.mode) for t in self.cluster.trials}
+        return np.array([curves[trial.trial_id][row] for _, trial, row in self.cluster.log])
+
+    def _value(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            return math.nan
+        return float(loss if self.mode == "min" else -loss)
+
+
+def _ordered(sweep: Sweep, order: str, seed: int) -> list[Curve]:
+    if order == "recorded":
+        return list(sweep)
+    if order != "shuffled":
+        raise ValueError(f"order must be 'shuffled' or 'recorded', got {order!r}.")
+    places = np.random.default_rng(seed).permutation(len(sweep))
+    return [sweep.curves[place] for place in places]
+
+
+def _set_objective(scheduler: TrialScheduler, metric: str, mode: str) -> None:
+    """As `TuneConfig` does, leaving to the scheduler whichever of the two it already has."""
+    spec: dict[str, Any] = {"stop": None, "num_samples": 1, "time_budget_s": None}
+    for given in ((metric, mode), (metric, None), (None, mode), (None, None)):
+        if scheduler.set_search_properties(*given, **spec):
+            return
+    raise ValueError(f"{type(scheduler).__name__} refuses its metric and mode.")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Ray's ASHA draws brackets from the global generators: fix them, and put them back."""
+    python, legacy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+def _check(*, workers: int, max_failures: int, checkpoint_every: int) -> None:
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}.")
+    if max_failures < -1:
+        raise ValueError(f"max_failures must be -1 (no limit) or more, got {max_failures}.")
+    if checkpoint_every < 0:
+        raise ValueError(f"checkpoint_every must be 0 (never) or more, got {checkpoint_every}.")
+
+
+def _check_costs(**costs: float | None) -> None:
+    for name, value in costs.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
+
+
+def _check_rates(**rates: float) -> None:
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name} must be in [0, 1), a chance per report, got {rate}.")

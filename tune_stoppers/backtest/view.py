@@ -1,0 +1,48 @@
+"""What a scheduler sees beside its trials: the controller, narrowed, and the searcher."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tune_stoppers.backtest.trial import ReplayTrial
+
+if TYPE_CHECKING:
+    from tune_stoppers.backtest.cluster import Cluster
+
+
+class Searcher:
+    """Hands out the recorded trials in order; stands in for Ray's `BasicVariantGenerator`."""
+
+    metric = None
+
+    def __init__(self, trials: Sequence[ReplayTrial]) -> None:
+        self._waiting = deque(trials)
+
+    def next_trial(self) -> ReplayTrial | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def is_finished(self) -> bool:
+        return not self._waiting
+
+    def set_finished(self) -> None:
+        self._waiting.clear()
+
+
+class SchedulerView:
+    """What Ray lets a scheduler see of the controller in most of its calls."""
+
+    __slots__ = (
+        "_schedule_trial_save",
+        "_set_trial_status",
+        "get_live_trials",
+        "get_trials",
+        "pause_trial",
+        "search_alg",
+        "stop_trial",
+    )
+
+    def __init__(self, cluster: Cluster) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(cluster, name))
