@@ -27,12 +27,18 @@ def number(value: Any) -> float | None:
     Python, numpy and torch scalars and arrays of one element are numbers; strings, None and
     larger arrays are not. An integer too large for a float is an infinity.
     """
-    if not isinstance(value, (Real, Decimal)) and callable(getattr(value, "item", None)):
+    if type(value) is float:
+        return value
+    if (
+        type(value) is not int
+        and not isinstance(value, (Real, Decimal))
+        and callable(getattr(value, "item", None))
+    ):
         try:
             value = value.item()  # numpy and torch
         except (ValueError, RuntimeError):
             return None  # more than one element
-    if not isinstance(value, (Real, Decimal)):
+    if type(value) is not int and not isinstance(value, (Real, Decimal)):
         return None
     try:
         return float(value)
@@ -129,7 +135,7 @@ class MetricReader:
 
     def value(self, trial_id: str, result: Mapping[str, Any], key: str) -> float | None:
         """The number at `key`, or None where it is absent and that is neutral."""
-        value = number(lookup(result, key))
+        value = number(result[key] if key in result else lookup(result, key))
         if value is not None:
             self.seen.add(key)
             return value

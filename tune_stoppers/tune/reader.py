@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 
 from tune_stoppers.core import Mode, OnMissing, Report
-from tune_stoppers.metrics import MetricReader, Reads, lookup
+from tune_stoppers.metrics import MetricReader, Reads
 
 CHECKPOINT_NAME = "checkpoint_dir_name"
 SINCE_RESTORE = "iterations_since_restore"
@@ -54,12 +54,12 @@ class ResultReader:
         That is: the trial returned without ever having reported (Ray then makes up a result of
         its own), or the result has no time while that is neutral.
         """
-        if all(key in RAYS_OWN for key in result) and self.time_attr not in result:
+        if self.time_attr not in result and all(key in RAYS_OWN for key in result):
             return None
         step = self.metrics.value(trial_id, result, self.time_attr)
         if step is None or not math.isfinite(step):
             return None
-        since = lookup(result, SINCE_RESTORE)
+        since = result.get(SINCE_RESTORE)
         return Reading(
             report=self.metrics.read(trial_id, step, result),
             # a class trainable's results do not say: any of them may have one
