@@ -10,7 +10,6 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass, field
-from statistics import median
 from typing import NamedTuple
 
 from tune_stoppers.core import Action, Decision, require, require_number
@@ -296,4 +295,6 @@ def _roughness(values: deque[float]) -> float:
     if len(values) < 3:
         return 0.0
     v = list(values)
-    return median(abs(v[i] - 2 * v[i + 1] + v[i + 2]) for i in range(len(v) - 2))
+    second = sorted(abs(a - 2 * b + c) for a, b, c in zip(v, v[1:], v[2:], strict=False))
+    middle = len(second) // 2
+    return second[middle] if len(second) % 2 else (second[middle - 1] + second[middle]) / 2
