@@ -82,7 +82,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--trials", type=int, default=8, help="configurations to sample")
     add("--max-steps", type=int, default=24, help="optimizer steps of a full trial")
     add("--eval-every", type=int, default=4, help="optimizer steps between evaluations")
-    add("--eval-examples", type=int, default=32, help="pairs that trials are compared on")
+    add("--eval-examples", type=int, default=24, help="pairs that trials are compared on")
     add("--batch-size", type=int, default=4, help="examples per optimizer step")
     add("--search", choices=["random", "optuna"], default="random")
     add("--scheduler", choices=["none", "asha", "bound_asha"], default="none")

@@ -18,7 +18,8 @@ LEVELS = {
     3: ("tune",),
     4: ("backtest",),
     5: ("report",),
-    6: ("cli", "__main__"),
+    6: ("cli",),
+    7: ("__main__",),
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 RAY_FOLDERS = ("tune", "backtest")

@@ -1,0 +1,61 @@
+"""Rules by name, built for a sweep."""
+
+import pandas as pd
+import pytest
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.stopper import Stopper
+
+from tune_stoppers import BoundASHAScheduler, PatienceStopper
+from tune_stoppers.backtest.named import build, kind_of, known
+from tune_stoppers.backtest.sweep import Sweep
+
+ROWS = [{"trial_id": "a", "training_iteration": t, "score": 1.0} for t in (1, 2, 30)]
+SWEEP = Sweep.from_frame(pd.DataFrame(ROWS), metric="score", mode="max")
+
+
+def test_what_the_text_leaves_out_is_the_sweeps():
+    """Metric, mode and max_t; what it says, holds."""
+    stopper = build("PatienceStopper(patience=2)", SWEEP, "stopper")
+    assert isinstance(stopper, PatienceStopper)
+    assert not stopper("a", {"training_iteration": 1, "score": 1.0})
+    assert build("BoundASHAScheduler", SWEEP, "scheduler").rule.max_t == 30
+    assert build("BoundASHAScheduler(max_t=9)", SWEEP, "scheduler").rule.max_t == 9
+    asha = build("ASHAScheduler(reduction_factor=2)", SWEEP, "scheduler")
+    assert isinstance(asha, ASHAScheduler)
+    assert asha.metric == "score"
+
+
+def test_rays_stoppers_combine_like_ours():
+    """With one another, and with ours."""
+    for text in (
+        "MaximumIterationStopper(5) | TrialPlateauStopper(num_results=3)",
+        "MaximumIterationStopper(5) & PatienceStopper()",
+    ):
+        assert isinstance(build(text, SWEEP, "stopper"), Stopper)
+    either = build("MaximumIterationStopper(1) | PatienceStopper()", SWEEP, "stopper")
+    assert either("a", {"training_iteration": 1, "score": 1.0})
+
+
+def test_schedulers_are_told_from_stoppers():
+    """By the first name, brackets aside."""
+    assert kind_of("BoundASHAScheduler(max_t=3)") == "scheduler"
+    assert kind_of(" ( PatienceStopper | DivergenceStopper)") == "stopper"
+    assert kind_of("Nonsense") == "stopper"
+
+
+def test_every_known_name_is_a_constructor_of_its_kind():
+    """Ours come from the package's public names."""
+    assert known("scheduler")["BoundASHAScheduler"] is BoundASHAScheduler
+    assert known("stopper")["PatienceStopper"] is PatienceStopper
+    assert "RuleStopper" not in known("stopper")
+    assert not set(known("stopper")) & set(known("scheduler"))
+
+
+def test_refusals():
+    """Ray's assertions become errors with the text; the wall clock has no place in a replay."""
+    with pytest.raises(ValueError, match=r"ASHAScheduler\(grace_period=99\): grace_period must"):
+        build("ASHAScheduler(grace_period=99)", SWEEP, "scheduler")
+    with pytest.raises(ValueError, match="wall clock"):
+        build("TimeoutStopper(60)", SWEEP, "stopper")
+    with pytest.raises(ValueError, match="Unknown name 'ASHAScheduler'"):
+        build("ASHAScheduler", SWEEP, "stopper")

@@ -1,0 +1,246 @@
+"""The command line: what it prints, its exit status, and one line for a user's mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tune_stoppers.backtest.compare import example_path
+from tune_stoppers.backtest.replay import replay
+from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.cli import main
+
+
+def recorded(**options) -> Sweep:
+    dice = np.random.default_rng(3)
+    shape = dice.random((24, 1)) + dice.random((24, 1)) / np.arange(1, 10)
+    rows = [
+        {"trial_id": f"t{i}", "training_iteration": t, "loss": value, "config/lr": 0.1 * i}
+        for i, values in enumerate(shape.tolist())
+        for t, value in enumerate(values, start=1)
+    ]
+    return Sweep.from_frame(pd.DataFrame(rows), metric="loss", mode="min", **options)
+
+
+@pytest.fixture
+def parquet(tmp_path) -> str:
+    path = tmp_path / "sweep.parquet"
+    recorded(name="mine").to_parquet(path)
+    return str(path)
+
+
+@pytest.fixture
+def experiment(tmp_path) -> str:
+    """A Ray experiment folder as Ray leaves it: no journal of ours, no word on the objective."""
+    folder = tmp_path / "experiment"
+    for curve in recorded():
+        trial = folder / curve.trial_id
+        trial.mkdir(parents=True)
+        (trial / "params.json").write_text(json.dumps(curve.config))
+        rows = [{"trial_id": curve.trial_id} | row for row in curve.rows()]
+        (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def told(capsys, *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def facts(text: str) -> dict[str, str]:
+    """The rows of the plain table of `replay`."""
+    rows = (line.partition("  ") for line in text.splitlines() if line.strip())
+    return {name.strip(): value.strip() for name, _, value in rows}
+
+
+def test_replay_tells_what_a_rule_would_have_saved(capsys, parquet):
+    """Plain text, no colours nor frames; the numbers are those of `replay`."""
+    status, out, err = told(capsys, "replay", parquet, "--stop", "MaximumIterationStopper(3)")
+    assert (status, err) == (0, "")
+    assert out.isascii()
+    rows = facts(out)
+    assert rows["sweep"] == "mine"
+    assert rows["objective"] == "loss (min)"
+    assert rows["savings"] == "67% of the compute"
+    assert rows["reports"] == "72 of 216"
+    assert rows["ended by"] == "stopper 24"
+    assert rows["recorded in full"] == "24 of 24 trials, to iteration 9"
+
+
+def test_replay_for_machines(capsys, parquet):
+    """`--json`: the same facts, a row per trial, null for what is not known."""
+    options = ("--scheduler", "ASHAScheduler(reduction_factor=2)", "--workers", "4", "--seed", "2")
+    status, out, _ = told(capsys, "replay", parquet, *options, "--json")
+    found = json.loads(out)
+    from ray.tune.schedulers import ASHAScheduler
+
+    alone = replay(recorded(), ASHAScheduler(max_t=9, reduction_factor=2), workers=4, seed=2)
+    assert status == 0
+    assert (found["savings"], found["regret"]) == (alone.savings, alone.regret)
+    assert [row["trial_id"] for row in found["trials"]] == alone.trials["trial_id"].tolist()
+    assert found["time_to_target"] is None
+
+
+def test_rules_combine_and_get_the_sweeps_objective(capsys, parquet):
+    """Ours and Ray's, by name alone or with arguments; metric, mode and max_t are filled in."""
+    for options in (
+        ("--stop", "PatienceStopper(patience=2) | DivergenceStopper()"),
+        ("--stop", "TrialPlateauStopper(num_results=3) | MaximumIterationStopper(5)"),
+        ("--scheduler", "BoundASHAScheduler", "--stop", "ThresholdStopper(threshold=0.5)"),
+        ("--scheduler", "HyperBandScheduler"),
+        ("--scheduler", "MedianStoppingRule(time_attr='training_iteration', grace_period=2)"),
+        ("--scheduler", "FIFOScheduler"),
+    ):
+        assert told(capsys, "replay", parquet, *options)[0] == 0, options
+
+
+def test_a_ray_folder_needs_metric_and_mode(capsys, experiment):
+    """It does not say what it optimised; the message names the options and the metrics."""
+    status, out, err = told(capsys, "replay", experiment)
+    assert (status, out) == (2, "")
+    assert "--metric NAME" in err
+    assert "loss" in err
+    options = ("--metric", "loss", "--mode", "min")
+    status, out, _ = told(capsys, "replay", experiment, *options, "--scheduler", "ASHAScheduler")
+    assert status == 0
+    assert facts(out)["sweep"] == "experiment"
+    quick = ("--orderings", "1", "--processes", "1")
+    assert told(capsys, "compare", experiment, *options, *quick)[0] == 0
+
+
+RULES = """
+[rules]
+"patience 2" = "PatienceStopper(patience=2)"
+asha = "ASHAScheduler(reduction_factor=2)"
+both = {stop = "MaximumIterationStopper(4)", scheduler = "BoundASHAScheduler"}
+"""
+
+
+def test_compare_recommends_one_of_the_rules_given(capsys, parquet, tmp_path):
+    """A table, what its columns mean, and a sentence that begins with a rule."""
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    quick = ("--orderings", "2", "--processes", "1", "--workers", "4")
+    status, out, err = told(capsys, "compare", parquet, "--rules", str(path), *quick)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].strip() == "sweeps (1 sweep, regret)"
+    names = ["patience 2", "asha", "both", "no stopping"]
+    assert sorted(names) == sorted(line.split("  ")[0] for line in lines[2:6])
+    assert any(lines[-1].startswith(f"{name} served best: mean regret") for name in names)
+
+
+def test_compare_for_machines(capsys, parquet):
+    """`--json` holds the sentence, the table and every run; the default rules are used."""
+    quick = ("--orderings", "1", "--processes", "1", "--budget", "2")
+    status, out, _ = told(capsys, "compare", parquet, *quick, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["recommendation"].endswith(".")
+    rules = {row["rule"] for row in found["runs"]}
+    assert {"no stopping", "BoundASHAScheduler", "PatienceStopper(patience=3)"} < rules
+    assert len(found["table"]) == 2 * len(found["runs"])  # the family, and overall
+
+
+def test_several_sweeps_each_with_their_own_max_t(capsys, parquet, tmp_path):
+    """A surrogate is called so."""
+    other = tmp_path / "other.parquet"
+    recorded(name="predicted", surrogate=True).to_parquet(other)
+    quick = ("--orderings", "1", "--processes", "1")
+    status, out, _ = told(capsys, "compare", parquet, str(other), *quick)
+    assert status == 0
+    assert "sweeps (2 sweeps, regret, surrogate" in out
+    assert "SURROGATE" in told(capsys, "replay", str(other))[1]
+
+
+@pytest.mark.skipif(not example_path().exists(), reason="the example is not recorded yet")
+def test_the_example_works_at_once(capsys):
+    """On a fresh machine, without any file of the user's."""
+    status, out, _ = told(capsys, "compare", "--example", "--orderings", "1")
+    assert status == 0
+    assert "served best" in out
+
+
+MISTAKES = {
+    "no command": ((), "Missing command"),
+    "unknown command": (("repaly", "x"), "repaly"),
+    "unknown option": (("replay", "SWEEP", "--stopp", "x"), "--stopp"),
+    "no file": (("replay", "nowhere.parquet"), "there is no nowhere.parquet"),
+    "nonsense": (("replay", "NONSENSE"), "is no Parquet file and no Ray experiment folder"),
+    "no sweep": (("compare",), "name at least one sweep, or --example"),
+    "empty folder": (("replay", "EMPTY"), "no Ray Tune experiment"),
+    "metric": (("replay", "SWEEP", "--metric", "los"), "did you mean 'loss'"),
+    "mode": (("replay", "SWEEP", "--metric", "loss", "--mode", "up"), "'min' or 'max'"),
+    "cost": (("replay", "SWEEP", "--cost", "money"), "reports or seconds, got 'money'"),
+    "seconds": (("replay", "SWEEP", "--cost", "seconds"), "use cost='reports'"),
+    "workers": (("replay", "SWEEP", "--workers", "0"), "--workers"),
+    "stopper": (("replay", "SWEEP", "--stop", "PatientStopper"), "mean 'PatienceStopper'? Known:"),
+    "code": (("replay", "SWEEP", "--stop", "exit(1)"), "Unknown name 'exit'"),
+    "keyword": (("replay", "SWEEP", "--stop", "PatienceStopper(patince=1)"), "'patience'"),
+    "value": (("replay", "SWEEP", "--stop", "PatienceStopper(patience=0)"), "patience"),
+    "ray's": (("replay", "SWEEP", "--scheduler", "ASHAScheduler(grace_period=99)"), "grace_period"),
+    "clock": (("replay", "SWEEP", "--stop", "TimeoutStopper(60)"), "wall clock"),
+    "rules": (("compare", "SWEEP", "--rules", "NONSENSE"), "--rules"),
+    "no rules": (("compare", "SWEEP", "--rules", "TOML"), "needs a table [rules]"),
+    "budget": (("compare", "SWEEP", "--budget", "-1"), "budget must be positive"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(capsys, name, parquet, tmp_path):
+    """On standard error, without a traceback, naming what is wrong."""
+    arguments, message = MISTAKES[name]
+    (tmp_path / "nonsense").write_text("not = [a table\n")
+    (tmp_path / "other.toml").write_text("rule = 1\n")
+    (tmp_path / "empty").mkdir()
+    places = {"SWEEP": parquet, "NONSENSE": str(tmp_path / "nonsense")}
+    places |= {"EMPTY": str(tmp_path / "empty"), "TOML": str(tmp_path / "other.toml")}
+    status, out, err = told(capsys, *(places.get(part, part) for part in arguments))
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_rules_that_no_sweep_can_use_are_told_before_anything_runs(capsys, parquet, tmp_path):
+    """With the rule's name in the file."""
+    path = tmp_path / "rules.toml"
+    path.write_text('[rules]\ngood = "PatienceStopper"\nbad = "PatienceStopper(patience=-1)"\n')
+    status, _, err = told(capsys, "compare", parquet, "--rules", str(path))
+    assert status == 2
+    assert "--rules: bad: " in err
+
+
+def test_help_is_quick_and_plain():
+    """It imports neither Ray, torch nor pandas, and draws no frames into a pipe."""
+    code = (
+        "import sys; from tune_stoppers.cli import main; status = main(['--help']); "
+        "print(status, [name for name in ('ray', 'torch', 'pandas') if name in sys.modules])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout.isascii()
+    assert "replay" in process.stdout
+    assert "compare" in process.stdout
+    assert process.stdout.splitlines()[-1] == "0 []"
+
+
+def test_it_runs_as_a_module(parquet):
+    """`python -m tune_stoppers`, with the exit status of the command."""
+    run = [sys.executable, "-m", "tune_stoppers", "replay", parquet]
+    root = Path(__file__).parents[1]
+    good = subprocess.run(run, capture_output=True, text=True, cwd=root)
+    assert (good.returncode, good.stderr) == (0, "")
+    bad = subprocess.run([*run, "--stop", "No"], capture_output=True, text=True, cwd=root)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: --stop: Unknown name 'No'.")

@@ -1,0 +1,98 @@
+"""Rules by name: those that a text may call, and a first choice to compare."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    HyperBandScheduler,
+    MedianStoppingRule,
+)
+from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
+
+import tune_stoppers
+from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
+from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.expressions import parse
+
+Kind = Literal["stopper", "scheduler"]
+RAYS: dict[str, Callable[..., Any]] = {
+    "ASHAScheduler": ASHAScheduler,
+    "FIFOScheduler": FIFOScheduler,
+    "HyperBandScheduler": HyperBandScheduler,
+    "MedianStoppingRule": MedianStoppingRule,
+}
+
+
+def known(kind: Kind) -> dict[str, Callable[..., Any]]:
+    """Every stopper or scheduler that a text may name: ours, and Ray's that a replay can run."""
+    ending = "Stopper" if kind == "stopper" else "Scheduler"
+    ours = {n: getattr(tune_stoppers, n) for n in tune_stoppers.__all__ if n.endswith(ending)}
+    ours.pop("RuleStopper", None)  # takes a rule, and a rule is no literal
+    if kind == "scheduler":
+        return ours | RAYS
+    stoppers = (MaximumIterationStopper, TrialPlateauStopper)
+    return ours | {each.__name__: _joinable(each) for each in stoppers} | {"TimeoutStopper": _clock}
+
+
+def build(text: str, sweep: Sweep, kind: Kind) -> Any:
+    """The stopper or scheduler that `text` describes; what it leaves out is the sweep's.
+
+    Metric and mode are filled in, and `max_t` of a scheduler. Raises `ExpressionError` where the
+    text is not understood, and whatever a constructor raises; ValueError for Ray's assertions.
+    """
+    metric, mode = sweep.objective()
+    if kind == "stopper":
+        return parse(text, known(kind), metric=metric, mode=mode)
+    try:
+        return parse(text, known(kind), metric=metric, mode=mode, max_t=sweep.max_t)
+    except AssertionError as error:  # how Ray's schedulers refuse their arguments
+        raise ValueError(f"{text}: {error}") from error
+
+
+def kind_of(text: str) -> Kind:
+    """Whether the first name in a text is a scheduler's; else it is taken for a stopper."""
+    first = re.match(r"[\s(]*(\w+)", text)
+    return "scheduler" if first and first[1] in known("scheduler") else "stopper"
+
+
+def default_rules() -> dict[str, Callable[[Sweep], Any]]:
+    """A first choice for `compare`, beside no stopping; each is built for the sweep it meets."""
+
+    def asha(sweep: Sweep, share: float) -> Any:
+        grace = max(1, round(share * sweep.max_t))
+        return ASHAScheduler(max_t=sweep.max_t, grace_period=grace, reduction_factor=3)
+
+    def median(sweep: Sweep) -> Any:
+        return MedianStoppingRule(time_attr="training_iteration", grace_period=1)
+
+    def patience(sweep: Sweep) -> Any:
+        metric, mode = sweep.objective()
+        return PatienceStopper(metric, mode, patience=3)
+
+    return {
+        "ASHA, eta 3, grace 1": lambda sweep: asha(sweep, 0.0),
+        "ASHA, eta 3, grace 5 %": lambda sweep: asha(sweep, 0.05),
+        "median, grace 1": median,
+        "PatienceStopper(patience=3)": patience,
+        "BoundASHAScheduler": lambda sweep: BoundASHAScheduler(sweep.max_t),
+    }
+
+
+def _joinable(made: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray's stoppers do not know `|` and `&`; in an `AnyOf` of one they do."""
+
+    @functools.wraps(made)
+    def build(*args: Any, **kwargs: Any) -> AnyOf:
+        return AnyOf(made(*args, **kwargs))
+
+    return build
+
+
+def _clock(*args: Any, **kwargs: Any) -> Any:
+    raise ValueError("TimeoutStopper reads the wall clock, which says nothing of virtual time.")

@@ -1,0 +1,272 @@
+"""The command `tune-stoppers`: thin; what it needs is imported where it is used."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from tune_stoppers.backtest.sweep import Sweep
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    help="Early stopping and pruning for Ray Tune: what rules would have done to recorded sweeps.",
+)
+
+SWEEP = "A Parquet file, or the folder of a Ray Tune experiment."
+Metric = Annotated[str | None, typer.Option(help="Default: what the sweep says.")]
+Mode = Annotated[str | None, typer.Option(help="min or max. Default: what the sweep says.")]
+Workers = Annotated[int, typer.Option(min=1, help="Trials that run at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+# Typer carries its own copy of click, or uses the installed one: the class is reached from here.
+BadUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class UsageError(Exception):
+    """Something that the user asked for cannot be done."""
+
+
+@app.callback()
+def common() -> None:
+    """Commands are listed below; each has its own --help."""
+
+
+@app.command()
+def replay(
+    sweep: Annotated[str, typer.Argument(help=SWEEP)],
+    stop: Annotated[
+        str | None, typer.Option(help="Stoppers: 'PatienceStopper(patience=3) | …'.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A scheduler: BoundASHAScheduler, 'ASHAScheduler(…)'.")
+    ] = None,
+    metric: Metric = None,
+    mode: Mode = None,
+    workers: Workers = 8,
+    seed: Annotated[int, typer.Option(help="Of the order of the trials.")] = 0,
+    cost: Annotated[
+        str, typer.Option(help="What a report takes: reports (1 each) or seconds, as recorded.")
+    ] = "reports",
+    as_json: Json = False,
+) -> None:
+    """What a stopper and a scheduler would have made of a recorded sweep, in virtual time.
+
+    Metric, mode and max_t of a rule are filled in from the sweep where they are left out.
+    """
+    from tune_stoppers.backtest.named import build
+    from tune_stoppers.backtest.replay import replay as run
+    from tune_stoppers.report.tables import clean, console, replayed, show
+
+    recorded = _load(sweep, metric, mode)
+    unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
+    if cost != unit:
+        raise UsageError(f"--cost: reports or seconds, got {cost!r}.")
+    with _mistakes("--stop"):
+        stopping = None if stop is None else build(stop, recorded, "stopper")
+    with _mistakes("--scheduler"):
+        scheduling = None if scheduler is None else build(scheduler, recorded, "scheduler")
+    with _mistakes("replay"):
+        result = run(
+            recorded,
+            scheduling,
+            stopping,
+            workers=workers,
+            seed=seed,
+            cost=unit,
+            on_stall="end",
+        )
+    if not as_json:
+        show(["", ""], replayed(result), console=console())
+        return
+    facts = {
+        "sweep": recorded.name,
+        "surrogate": recorded.surrogate,
+        "metric": result.metric,
+        "mode": result.mode,
+        "stop": stop,
+        "scheduler": scheduler,
+        "workers": workers,
+        "seed": seed,
+        "cost": unit,
+        "savings": result.savings,
+        "reports": result.reports,
+        "time": result.seconds,
+        "best": result.best,
+        "best_recorded": result.best_recorded,
+        "regret": result.regret,
+        "best_stopped": result.best_stopped,
+        "time_to_target": result.time_to_target,
+        "stalled": result.stalled,
+        "trials": json.loads(result.trials.to_json(orient="records")),
+    }
+    typer.echo(json.dumps(clean(facts), indent=2))
+
+
+@app.command()
+def compare(
+    sweeps: Annotated[list[str] | None, typer.Argument(help=SWEEP)] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML: under [rules], NAME = 'EXPRESSION' or {stop = '…', scheduler = '…'}. "
+            "Default: no stopping, ASHA, median, BoundASHAScheduler, PatienceStopper(3)."
+        ),
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="The recorded sweep that comes with the package.")
+    ] = False,
+    metric: Metric = None,
+    mode: Mode = None,
+    workers: Workers = 8,
+    orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 10,
+    budget: Annotated[
+        float, typer.Option(help="Time to be judged on, in full trainings per worker.")
+    ] = 4.0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Default: one per available core.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Which rule, with which setting, would have served you best: its savings and its risk."""
+    from tune_stoppers.backtest.compare import compare as run
+    from tune_stoppers.backtest.compare import example_path
+    from tune_stoppers.backtest.named import default_rules
+    from tune_stoppers.report.tables import LEGEND, clean, compared, console, show, title_of
+
+    paths = [*(sweeps or []), *([str(example_path())] if example else [])]
+    if not paths:
+        raise UsageError("name at least one sweep, or --example.")
+    recorded = [_load(path, metric, mode) for path in paths]
+    with _mistakes("--rules"):
+        chosen = default_rules() if rules is None else _read_rules(rules, recorded)
+    with _mistakes("compare"):
+        found = run(
+            recorded,
+            chosen,
+            workers=workers,
+            orderings=orderings,
+            budget=budget,
+            processes=processes,
+        )
+    table = found.table()
+    if as_json:
+        facts = {
+            "recommendation": found.recommendation(),
+            "baseline": found.baseline,
+            "workers": workers,
+            "budget": budget,
+            "table": json.loads(table.reset_index().to_json(orient="records")),
+            "runs": json.loads(found.runs.to_json(orient="records")),
+        }
+        typer.echo(json.dumps(clean(facts), indent=2))
+        return
+    out = console()
+    families = list(dict.fromkeys(table.index.get_level_values("family")))
+    for family in families if len(families) > 2 else families[:1]:  # one family is the whole
+        header, rows = compared(table, family, brief=out.width < 160)
+        show(header, rows, title=title_of(table, family), console=out)
+        out.print()
+    out.print(LEGEND, soft_wrap=not out.is_terminal)
+    out.print()
+    out.print(found.recommendation(), soft_wrap=not out.is_terminal)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0: done, 1: broken off, 2: a user's mistake, told in one line."""
+    try:
+        status = app(args=arguments, prog_name="tune-stoppers", standalone_mode=False)
+    except UsageError as error:
+        message = str(error)
+    except BadUsage as error:
+        message = f"{error.format_message().rstrip('.')}. See tune-stoppers --help."
+    except typer.Abort:
+        print("broken off", file=sys.stderr)
+        return 1
+    else:
+        return int(status or 0)
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _mistakes(where: str) -> Iterator[None]:
+    """What a constructor or a reader refuses is the user's mistake, and the message says which."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        notes = "; ".join(getattr(error, "__notes__", []))
+        raise UsageError(f"{where}: {error}" + (f" ({notes})" if notes else "")) from error
+
+
+def _load(path: str, metric: str | None, mode: str | None) -> Sweep:
+    """A recorded sweep whose objective is known."""
+    from tune_stoppers.backtest.sweep import Sweep
+
+    local = Path(path).expanduser()
+    if "://" not in path and not local.exists():
+        raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
+    if "://" in path or local.is_dir():
+        with _mistakes(path):
+            return _with_objective(Sweep.from_ray(path, metric=metric, mode=mode), metric, mode)
+    if not _is_parquet(local):
+        raise UsageError(f"{path} is no Parquet file and no Ray experiment folder.")
+    with _mistakes(path):
+        return _with_objective(Sweep.from_parquet(local, metric=metric, mode=mode), metric, mode)
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _with_objective(sweep: Sweep, metric: str | None, mode: str | None) -> Sweep:
+    """`sweep`, once it is known what it optimises."""
+    try:
+        sweep.metric, sweep.mode = sweep.objective(metric, mode)
+    except ValueError as error:
+        raise UsageError(
+            f"{error} On the command line: --metric NAME --mode min or max."
+        ) from error
+    return sweep
+
+
+def _read_rules(path: Path, sweeps: list[Sweep]) -> dict[str, Callable[[Sweep], Any]]:
+    """The rules of a TOML file as factories, each tried on every sweep at once."""
+    with path.open("rb") as file:
+        rules = tomllib.load(file).get("rules")
+    if not isinstance(rules, dict) or not rules:
+        raise UsageError(f"--rules: {path} needs a table [rules] with NAME = 'EXPRESSION' lines.")
+    factories = {}
+    for name, described in rules.items():
+        with _mistakes(f"--rules: {name}"):
+            factories[name] = _factory(described)
+            for sweep in sweeps:
+                factories[name](sweep)
+    return factories
+
+
+def _factory(described: Any) -> Callable[[Sweep], Any]:
+    """What builds the rule that a line of the TOML file describes."""
+    from tune_stoppers.backtest.named import build, kind_of
+
+    if isinstance(described, str):
+        scheduled = kind_of(described) == "scheduler"
+        described = {"scheduler" if scheduled else "stop": described}
+    if not isinstance(described, dict) or not set(described) <= {"stop", "scheduler"}:
+        raise ValueError(f"needs an expression, or stop = … and scheduler = …, got {described!r}.")
+    stop, scheduler = described.get("stop"), described.get("scheduler")
+    return lambda sweep: (
+        None if scheduler is None else build(scheduler, sweep, "scheduler"),
+        None if stop is None else build(stop, sweep, "stopper"),
+    )

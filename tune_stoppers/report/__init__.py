@@ -1,0 +1,1 @@
+"""What people read: tables, and later pictures, of replays and experiments."""
