@@ -80,7 +80,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--model", help="folder or hub name; default: SmolLM2-135M, as `make sweep` prepares it")
     add("--data", help="JSON lines with prompt and completion; default: the standard library's")
     add("--trials", type=int, default=8, help="configurations to sample")
-    add("--max-steps", type=int, default=24, help="optimizer steps of a full trial")
+    add("--max-steps", type=int, default=20, help="optimizer steps of a full trial")
     add("--eval-every", type=int, default=4, help="optimizer steps between evaluations")
     add("--eval-examples", type=int, default=24, help="pairs that trials are compared on")
     add("--batch-size", type=int, default=4, help="examples per optimizer step")

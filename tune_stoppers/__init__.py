@@ -7,6 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tune_stoppers.backtest.compare import compare as compare
+    from tune_stoppers.backtest.compare import example_path as example_path
+    from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
+    from tune_stoppers.backtest.replay import replay as replay
+    from tune_stoppers.backtest.sweep import Sweep as Sweep
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.tune.callback import TuneCallback as TuneCallback
@@ -31,12 +36,17 @@ _WHERE = {
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
     "PatienceStopper": "tune.stoppers",
+    "ReplayResult": "backtest.replay",
     "RuleStopper": "tune.stoppers",
+    "Sweep": "backtest.sweep",
     "ThresholdStopper": "tune.stoppers",
     "TuneCallback": "tune.callback",
     "best_state": "tune.results",
     "best_states": "tune.results",
     "checkpoint_config": "tune.results",
+    "compare": "backtest.compare",
+    "example_path": "backtest.compare",
+    "replay": "backtest.replay",
 }
 
 __all__ = sorted(_WHERE)

@@ -11,6 +11,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.stopper import MaximumIterationStopper
 
+from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.cluster import StalledError
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
@@ -260,3 +261,15 @@ def test_asha_saves_most_of_the_published_sweeps():
         result = replay(recorded, asha)
         assert 0.5 < result.savings < 1.0, path.name
         assert recorded.target or result.regret < 0.5, path.name
+
+
+def test_the_journal_says_why_a_rule_stopped_a_trial():
+    """Stoppers and schedulers of ours give their reasons; plain Ray ones leave it empty."""
+    flat = sweep({"a": [1.0] * 6, "b": [2.0] * 6, "c": [3.0] * 6})
+    stopper = PatienceStopper("value", "min", patience=2, start_after=4)
+    stops = replay(flat, BoundASHAScheduler(6, 1), stopper, workers=3, order="recorded").journal
+    reasons = stops[stops["action"] == "stop"].set_index("trial_id")["reason"]
+    assert "is rank 3 of 3 at rung 1" in reasons["c"]
+    assert "3 of 2 evaluations without improvement" in reasons["a"]
+    plain = replay(flat, stopper=MaximumIterationStopper(2)).journal
+    assert set(plain["reason"]) == {""}

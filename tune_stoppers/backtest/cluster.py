@@ -1,10 +1,10 @@
 """A cluster in virtual time that treats schedulers and stoppers as Ray 2.60's controller does.
 
-A clock and a number of workers. `Cluster.step` is
-one turn of Ray's event loop: take trials from the searcher, let the scheduler choose, stage what
-is pending, start what fits, handle one event. The order in which the scheduler and the stopper
-are called, and with what, follows `ray/tune/execution/tune_controller.py` for function trainables
-without actor reuse; `tests/backtest/test_fidelity.py` holds it to that.
+A clock and a number of workers. `Cluster.step` is one turn of Ray's event loop: take trials from
+the searcher, let the scheduler choose, stage what is pending, start what fits, handle one event.
+The order in which the scheduler and the stopper are called, and with what, follows
+`ray/tune/execution/tune_controller.py` for function trainables without actor reuse;
+`tests/backtest/test_fidelity.py` holds it to that.
 
 Where Ray's loop idles between reports (every 0.1 s) it asks the scheduler again and again; here it
 is asked until its answer changes nothing. Where Ray hides an error of a scheduler (in `stop_trial`)
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
@@ -26,21 +26,11 @@ from ray.tune.utils import flatten_dict
 from tune_stoppers.backtest.clock import Clock
 from tune_stoppers.backtest.process import Costs, Faults, Process
 from tune_stoppers.backtest.table import Curve
-from tune_stoppers.backtest.trial import ReplayTrial
+from tune_stoppers.backtest.trial import Entry, ReplayTrial
 from tune_stoppers.backtest.view import SchedulerView, Searcher
 
 CONTROL, REPORT = 0, 1  # priorities: at equal times, first what Ray does by itself
 ENDED = (Trial.TERMINATED, Trial.ERROR)
-
-
-class Entry(NamedTuple):
-    """A line of the journal: at `time`, `action` befell `trial_id` after report `step`."""
-
-    time: float
-    trial_id: str
-    step: int  # training_iteration of the last report, 0 before the first
-    action: str  # start, resume, restart, pause, stop, finish, fail, retry
-    by: str  # scheduler, stopper, stop_all, trial, cluster
 
 
 class StalledError(RuntimeError):
@@ -67,6 +57,7 @@ class Cluster:
         folder: Path | None = None,
     ) -> None:
         self.journal: list[Entry] = []
+        self._reasons: dict[str, str] = {}
         self.log: list[tuple[float, ReplayTrial, int]] = []  # time, trial and row of each report
         self.ended_by: dict[str, str] = {}
         self.costs, self.faults = costs or Costs(), faults or Faults()
@@ -153,7 +144,8 @@ class Cluster:
 
     def _note(self, trial: ReplayTrial, action: str, by: str) -> None:
         step = trial.run_metadata.last_result.get("training_iteration", 0)
-        self.journal.append(Entry(self.now, trial.trial_id, step, action, by))
+        reason = self._reasons.get(trial.trial_id, "") if action == "stop" else ""
+        self.journal.append(Entry(self.now, trial.trial_id, step, action, by, reason))
 
     def _stall(self) -> str:
         counts = {status: len(trials) for status, trials in self._by_status.items() if trials}
@@ -294,6 +286,8 @@ class Cluster:
         if decision == TrialScheduler.STOP:
             result["done"] = True
             self.ended_by[trial.trial_id] = by
+            told = flat if by == "scheduler" and flat is not None else result
+            self._reasons[trial.trial_id] = str(told.get("stop_reason", ""))
         if flat is not None:
             trial.run_metadata.last_result = result
             trial.run_metadata.last_result_time = self.now

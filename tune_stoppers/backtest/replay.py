@@ -20,10 +20,11 @@ import pandas as pd
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.stopper import Stopper
 
-from tune_stoppers.backtest.cluster import Cluster, Entry, StalledError
+from tune_stoppers.backtest.cluster import Cluster, StalledError
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
+from tune_stoppers.backtest.trial import Entry
 
 BY_RULE = ("scheduler", "stopper", "stop_all")
 RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over
@@ -289,7 +290,7 @@ class ReplayResult:
 
     @cached_property
     def journal(self) -> pd.DataFrame:
-        """What happened to trials, in order: `time, trial_id, step, action, by`.
+        """What happened to trials, in order: `time, trial_id, step, action, by, reason`.
 
         Actions: start, resume (from a checkpoint), restart (from zero), pause, stop, finish
         (recorded course run), retry and fail. `step` is the last reported `training_iteration`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.fs
 from ray.tune.experiment import Trial
@@ -26,6 +26,17 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             target = target.setdefault(folder, {})
         target[leaf] = value
     return nested
+
+
+class Entry(NamedTuple):
+    """A line of the journal: at `time`, `action` befell `trial_id` after report `step`."""
+
+    time: float
+    trial_id: str
+    step: int  # training_iteration of the last report, 0 before the first
+    action: str  # start, resume, restart, pause, stop, finish, fail, retry
+    by: str  # scheduler, stopper, stop_all, trial, cluster
+    reason: str = ""  # of a stop, where the rule gave one as `stop_reason`
 
 
 class ReplayCheckpoint:
