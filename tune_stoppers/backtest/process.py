@@ -55,6 +55,8 @@ class Faults:
 
 
 class Fault(NamedTuple):
+    """That a trial's process dies before a report is made."""
+
     share: float  # of the report's cost that is spent before the process dies
     preempted: bool
 

@@ -63,6 +63,7 @@ class Curve:
 
 
 def metric_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that are neither keys nor hyperparameters."""
     return [c for c in frame.columns if c not in KEYS and not str(c).startswith(CONFIG)]
 
 

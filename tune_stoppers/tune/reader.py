@@ -13,7 +13,9 @@ from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKP
 from tune_stoppers.core import Mode, OnMissing, Report
 from tune_stoppers.metrics import MetricReader, Reads
 
-CHECKPOINT_NAME = "checkpoint_dir_name"
+# keys of a result
+CHECKPOINT_NAME = "checkpoint_dir_name"  # Ray's: the folder of the checkpoint that came with it
+STOP_REASON = "stop_reason"  # ours: why the trial is stopped at this report
 SINCE_RESTORE = "iterations_since_restore"
 
 # what Ray adds to every result by itself

@@ -16,13 +16,11 @@ from tune_stoppers.core import Mode, require, require_number
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, number, sign_of
 from tune_stoppers.training.checkpoints import load_weights, restore_checkpoint
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
 
 if TYPE_CHECKING:
     import torch
     from ray.tune import CheckpointConfig, ResultGrid
-
-CHECKPOINT_NAME = "checkpoint_dir_name"
-STOP_REASON = "stop_reason"
 
 
 @dataclass(frozen=True)

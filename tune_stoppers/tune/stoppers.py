@@ -24,10 +24,9 @@ from tune_stoppers.metrics import check_metric, closest, logger, sign_of
 from tune_stoppers.rules import Divergence, Patience, Threshold
 from tune_stoppers.rules.smoothing import Smoothing
 from tune_stoppers.track import Judgement, Track
-from tune_stoppers.tune.reader import ResultReader
+from tune_stoppers.tune.reader import STOP_REASON, ResultReader
 
-STOP_REASON = "stop_reason"  # set on the result of a report at which a trial is stopped
-WOULD_STOP_REASON = "would_stop_reason"  # the same under dry_run, where it goes on
+WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
 
 class ExplainedStopper(Stopper):

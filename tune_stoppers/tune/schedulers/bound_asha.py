@@ -16,9 +16,7 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.metrics import check_metric
 from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.tune.reader import Reading, ResultReader
-
-STOP_REASON = "stop_reason"
+from tune_stoppers.tune.reader import STOP_REASON, Reading, ResultReader
 
 
 class BoundASHAScheduler(FIFOScheduler):
