@@ -62,7 +62,8 @@ class Endings(tune.Callback):
         result = trial.last_result or {}
         where = f"step {result.get('step', 0)}"
         best = result.get("best_eval_loss", math.nan)
-        why = result.get("stop_reason", "finished")
+        complete = result.get("progress", 0) >= 1
+        why = result.get("stop_reason", "finished" if complete else "stopped by the scheduler")
         print(f"[{trial.trial_id}] ended at {where}, best eval loss {best:.4f}: {why}", flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

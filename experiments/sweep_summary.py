@@ -48,9 +48,9 @@ def trial_table(results: Any, task: Task) -> pd.DataFrame:
     trials["seconds"] = [last.get(t, {}).get("time_total_s", 0.0) for t in trials["trial_id"]]
     trials["full_seconds"] = trials["seconds"] / trials["steps"].clip(lower=1) * task.max_steps
     trials["reason"] = [
-        reason or _ending(status, steps >= task.max_steps)
-        for reason, status, steps in zip(
-            trials["reason"], trials["status"], trials["steps"], strict=True
+        last.get(trial, {}).get("stop_reason") or _ending(status, steps >= task.max_steps)
+        for trial, status, steps in zip(
+            trials["trial_id"], trials["status"], trials["steps"], strict=True
         )
     ]
     return trials.sort_values("best_value", ignore_index=True)

@@ -102,3 +102,6 @@ def test_in_a_real_sweep(ray_session: None, tmp_path: Path) -> None:
     assert not results.errors
     assert steps[0.0] == 12
     assert sum(steps.values()) < 6 * 12 / 2
+    reasons = {r.config["floor"]: r.metrics.get("stop_reason", "") for r in results}
+    assert reasons[9.0].startswith(("BoundASHAScheduler: ", "PatienceStopper: "))
+    assert any(reason.startswith("BoundASHAScheduler: ") for reason in reasons.values())

@@ -42,7 +42,8 @@ class BoundASHAScheduler(FIFOScheduler):
         start_after: nothing is stopped before this time; everything is recorded.
         dry_run: nothing is stopped; `decisions` tells what would have been.
 
-    `decisions` maps each trial to its newest decision, with the reason.
+    `decisions` maps each trial to its newest decision, with the reason. The last result of a
+    trial that it stopped, and so the `ResultGrid`, carries `stop_reason`; `result.json` does not.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class BoundASHAScheduler(FIFOScheduler):
         self.time_attr, self.on_missing, self.on_nonfinite = time_attr, on_missing, on_nonfinite
         self.start_after, self.dry_run = start_after, dry_run
         self.decisions: dict[str, Decision] = {}
+        self._reasons: dict[str, str] = {}  # of the trials being stopped
         self._record = self.rule.init()
         self._reader: ResultReader | None = None
 
@@ -118,11 +120,17 @@ class BoundASHAScheduler(FIFOScheduler):
         self.decisions[trial.trial_id] = decision
         if decision.action is not Action.STOP or self.dry_run or report.step < self.start_after:
             return str(TrialScheduler.CONTINUE)
-        result[STOP_REASON] = self.explain(trial.trial_id)
+        result[STOP_REASON] = self._reasons[trial.trial_id] = self.explain(trial.trial_id)
         return str(TrialScheduler.STOP)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record the last report of a trial that ended by itself or by a stopper."""
+        """Record the last report of a trial that ended by itself or by a stopper.
+
+        Of one that this scheduler stopped, the last result gets the reason: what was set on the
+        flat result in `on_trial_result` was a copy.
+        """
+        if trial.trial_id in self._reasons:
+            trial.last_result[STOP_REASON] = self._reasons.pop(trial.trial_id)
         reading = self._read(trial.trial_id, result)
         if reading is None:
             self.rule.lost(self._record, trial.trial_id)
