@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.sweep import Sweep as Sweep
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
+    from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
     from tune_stoppers.tune.callback import TuneCallback as TuneCallback
     from tune_stoppers.tune.results import BestState as BestState
     from tune_stoppers.tune.results import best_state as best_state
@@ -37,6 +38,7 @@ _WHERE = {
     "EarlyStopping": "training.early_stopping",
     "PatienceStopper": "tune.stoppers",
     "ReplayResult": "backtest.replay",
+    "RuleCallback": "training.rule_callback",
     "RuleStopper": "tune.stoppers",
     "Sweep": "backtest.sweep",
     "ThresholdStopper": "tune.stoppers",

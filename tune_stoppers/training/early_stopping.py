@@ -45,7 +45,7 @@ class EarlyStopping:
         min_delta: float = 0.0,
         keeper: BestStateKeeper | None = None,
     ) -> None:
-        check_metric("EarlyStopping", metric, mode)
+        check_metric("EarlyStopping", metric, mode)  # also where the rule reads others
         if isinstance(rule_or_patience, Rule):
             if min_delta:
                 raise ValueError(
@@ -60,7 +60,8 @@ class EarlyStopping:
         self.best_step: float | None = None
         self.stopped = False
         self._track = Track(self.rule)
-        self._reader = MetricReader("EarlyStopping", self.rule, metric, mode)
+        objective = metric if self.rule.needs_objective else None
+        self._reader = MetricReader("EarlyStopping", self.rule, objective, mode)
         self._decision: Decision | None = None
 
     def __call__(
