@@ -1,4 +1,4 @@
-"""Any trial rule as an early-stopping callback of the Hugging Face Trainer, or TRL's; no Ray."""
+"""Any trial rule as an early-stopping callback of the Hugging Face Trainer; no Ray."""
 
 from collections.abc import Mapping
 from typing import Any
