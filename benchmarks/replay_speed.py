@@ -42,7 +42,7 @@ RULES: dict[str, Callable[[], dict[str, Any]]] = {
     "no rule (Ray FIFO)": lambda: {"scheduler": FIFOScheduler()},
     "BoundASHAScheduler": lambda: {"scheduler": BoundASHAScheduler(REPORTS, dry_run=True)},
     "PatienceStopper": lambda: {"stopper": PatienceStopper("loss", "min", dry_run=True)},
-    "Ray ASHA, first rung at 49": lambda: {"scheduler": ASHAScheduler(max_t=51, grace_period=49)},
+    "Ray ASHA, first rung at 50": lambda: {"scheduler": ASHAScheduler(max_t=51, grace_period=50)},
 }
 
 

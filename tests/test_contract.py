@@ -11,10 +11,14 @@ from tests.strategies import curves, finite_losses, losses, maybe_losses
 from tune_stoppers import rules, testing
 from tune_stoppers.core import Decision, Report, Rule
 from tune_stoppers.tune.stoppers import (
+    AdaptivePatienceStopper,
     AllOf,
     AnyOf,
     DivergenceStopper,
+    GradientStopper,
+    OverfitStopper,
     PatienceStopper,
+    RecoveryStopper,
     RuleStopper,
     ThresholdStopper,
 )
@@ -38,6 +42,24 @@ RULES = {
     "divergence": DIVERGENCE,
     "divergence by strikes alone": rules.Divergence(3, factor=None),
     "divergence at once": rules.Divergence(factor=1.5, patience=1),
+    "adaptive patience": rules.AdaptivePatience(2, 1, 4, window=2, history=3),
+    "adaptive patience by noise": rules.AdaptivePatience(
+        2, 1, 4, window=2, history=3, scale="noise"
+    ),
+    "metrics by reciprocal": rules.MultiMetric({"grad_norm": {"mode": "max"}}, 2),
+    "metrics by change": rules.MultiMetric({"grad_norm": {"mode": "min"}}, 2, "relative"),
+    "metrics by vote": rules.MultiMetric({"grad_norm": {"mode": "min"}}, 2, combine="vote"),
+    "overfit by GL": rules.Overfit(),
+    "overfit by PQ": rules.Overfit("grad_norm", "pq", 0.1, strip=2),
+    "overfit by UP": rules.Overfit(criterion="up", strip=2, strips=1),
+    "slope": rules.Slope(0.5, 2),
+    "slope over a window": rules.Slope(0.5, 2, window=4),
+    "slope per step": rules.Slope(0.5, 2, window=3, per="step"),
+    "slope with confidence": rules.Slope(0.5, 1, window=3, per="step", confidence=0.5),
+    "gradient norm": rules.GradientNorm(0.75, 2),
+    "gradient norm, relative": rules.GradientNorm(0.75, 2, relative=True, warmup=2),
+    "recovery": rules.Recovery(2, 1),
+    "recovery, once": rules.Recovery(1, 2, 1),
     "any of three": rules.AnyOf(PATIENCE, THRESHOLD, DIVERGENCE),
     "all of two": rules.AllOf(PATIENCE, THRESHOLD),
     "at least two of three": rules.AtLeast(2, PATIENCE, THRESHOLD, DIVERGENCE),
@@ -87,6 +109,18 @@ STOPPERS = {
     ),
     "threshold": lambda mode: ThresholdStopper("loss", mode, threshold=SIGN[mode] * 0.7),
     "divergence": lambda mode: DivergenceStopper("loss", mode, limit=SIGN[mode] * 50.0),
+    "adaptive patience": lambda mode: AdaptivePatienceStopper(
+        "loss", mode, initial_patience=2, window=2, history=3
+    ),
+    "overfit by GL": lambda mode: OverfitStopper("loss", mode),
+    "overfit by UP": lambda mode: OverfitStopper("loss", mode, criterion="up", strip=2, strips=1),
+    "slope": lambda mode: GradientStopper("loss", mode, threshold=0.5, patience=2),
+    "slope with confidence": lambda mode: GradientStopper(
+        "loss", mode, threshold=0.5, patience=1, window=3, confidence=0.5
+    ),
+    "recovery": lambda mode: RecoveryStopper(
+        "loss", mode, patience=1, recovery_patience=2, max_recoveries=1
+    ),
     "any rule": lambda mode: RuleStopper(rules.AtLeast(1, PATIENCE, THRESHOLD), "loss", mode),
     "any of": lambda mode: AnyOf(
         PatienceStopper("loss", mode, patience=3), DivergenceStopper("loss", mode)

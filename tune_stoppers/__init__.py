@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tune_stoppers.advice import MetricAdvice as MetricAdvice
+    from tune_stoppers.advice import recommend_metric as recommend_metric
+    from tune_stoppers.advice import recommend_parameters as recommend_parameters
     from tune_stoppers.backtest.compare import compare as compare
     from tune_stoppers.backtest.compare import example_path as example_path
     from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
@@ -21,14 +24,20 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.results import best_states as best_states
     from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
+    from tune_stoppers.tune.stoppers import AdaptivePatienceStopper as AdaptivePatienceStopper
     from tune_stoppers.tune.stoppers import AllOf as AllOf
     from tune_stoppers.tune.stoppers import AnyOf as AnyOf
     from tune_stoppers.tune.stoppers import DivergenceStopper as DivergenceStopper
+    from tune_stoppers.tune.stoppers import GradientStopper as GradientStopper
+    from tune_stoppers.tune.stoppers import MultiMetricStopper as MultiMetricStopper
+    from tune_stoppers.tune.stoppers import OverfitStopper as OverfitStopper
     from tune_stoppers.tune.stoppers import PatienceStopper as PatienceStopper
+    from tune_stoppers.tune.stoppers import RecoveryStopper as RecoveryStopper
     from tune_stoppers.tune.stoppers import RuleStopper as RuleStopper
     from tune_stoppers.tune.stoppers import ThresholdStopper as ThresholdStopper
 
 _WHERE = {
+    "AdaptivePatienceStopper": "tune.stoppers",
     "AllOf": "tune.stoppers",
     "AnyOf": "tune.stoppers",
     "BestState": "tune.results",
@@ -36,7 +45,12 @@ _WHERE = {
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
+    "GradientStopper": "tune.stoppers",
+    "MetricAdvice": "advice",
+    "MultiMetricStopper": "tune.stoppers",
+    "OverfitStopper": "tune.stoppers",
     "PatienceStopper": "tune.stoppers",
+    "RecoveryStopper": "tune.stoppers",
     "ReplayResult": "backtest.replay",
     "RuleCallback": "training.rule_callback",
     "RuleStopper": "tune.stoppers",
@@ -48,6 +62,8 @@ _WHERE = {
     "checkpoint_config": "tune.results",
     "compare": "backtest.compare",
     "example_path": "backtest.compare",
+    "recommend_metric": "advice",
+    "recommend_parameters": "advice",
     "replay": "backtest.replay",
 }
 

@@ -95,7 +95,7 @@ class _InUnits:
         return format(self.value, spec or (".6g" if isinstance(self.value, float) else ""))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one takes under half the time
 class Decision:
     """An action with its reason; deciding not to stop has a reason too.
 
@@ -112,7 +112,8 @@ class Decision:
     parts: tuple["Decision", ...] = ()  # what a combinator combined
 
     def __post_init__(self) -> None:
-        require(bool(self.text), "A decision needs a reason, got an empty text.")
+        if not self.text:
+            raise ValueError("A decision needs a reason, got an empty text.")
 
     @property
     def reason(self) -> str:

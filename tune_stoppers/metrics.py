@@ -117,25 +117,27 @@ class MetricReader:
         if self.rule.needs_objective:
             check_metric(self.owner, self.metric, self.mode)
         require_choice(f"{self.owner} on_missing", self.on_missing, ("raise", "skip"))
+        self._reads, self._sign = self.rule.reads, sign_of(self.mode)
 
     @property
     def sign(self) -> int:
         """What the metric is multiplied with to become a loss."""
-        return sign_of(self.mode)
+        return self._sign
 
     def read(self, trial_id: str, step: float, result: Mapping[str, Any]) -> Report:
         """The report that the rule sees."""
         loss = self.value(trial_id, result, self.metric) if self.metric is not None else None
         metrics: dict[str, float] = {}
-        for key in self.rule.reads:
+        for key in self._reads:
             value = self.value(trial_id, result, key)
             if value is not None:
                 metrics[key] = value
-        return Report(trial_id, step, None if loss is None else self.sign * loss, metrics)
+        return Report(trial_id, step, None if loss is None else self._sign * loss, metrics)
 
     def value(self, trial_id: str, result: Mapping[str, Any], key: str) -> float | None:
         """The number at `key`, or None where it is absent and that is neutral."""
-        value = number(result[key] if key in result else lookup(result, key))
+        value = result[key] if key in result else lookup(result, key)
+        value = value if type(value) is float else number(value)
         if value is not None:
             self.seen.add(key)
             return value

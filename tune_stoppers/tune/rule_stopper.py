@@ -74,6 +74,8 @@ class RuleStopper(ExplainedStopper):
             raise TypeError(f"{self.name} dry_run must be True or False, got {dry_run!r}.")
         if rule.needs_objective:
             check_metric(self.name, metric, mode)
+        else:
+            metric = None
         self.rule = rule
         self.dry_run = dry_run
         self._reader = ResultReader(
