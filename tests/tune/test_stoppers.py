@@ -1,7 +1,7 @@
 """Stoppers without a cluster: results in, answers and reasons out."""
 
-import cloudpickle
 import pytest
+from ray import cloudpickle
 from ray.tune import Stopper
 from ray.tune.stopper import FunctionStopper, MaximumIterationStopper
 
