@@ -46,6 +46,7 @@ STOPPERS = {
     for cls in (AllOf, AnyOf, DivergenceStopper, PatienceStopper, ThresholdStopper)
 }
 DEFAULT_STOP = "PatienceStopper(patience=2) | DivergenceStopper()"
+LORA_RANKS = (4, 8, 16)
 MAX_TOKENS = 64  # holds nine pairs in ten whole
 N_HELDOUT = 128  # pairs that no trial sees
 SETTINGS = "settings.json"  # in the experiment's folder tune_stoppers/, for --resume
@@ -107,7 +108,7 @@ def search_space(full: bool) -> dict[str, Any]:
         "warmup": tune.choice([0.0, 0.1]),
         "weight_decay": tune.choice([0.0, 0.01, 0.1]),
     }
-    return space if full else space | {"lora_rank": tune.choice([4, 8, 16])}
+    return space if full else space | {"lora_rank": tune.choice(list(LORA_RANKS))}
 
 
 def check(args: argparse.Namespace) -> None:
@@ -144,7 +145,7 @@ def read_data(args: argparse.Namespace, tokenizer: Any) -> Data:
 
 def checkpoint_bytes(task: Task) -> int:
     """The size of the largest checkpoint: weights that train, and two moments of Adam for each."""
-    rank = {} if task.full else {"lora_rank": 16}
+    rank = {} if task.full else {"lora_rank": max(LORA_RANKS)}
     model, _ = build_model(task, rank)
     trained = [p for p in model.parameters() if p.requires_grad]
     return 3 * sum(int(p.numel()) * int(p.element_size()) for p in trained)

@@ -95,7 +95,7 @@ class _InUnits:
         return format(self.value, spec or (".6g" if isinstance(self.value, float) else ""))
 
 
-@dataclass(slots=True)  # not frozen: making one takes under half the time
+@dataclass(slots=True)  # not frozen: that would make one dearer
 class Decision:
     """An action with its reason; deciding not to stop has a reason too.
 

@@ -31,7 +31,7 @@ class BoundASHAScheduler(FIFOScheduler):
             max_t=1.0, to compare trials of different length at equal progress.
         grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int.
         reduction_factor: 1/`reduction_factor` of the trials survive a rung.
-        optimism: the larger, the later the bound stops; 8 is safer than 4, and near as fast.
+        optimism: the larger, the later the bound stops a trial.
         noise: how many median second differences the bound allows.
         bound_after: the share of `max_t` from which the bound acts.
         window: keep only the newest N entries of each rung, for searchers that improve.
