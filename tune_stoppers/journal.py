@@ -18,6 +18,8 @@ from tune_stoppers.core import Decision
 
 logger = logging.getLogger("tune_stoppers")
 
+Line = dict[str, Any]
+
 
 def line_of(
     owner: str,
@@ -29,10 +31,12 @@ def line_of(
     sign: int = 1,
     event: str | None = None,
     dry_run: bool = False,
-) -> dict[str, Any]:
-    """A decision as a line of the journal."""
-    line: dict[str, Any] = {
-        "time": round(time.time(), 3),
+    now: float | None = None,
+    **seen: Any,
+) -> Line:
+    """A decision as a line of the journal; `seen` is what else was seen of the report."""
+    line: Line = {
+        "time": round(time.time() if now is None else now, 3),
         "trial": trial,
         "step": step,
         "value": value,
@@ -43,17 +47,27 @@ def line_of(
         "owner": owner,
     }
     flags = {"event": event, "dry_run": dry_run, "ends_sweep": decision.ends_sweep}
-    return line | {name: flag for name, flag in flags.items() if flag}
+    return line | {name: flag for name, flag in (flags | seen).items() if flag}
 
 
-def _plain(value: Any) -> Any:
+def event_line(owner: str, trial: str, event: str, **more: Any) -> Line:
+    """Something that happened to a trial, or (trial "") to the sweep, as a line of the journal."""
+    return {"time": round(time.time(), 3), "trial": trial, "event": event, "owner": owner} | more
+
+
+def as_text(line: Line) -> str:
+    """A line as it is written, with its end."""
+    return json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
     """`value` with floats that JSON lacks as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
     return value
 
 
@@ -64,14 +78,14 @@ class Journal:
         self.path = Path(path).expanduser().absolute()
         self._file: IO[str] | None = None
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: Line) -> None:
         """Append `line`; a crash right after loses nothing that was written."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a", encoding="utf-8")
             if _is_torn(self.path):
                 self._file.write("\n")  # what a crash cut off keeps to its own line
-        self._file.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.write(as_text(line))
         self._file.flush()
 
     def close(self) -> None:
@@ -96,17 +110,23 @@ def _is_torn(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a journal, in order. Lines that a crash cut off are left out with a note."""
+def read_journal(path: str | os.PathLike[str]) -> list[Line]:
+    """The lines of a journal file, in order. Lines cut off by a crash are left out, with a note."""
+    return parse_lines(Path(path).read_text(encoding="utf-8", errors="replace"), path)
+
+
+def parse_lines(text: str, path: str | os.PathLike[str]) -> list[Line]:
+    """The whole lines in the `text` of the file `path`."""
     lines = []
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            try:
-                line = json.loads(text)
-            except ValueError:
-                line = None
-            if isinstance(line, dict):
-                lines.append(line)
-            else:
-                logger.warning("%s: line %d is torn and is left out.", path, number)
+    for number, row in enumerate(text.split("\n"), start=1):
+        if not row:
+            continue
+        try:
+            line = json.loads(row)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict):
+            lines.append(line)
+        else:
+            logger.warning("%s: line %d is torn and is left out.", path, number)
     return lines

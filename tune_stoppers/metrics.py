@@ -1,6 +1,7 @@
 """From what a framework logs to what a rule sees: numbers, nested keys, direction, absence."""
 
 import difflib
+import inspect
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -166,3 +167,13 @@ def closest(name: str, known: Iterable[str]) -> str:
     """' Did you mean …?' for the known name closest to `name`, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def unknown_keyword(kind: type, base: type, name: str) -> str:
+    """What to say of a keyword that neither the class `kind` nor its `base` takes."""
+    signatures = (inspect.signature(k.__init__) for k in (kind, base))  # type: ignore[misc]
+    taken = {key for signature in signatures for key in signature.parameters}
+    known = sorted(taken - {"self", "rule", "common", "unknown"})
+    return f"{kind.__name__} has no parameter {name!r}.{closest(name, known)} It takes: " + (
+        ", ".join(known) + "."
+    )

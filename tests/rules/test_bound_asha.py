@@ -1,11 +1,12 @@
 """BoundASHA: rungs, quota, bound, and what is recorded when."""
 
+import json
 import math
 import random
 
 import pytest
 
-from tune_stoppers.core import Action
+from tune_stoppers.core import Action, Report
 from tune_stoppers.rules.bound_asha import BoundASHA, Record, Rung
 
 NO_BOUND = {"bound_after": 2.0}  # beyond the horizon: the quota alone
@@ -14,7 +15,8 @@ NO_BOUND = {"bound_after": 2.0}  # beyond the horizon: the quota alone
 def feed(rule: BoundASHA, record: Record, trial: str, *reports: tuple[float, float]) -> bool:
     """Whether the trial is stopped at one of the (time, loss) reports; later ones are not fed."""
     return any(
-        rule.update(record, trial, time, loss).action is Action.STOP for time, loss in reports
+        rule.update(record, Report(trial, time, loss)).action is Action.STOP
+        for time, loss in reports
     )
 
 
@@ -99,10 +101,10 @@ def test_repeated_report_changes_nothing() -> None:
     """The same time again is the same decision, and no second entry."""
     rule = BoundASHA(max_t=9, grace_period=1)
     record = rule.init()
-    first = rule.update(record, "t", 1, 2.0)
-    assert rule.update(record, "t", 1, 99.0) is first
+    first = rule.update(record, Report("t", 1, 2.0))
+    assert rule.update(record, Report("t", 1, 99.0)) is first
     assert record.rungs[0].losses == [2.0]
-    assert record.started == 1
+    assert len(record.bests) == 1
 
 
 def test_trial_that_goes_back_replaces_its_own_entries() -> None:
@@ -179,11 +181,63 @@ def test_ending_is_recorded_but_a_crash_is_not() -> None:
     rule = BoundASHA(max_t=100, grace_period=4, **NO_BOUND)
     record = rule.init()
     feed(rule, record, "stopped", (3, 2.0))
-    rule.ended(record, "stopped", 4, 1.5)
+    rule.ended(record, Report("stopped", 4, 1.5))
     feed(rule, record, "crashed", (3, 0.1))
     rule.lost(record, "crashed")
     assert record.rungs[0].of_trial == {"stopped": 1.5}
-    assert record.courses == {}
+
+
+def test_ended_trial_that_is_restored_changes_nothing() -> None:
+    """A trial that Ray restores from before its end gets the decision it had, and no new entry."""
+    rule = BoundASHA(max_t=9, grace_period=3, **NO_BOUND)
+    record = rule.init()
+    feed(rule, record, "t", (3, 5.0))
+    last = rule.update(record, Report("t", 9, 1.0))
+    rule.ended(record, Report("t", 9, 1.0))
+    assert rule.update(record, Report("t", 9, 1.0)) is last
+    rule.ended(record, Report("t", 9, 1.0))
+    assert record.rungs[0].of_trial == {"t": 5.0}
+
+
+def test_retried_trial_goes_on_where_it_was() -> None:
+    """A trial that crashed and goes on from a checkpoint leaves the rungs it had passed alone."""
+    rule = BoundASHA(max_t=100, grace_period=4, **NO_BOUND)
+    record = rule.init()
+    feed(rule, record, "t", (4, 5.0), (8, 3.0))
+    rule.lost(record, "t")
+    feed(rule, record, "t", (8.5, 2.0))
+    assert record.rungs[0].of_trial == {"t": 5.0}
+
+
+def test_forgotten_trials_leave_no_trace() -> None:
+    """After `forget`, the record is that of a sweep in which the trial never was."""
+    rule = BoundASHA(max_t=100, grace_period=1)
+    with_ghost, without = rule.init(), rule.init()
+    feed(rule, with_ghost, "ghost", (1, 0.1), (3, 0.1))
+    for record in (with_ghost, without):
+        feed(rule, record, "a", (1, 2.0), (2, 1.5))
+        feed(rule, record, "b", (1, 3.0))
+    rule.forget(with_ghost, ["ghost", "never seen"])
+    for part in ("rungs", "bests", "incumbent"):
+        assert rule.dump(with_ghost)[part] == rule.dump(without)[part]
+    assert with_ghost.courses.keys() == without.courses.keys()
+    assert with_ghost.incumbent.trial_id == "a"
+
+
+def test_record_survives_json() -> None:
+    """A record that went to JSON and back decides as the one that did not."""
+    rule = BoundASHA(max_t=40, grace_period=2, window=20)
+    generator = random.Random(1)
+    reports = [
+        Report(f"t{trial}", time, generator.choice([trial + 1 / time, math.nan, generator.random()]))
+        for time in range(1, 30)
+        for trial in range(12)
+    ]
+    kept, stored = rule.init(), rule.init()
+    for report in reports:
+        assert rule.update(kept, report).say() == rule.update(stored, report).say()
+        stored = rule.load(json.loads(json.dumps(rule.dump(stored))))
+    assert json.dumps(rule.dump(kept)) == json.dumps(rule.dump(stored))
 
 
 def test_state_of_a_trial_stays_small() -> None:
@@ -192,7 +246,7 @@ def test_state_of_a_trial_stays_small() -> None:
     record = rule.init()
     generator = random.Random(0)
     for time in range(1, 5_000):
-        rule.update(record, "t", time, 1 / time + generator.random() / 100)
+        rule.update(record, Report("t", time, 1 / time + generator.random() / 100))
     assert len(record.courses["t"].times) <= 12
     assert record.courses["t"].times[0] <= 5_000 / 2
 

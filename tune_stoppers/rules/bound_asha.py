@@ -8,11 +8,12 @@ that pays for noise and for learning-rate decay.
 
 import math
 from bisect import bisect_left, insort
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tune_stoppers.core import Action, Decision, require, require_number
+from tune_stoppers.core import Action, Decision, Report, require, require_number
+from tune_stoppers.rules.sweep_rule import SweepRule
 
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
@@ -20,7 +21,7 @@ NAME = "BoundASHA"
 
 
 class Incumbent(NamedTuple):
-    """The best value of the sweep."""
+    """The best value of a trial, or of the sweep."""
 
     loss: float = math.inf
     trial_id: str = ""
@@ -47,6 +48,11 @@ class Rung:
         if self.window is not None and len(self.of_trial) > self.window:
             self._remove(next(iter(self.of_trial)))
 
+    def drop(self, trial_id: str) -> None:
+        """Remove the trial's entry, if it has one."""
+        if trial_id in self.of_trial:
+            self._remove(trial_id)
+
     def _remove(self, trial_id: str) -> None:
         del self.losses[bisect_left(self.losses, self.of_trial.pop(trial_id))]
 
@@ -57,11 +63,11 @@ class Rung:
 
 @dataclass(slots=True)
 class Course:
-    """What is remembered of a trial that goes on."""
+    """What is remembered of a trial; once it has ended, only where it was."""
 
     times: list[float] = field(default_factory=list)  # of the newest doubling, thinned
     losses: list[float] = field(default_factory=list)  # at those times
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: list[float] = field(default_factory=list)  # the newest losses
     time: float = -math.inf  # of the newest report
     loss: float = math.inf  # at that time
     rung: int = 0  # index of the next rung to reach
@@ -73,13 +79,13 @@ class Record:
     """The mutable state of a sweep: an update costs O(log n) in the number of trials."""
 
     rungs: list[Rung]
-    courses: dict[str, Course] = field(default_factory=dict)  # trials that go on
-    started: int = 0  # trials that have reported
+    courses: dict[str, Course] = field(default_factory=dict)
+    bests: dict[str, Incumbent] = field(default_factory=dict)  # of every trial that has reported
     incumbent: Incumbent = NOBODY
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundASHA:
+class BoundASHA(SweepRule[Record]):
     """Stops a trial that fails its rung's quota, or whose optimistic bound misses the incumbent.
 
     Quota: rungs are `grace_period`·`reduction_factor`^k < `max_t`, by repeated multiplication. A
@@ -146,26 +152,25 @@ class BoundASHA:
 
     rungs: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Metrics read beside the objective: none."""
-        return ()
-
-    @property
-    def needs_objective(self) -> bool:
-        """It judges the objective."""
-        return True
-
     def init(self) -> Record:
-        """The state before the first report."""
+        """The record before the first report."""
         return Record([Rung(self.window) for _ in self.rungs])
 
-    def update(self, record: Record, trial_id: str, time: float, loss: float) -> Decision:
-        """Take in a report and decide; `record` is changed."""
+    def update(
+        self,
+        record: Record,
+        report: Report,
+        *,
+        checkpoint: str | None = None,
+        since_restore: int | None = None,
+    ) -> Decision:
+        """Take in a report and decide; `record` is changed. Checkpoints play no part."""
+        trial_id, time, loss, _ = report
+        assert loss is not None
         course = record.courses.get(trial_id)
         if course is None:
             course = record.courses[trial_id] = Course()
-            record.started += 1
+            record.bests.setdefault(trial_id, Incumbent(math.inf, trial_id, time))
         if time == course.time and course.decision is not None:
             return course.decision
         if time < course.time:
@@ -173,16 +178,48 @@ class BoundASHA:
         course.decision = self._judge(record, trial_id, course, time, loss)
         return course.decision
 
-    def ended(self, record: Record, trial_id: str, time: float, loss: float) -> None:
+    def ended(self, record: Record, report: Report) -> None:
         """The trial has ended by itself or by somebody else's decision, with this last report."""
-        course = record.courses.get(trial_id)
-        if course is None or time > course.time:
-            self.update(record, trial_id, time, loss)
-        record.courses.pop(trial_id, None)
+        course = record.courses.get(report.trial_id)
+        if course is None or report.step > course.time:
+            self.update(record, report)
+            course = record.courses[report.trial_id]
+        course.times, course.losses, course.recent = [], [], []  # it may yet be restored
 
     def lost(self, record: Record, trial_id: str) -> None:
-        """The trial's process died: no evidence against it, and what it recorded stays."""
-        record.courses.pop(trial_id, None)
+        """The trial's process died: no evidence against it. It may come back, so nothing goes."""
+
+    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+        """Drop these trials; the incumbent is the best of the others."""
+        for trial_id in trial_ids:
+            record.courses.pop(trial_id, None)
+            record.bests.pop(trial_id, None)
+            for rung in record.rungs:
+                rung.drop(trial_id)
+        best = min(record.bests.values(), default=NOBODY, key=lambda best: best.loss)
+        record.incumbent = best if best.loss < math.inf else NOBODY
+
+    def dump(self, record: Record) -> dict[str, Any]:
+        """`record` as JSON data."""
+        return {
+            "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
+            "bests": [list(best) for best in record.bests.values()],
+            "incumbent": list(record.incumbent),
+            "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
+        }
+
+    def load(self, data: dict[str, Any]) -> Record:
+        """The record that `dump` wrote."""
+        record = self.init()
+        for rung, entries in zip(record.rungs, data["rungs"], strict=True):
+            for trial_id, loss in entries:
+                rung.record(trial_id, _number(loss))
+        for loss, trial_id, time in data["bests"]:
+            record.bests[trial_id] = Incumbent(_number(loss), trial_id, time)
+        loss, trial_id, time = data["incumbent"]
+        record.incumbent = Incumbent(_number(loss), trial_id, time)
+        record.courses = {trial: _load_course(c) for trial, c in data["courses"].items()}
+        return record
 
     def _judge(
         self, record: Record, trial_id: str, course: Course, time: float, loss: float
@@ -194,8 +231,10 @@ class BoundASHA:
                 record.rungs[course.rung].record(trial_id, math.inf)
             return self._stop("the value is {value}, which is not finite", value=loss)
         self._remember(course, time, loss)
-        if loss < record.incumbent.loss:
-            record.incumbent = Incumbent(loss, trial_id, time)
+        if loss < record.bests[trial_id].loss:
+            best = record.bests[trial_id] = Incumbent(loss, trial_id, time)
+            if loss < record.incumbent.loss:
+                record.incumbent = best
         reached = course.rung
         while reached < len(self.rungs) and self.rungs[reached] <= time:
             reached += 1
@@ -211,7 +250,7 @@ class BoundASHA:
 
     def _remember(self, course: Course, time: float, loss: float) -> None:
         course.loss = loss
-        course.recent.append(loss)
+        course.recent = [*course.recent[1 - RECENT :], loss]
         times, losses = course.times, course.losses
         if len(times) > 1 and time < times[-2] * HISTORY_RATIO:
             times[-1], losses[-1] = time, loss
@@ -224,8 +263,7 @@ class BoundASHA:
     def _go_back(self, course: Course, time: float) -> None:
         kept = bisect_left(course.times, time)
         del course.times[kept:], course.losses[kept:]
-        course.recent.clear()
-        course.recent.extend(course.losses[-RECENT:])
+        course.recent = course.losses[-RECENT:]
         course.rung = bisect_left(self.rungs, time)
         course.time = course.times[-1] if course.times else -math.inf
         course.loss = course.losses[-1] if course.losses else math.inf
@@ -254,7 +292,7 @@ class BoundASHA:
         incumbent = record.incumbent
         if time < self.bound_after * self.max_t:
             return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
-        if record.started < self.min_trials or course.times[0] > time / 2:
+        if len(record.bests) < self.min_trials or course.times[0] > time / 2:
             return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
         if trial_id == incumbent.trial_id:
             return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
@@ -290,11 +328,30 @@ class BoundASHA:
         return Decision(Action.STOP, text, NAME, numbers)
 
 
-def _roughness(values: deque[float]) -> float:
+def _dump_course(course: Course) -> list[Any]:
+    decision = course.decision
+    said = decision and [decision.action.value, decision.text, dict(decision.numbers)]
+    timed = [course.times, course.losses, course.recent, course.time, course.loss, course.rung]
+    return [*timed, said]
+
+
+def _load_course(data: list[Any]) -> Course:
+    times, losses, recent, time, loss, rung, said = data
+    decision = said and Decision(Action(said[0]), said[1], NAME, said[2])
+    return Course(times, losses, recent, _number(time), _number(loss), rung, decision)
+
+
+def _number(value: float | str) -> float:
+    """A number of a dumped record: those that JSON lacks may have come back as strings."""
+    return float(value) if isinstance(value, str) else value
+
+
+def _roughness(values: list[float]) -> float:
     """The median absolute second difference; 0 for fewer than three values."""
     if len(values) < 3:
         return 0.0
-    v = list(values)
-    second = sorted(abs(a - 2 * b + c) for a, b, c in zip(v, v[1:], v[2:], strict=False))
+    second = sorted(
+        abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
+    )
     middle = len(second) // 2
     return second[middle] if len(second) % 2 else (second[middle - 1] + second[middle]) / 2

@@ -1,7 +1,10 @@
 """`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
 
-import inspect
 import os
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypedDict
 
 from tune_stoppers.core import (
@@ -15,11 +18,14 @@ from tune_stoppers.core import (
     Rule,
     require_number,
 )
-from tune_stoppers.journal import Journal, line_of
-from tune_stoppers.metrics import check_metric, closest, logger, sign_of
+from tune_stoppers.journal import Journal, Line, event_line, line_of
+from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
+from tune_stoppers.recorder import Recorder
 from tune_stoppers.track import Judgement, Track
+from tune_stoppers.tune.calling_trial import calling_trial
 from tune_stoppers.tune.combined import ExplainedStopper
-from tune_stoppers.tune.reader import ResultReader
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader
+from tune_stoppers.tune.state import recorder_for
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
@@ -39,7 +45,8 @@ class RuleStopper(ExplainedStopper):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on.
+        journal: a local file that gets one line for each decision, also for those to go on; by
+            default they are written to `tune_stoppers/` in the experiment's folder.
 
     A trial that is stopped carries `stop_reason` in that result, so that `result.json`, loggers
     and the `ResultGrid` show why. A rule's PAUSE means nothing to a stopper: use `RuleScheduler`.
@@ -62,7 +69,7 @@ class RuleStopper(ExplainedStopper):
     ) -> None:
         self.name = type(self).__name__
         if unknown:
-            raise TypeError(_unknown_keyword(type(self), next(iter(unknown))))
+            raise TypeError(unknown_keyword(type(self), RuleStopper, next(iter(unknown))))
         if not isinstance(rule, Rule):
             raise TypeError(f"{self.name} needs a rule of tune_stoppers.rules, got {rule!r}.")
         if on_nonfinite is not None:
@@ -89,8 +96,17 @@ class RuleStopper(ExplainedStopper):
         self._tracks: dict[str, Track] = {}  # pickled by Tune with the experiment
         self._would: dict[str, str] = {}  # trials that a dry run would have stopped, and why
         self._journal = None if journal is None else Journal(journal)
+        self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
+        self._recorder: Recorder | None = None
+        self._looked = False  # for the experiment's storage, in this process
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recorder": None, "_looked": False}
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
+        self._open(trial_id)
+        if self._recorder is not None and trial_id in self._recorder.requested:
+            return self._stop_for_user(trial_id, self._recorder)
         reading = self._reader.read(trial_id, result)
         if reading is None:
             return Decision(Action.CONTINUE, "the result has nothing to judge", self.name)
@@ -108,7 +124,9 @@ class RuleStopper(ExplainedStopper):
                 "are left out.",
                 *(self.name, trial_id, self._reader.time_attr, reading.report.step, track.step),
             )
-        self._write(trial_id, reading.report, judged)
+        self._write(
+            trial_id, reading.report, judged, result.get(CHECKPOINT_NAME), reading.since_restore
+        )
         stops = judged.decision.action is Action.STOP
         if self.dry_run and stops:
             self._would.setdefault(trial_id, self.describe(judged.decision))
@@ -121,32 +139,63 @@ class RuleStopper(ExplainedStopper):
     def describe(self, decision: Decision) -> str:
         return f"{self.name}: {decision.say(self._reader.metrics.sign)}"
 
-    def _write(self, trial_id: str, report: Report, judged: Judgement) -> None:
-        if self._journal is None or judged.event == "repeat":
+    def _write(
+        self,
+        trial_id: str,
+        report: Report,
+        judged: Judgement,
+        checkpoint: str | None,
+        since: int | None,
+    ) -> None:
+        if judged.event == "repeat":
             return
         sign = self._reader.metrics.sign
-        value = None if report.loss is None else sign * report.loss
-        line = line_of(
+        line = partial(
+            line_of,
             self.name,
             trial_id,
             report.step,
-            value,
+            None if report.loss is None else sign * report.loss,
             judged.decision,
             sign=sign,
             event=judged.event,
             dry_run=self.dry_run,
+            now=time.time(),
+            metrics=report.metrics,
+            checkpoint=checkpoint,
+            since=since,
         )
-        self._journal.write(line)
+        self._log(line)
 
+    def _log(self, line: Callable[[], Line]) -> None:
+        if self._journal is not None:
+            self._journal.write(line())
+        elif self._recorder is not None:
+            self._recorder.write(line)
 
-def _unknown_keyword(stopper: type[RuleStopper], name: str) -> str:
-    """What to say of a keyword that neither the stopper nor `RuleStopper` takes."""
-    signatures = (inspect.signature(kind.__init__) for kind in (stopper, RuleStopper))
-    taken = {key for signature in signatures for key in signature.parameters}
-    known = sorted(taken - {"self", "rule", "common", "unknown"})
-    return f"{stopper.__name__} has no parameter {name!r}.{closest(name, known)} It takes: " + (
-        ", ".join(known) + "."
-    )
+    def _open(self, trial_id: str) -> None:
+        """Find the experiment's storage, once in each process."""
+        if self._looked:
+            return
+        self._looked = True
+        trial = calling_trial(trial_id)
+        self._recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
+        if self._recorder is None:
+            return
+        again = self._recorder.go_on()
+        self._recorder.watch()
+        event = "restored" if again else "begins"
+        line = event_line(
+            self.name, "", event, rule=repr(self.rule), sign=self._reader.metrics.sign
+        )
+        self._log(lambda: line)
+
+    def _stop_for_user(self, trial_id: str, recorder: Recorder) -> Decision:
+        why = recorder.requested[trial_id] or "no reason given"
+        recorder.honoured(trial_id)
+        line = event_line(self.name, trial_id, "user", numbers={"why": why})
+        self._log(lambda: line)
+        return Decision(Action.STOP, f"user: {why}", "user")
 
 
 class Common(TypedDict, total=False):

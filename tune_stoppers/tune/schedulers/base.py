@@ -1,0 +1,334 @@
+"""What every scheduler of ours shares: reading, judging, remembering, explaining."""
+
+import math
+import time
+import uuid
+from functools import partial
+from typing import Any, Generic, TypedDict, TypeVar
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_stoppers.core import (
+    Action,
+    Decision,
+    Mode,
+    OnMissing,
+    OnNonfinite,
+    require_choice,
+    require_number,
+)
+from tune_stoppers.journal import line_of
+from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
+from tune_stoppers.rules.fold import ENDED, LOST
+from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON, Reading, ResultReader
+from tune_stoppers.tune.state import Memory
+
+R = TypeVar("R")
+
+CONTINUE = str(TrialScheduler.CONTINUE)
+PAUSE = str(TrialScheduler.PAUSE)
+STOP = str(TrialScheduler.STOP)
+_ACTIONS = {Action.CONTINUE: CONTINUE, Action.PAUSE: PAUSE, Action.STOP: STOP}
+
+
+class Common(TypedDict, total=False):
+    """The keywords that every scheduler takes, as `SweepScheduler` documents them."""
+
+    metric: str | None
+    mode: Mode | None
+    time_attr: str
+    on_nonfinite: OnNonfinite
+    on_missing: OnMissing
+    start_after: float
+    dry_run: bool
+
+
+class SweepScheduler(FIFOScheduler, Generic[R]):
+    """A `SweepRule` under Ray Tune; subclasses say how its decisions are carried out.
+
+    Args:
+        metric, mode: here or in `TuneConfig`; different ones in both are an error.
+        time_attr: anything that grows: iterations, steps, tokens, seconds, progress.
+        on_nonfinite: "worst" and "stop" are left to the rule; "ignore" leaves the report out.
+        on_missing: "raise": Ray itself ends the sweep at a report without the metric; "skip":
+            such reports are left out (give the metric here then, not to `TuneConfig`).
+        start_after: no decision is taken before this time; everything is recorded.
+        dry_run: decisions are journalled, not taken.
+
+    Every judged report is a line of the journal in `tune_stoppers/` of the experiment's folder,
+    and what the rule remembers is kept there too: after `Tuner.restore` it decides as if it had
+    never been interrupted. Reports that the trials then repeat change nothing.
+
+    `decisions` maps each trial to its newest decision. The last result of a trial that it
+    stopped, and so the `ResultGrid`, carries `stop_reason`; `result.json` does not.
+    """
+
+    def __init__(
+        self,
+        rule: SweepRule[R],
+        *,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        time_attr: str = "training_iteration",
+        on_nonfinite: OnNonfinite = "worst",
+        on_missing: OnMissing = "raise",
+        start_after: float = 0,
+        dry_run: bool = False,
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        self.name = type(self).__name__
+        if unknown:
+            raise TypeError(unknown_keyword(type(self), SweepScheduler, next(iter(unknown))))
+        self.rule = rule
+        require_choice("on_nonfinite", on_nonfinite, ("worst", "stop", "ignore"))
+        require_choice("on_missing", on_missing, ("raise", "skip"))
+        require_number("start_after", start_after, at_least=0)
+        if mode is not None:
+            require_choice(f"{self.name} mode", mode, ("min", "max"))
+        if not isinstance(dry_run, bool):
+            raise TypeError(f"{self.name} dry_run must be True or False, got {dry_run!r}.")
+        self._metric, self._mode = metric, mode
+        self.time_attr, self.on_missing, self.on_nonfinite = time_attr, on_missing, on_nonfinite
+        self.start_after, self.dry_run = start_after, dry_run
+        self.decisions: dict[str, Decision] = {}
+        self._uid = uuid.uuid4().hex  # Ray restores the scheduler as it was constructed, with this
+        self._reader: ResultReader | None = None
+        self._memory: Memory[R] = Memory(self.name, rule, self._uid)
+        self._reasons: dict[str, str] = {}  # of the trials being stopped
+        self._over = ""  # why the sweep has ended
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The scheduler as constructed: what happened since is on the experiment's storage."""
+        fresh = {"_memory": Memory(self.name, self.rule, self._uid), "decisions": {}}
+        return self.__dict__ | fresh | {"_reader": None, "_reasons": {}, "_over": ""}
+
+    # -- what subclasses use and change --------------------------------------------------------
+
+    @property
+    def record(self) -> R:
+        """What the rule remembers of the sweep."""
+        return self._memory.record
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where the metric is maximised."""
+        return sign_of(self._mode or "min")
+
+    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+        """Carry out a decision that is to be taken; Ray's name for what it should do.
+
+        A trial whose report came without a checkpoint is not paused: Ray would start it again
+        from an older one, or from zero.
+        """
+        if decision.action is Action.PAUSE and not result.get(CHECKPOINT_NAME):
+            return CONTINUE
+        return _ACTIONS[decision.action]
+
+    def adopted(self, controller: Any, trial: Any) -> None:
+        """Ray has added `trial`, and what was remembered of it is in the record."""
+
+    # -- Ray's calls ---------------------------------------------------------------------------
+
+    @property
+    def metric(self) -> str | None:
+        """What Ray insists on finding in every report; None under on_missing="skip"."""
+        return self._metric if self.on_missing == "raise" else None
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Take metric and mode from `TuneConfig`; `ValueError` if others were given here."""
+        for name, mine, theirs in (
+            ("metric", self._metric, metric),
+            ("mode", self._mode, mode),
+        ):
+            if mine is not None and theirs is not None and mine != theirs:
+                raise ValueError(
+                    f"{self.name} has {name}={mine!r} and TuneConfig {name}={theirs!r}: "
+                    "give it in one place."
+                )
+        self._metric = self._metric or metric
+        self._mode = self._mode or mode  # type: ignore[assignment]  # checked by the reader
+        if self.rule.needs_objective:
+            check_metric(self.name, self._metric, self._mode)
+        return True
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        """A new trial, one that is tried again, or one of those that Ray has restored."""
+        super().on_trial_add(controller, trial)
+        known = self._memory.meet(trial, self.sign)
+        if trial.status == Trial.TERMINATED and not known.ended:
+            self._end(trial.trial_id, trial.last_result or {})
+        self.adopted(controller, trial)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge a report; Ray's name for the action."""
+        self._memory.settle()
+        reading = self._read(trial.trial_id, result)
+        if reading is None:
+            return CONTINUE
+        memory, step = self._memory, reading.report.step
+        known = memory.known(trial.trial_id)
+        if known.catching_up(step):
+            return CONTINUE
+        warn = known.time.in_order
+        event = known.time.place(step, reading.since_restore)
+        if event == "out of order":
+            if warn:
+                logger.warning(
+                    "%s: trial %s reports %s = %g after %g without having restarted; such "
+                    "reports are left out.",
+                    *(self.name, trial.trial_id, self.time_attr, step, known.time.step),
+                )
+            return CONTINUE
+        checkpoint = result.get(CHECKPOINT_NAME) or None
+        decision = self.rule.update(
+            memory.record,
+            reading.report,
+            checkpoint=checkpoint,
+            since_restore=reading.since_restore,
+        )
+        self.decisions[trial.trial_id] = decision
+        if event != "repeat":
+            self._log(reading, decision, event, checkpoint)
+        return self._take(controller, trial, result, step, decision)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Record the last report of a trial that ended by itself or by a stopper.
+
+        Of one that this scheduler stopped, the last result gets the reason: what was set on the
+        flat result in `on_trial_result` was a copy.
+        """
+        if trial.trial_id in self._reasons:
+            trial.last_result[STOP_REASON] = self._reasons.pop(trial.trial_id)
+        self._end(trial.trial_id, result)
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """A crash or a lost node is no evidence against a trial."""
+        self._lose(trial.trial_id)
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """A trial that was never run, or is paused, is dropped."""
+        self._lose(trial.trial_id)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        """Ray's order."""
+        self._memory.settle()
+        return super().choose_trial_to_run(controller)
+
+    def explain(self, trial_id: str) -> str:
+        """The newest decision on a trial in words, in the metric's own units."""
+        decision = self.decisions.get(trial_id)
+        if decision is None:
+            return f"{self.name}: nothing judged yet"
+        return f"{self.name}: {decision.say(self.sign)}"
+
+    def debug_string(self) -> str:
+        """One line."""
+        return f"{self.name}: {len(self.decisions)} trials judged"
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _take(
+        self, controller: Any, trial: Any, result: dict[str, Any], step: float, decision: Decision
+    ) -> str:
+        """Carry out `decision`, or what a user or the end of the sweep asks for."""
+        why = self._over or self._asked_by_user(trial.trial_id)
+        taken = decision.action is not Action.CONTINUE
+        if not why and (not taken or self.dry_run or step < self.start_after):
+            return CONTINUE
+        if why:
+            action = STOP
+        else:
+            why = self.explain(trial.trial_id)
+            action = self.act(controller, trial, result, decision)
+            if decision.ends_sweep:
+                self._end_sweep(controller, why)
+        if action == STOP:
+            result[STOP_REASON] = self._reasons[trial.trial_id] = why
+        return action
+
+    def _asked_by_user(self, trial_id: str) -> str:
+        requested = self._memory.requested
+        if trial_id not in requested:
+            return ""
+        why = requested[trial_id]
+        self._memory.honoured(trial_id)
+        self._note(trial_id, "user", why=why)
+        return f"user: {why or 'no reason given'}"
+
+    def _end_sweep(self, controller: Any, why: str) -> None:
+        """Start nothing more; what runs is stopped at its next report."""
+        self._over = why
+        controller.search_alg.set_finished()
+        for trial in controller.get_trials():
+            if trial.status in (Trial.PENDING, Trial.PAUSED):
+                trial.init_local_path()  # without it Ray's ResultGrid fails on a trial never run
+                self._reasons[trial.trial_id] = why
+                controller.stop_trial(trial)
+
+    def _note(self, trial_id: str, event: str, **numbers: Any) -> None:
+        """Journal something done on the rule's behalf, and tell the rule."""
+        self.rule.note(self._memory.record, trial_id, event, numbers)
+        self._memory.log_event(trial_id, event, numbers=numbers)
+
+    def _log(
+        self, reading: Reading, decision: Decision, event: str | None, checkpoint: str | None
+    ) -> None:
+        report = reading.report
+        self._memory.log(
+            partial(
+                line_of,
+                self.name,
+                report.trial_id,
+                report.step,
+                None if report.loss is None else self.sign * report.loss,
+                decision,
+                sign=self.sign,
+                event=event,
+                dry_run=self.dry_run,
+                now=time.time(),
+                early=report.step < self.start_after,
+                checkpoint=checkpoint,
+                since=reading.since_restore,
+                metrics=report.metrics,
+            )
+        )
+
+    def _end(self, trial_id: str, result: dict[str, Any]) -> None:
+        known = self._memory.known(trial_id)
+        reading = self._read(trial_id, result)
+        if reading is None:
+            self._lose(trial_id)
+        elif not known.ended:
+            report = reading.report
+            self.rule.ended(self._memory.record, report)
+            value = None if report.loss is None else self.sign * report.loss
+            self._memory.log_event(trial_id, ENDED, step=report.step, value=value)
+        known.ended = True
+
+    def _lose(self, trial_id: str) -> None:
+        self.rule.lost(self._memory.record, trial_id)
+        self._memory.log_event(trial_id, LOST)
+
+    def _read(self, trial_id: str, result: dict[str, Any]) -> Reading | None:
+        """The report, or None if there is nothing to judge."""
+        if self._reader is None:
+            if self.rule.needs_objective:
+                check_metric(self.name, self._metric, self._mode)
+            self._reader = ResultReader(
+                self.name,
+                self.rule,
+                metric=self._metric if self.rule.needs_objective else None,
+                mode=self._mode or "min",
+                time_attr=self.time_attr,
+                on_missing=self.on_missing,
+            )
+        reading = self._reader.read(trial_id, result)
+        if reading is None or (self.rule.needs_objective and reading.report.loss is None):
+            return None
+        loss = reading.report.loss
+        if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):
+            return None
+        return reading

@@ -1,0 +1,89 @@
+"""Who has a worker and who waits for one, as far as a scheduler can tell.
+
+Ray does not say how many trials fit into the cluster, nor which pending trial has been given its
+place and is starting. Both can be inferred: from the most trials ever seen running at a time, and
+from the order in which trials were asked for and others left.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+
+@dataclass(slots=True)
+class Place:
+    """A trial that is pending or runs."""
+
+    trial: Any
+    asked: float  # when it was first seen pending, seconds of the scheduler's clock
+    chosen: bool  # by the scheduler; else it started by itself
+    since: float | None = None  # when a worker came free for it; None: it still waits
+    running: bool = False
+    left_at: float | None = None  # when its pause was decided
+
+
+class Workers:
+    """The trials that are pending or run, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self.most = 0  # trials seen running at a time
+        self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
+
+    def add(self, trial: Any, now: float, *, chosen: bool) -> None:
+        """The trial is pending from now on."""
+        self.places.pop(trial.trial_id, None)
+        since = now if len(self.places) < self.most else None
+        self.places[trial.trial_id] = Place(trial, now, chosen, since)
+
+    def look(self, now: float) -> list[Place]:
+        """See who has started; those that have left since the last look."""
+        gone = []
+        running = 0
+        for trial_id, place in list(self.places.items()):
+            status = place.trial.status
+            if status == Trial.RUNNING:
+                running += 1
+                if not place.running and place.since is None:
+                    place.since = place.asked  # there was a worker that had not been seen yet
+                place.running = True
+            elif status != Trial.PENDING:
+                del self.places[trial_id]
+                gone.append(place)
+        if running > self.most:
+            self.most = self._ahead = running
+        for place in gone:
+            if place.running:
+                self._pass_on(now)
+        return gone
+
+    def _pass_on(self, now: float) -> None:
+        """A worker came free: it goes to the first in line."""
+        for place in self.places.values():
+            if place.since is None and not place.running:
+                place.since, self._ahead = now, 1
+                return
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or is pending."""
+        return not self.places
+
+    @property
+    def free(self) -> int:
+        """Workers that were seen at work and have nothing to do."""
+        return max(self.most - len(self.places), 0)
+
+    @property
+    def room(self) -> bool:
+        """Whether one more trial may be chosen: for a free worker, or to wait for the next one."""
+        waiting = [p for p in self.places.values() if p.chosen and not p.running]
+        in_line = sum(place.since is None for place in waiting)
+        return self.free > 0 or in_line < self._ahead
+
+    @property
+    def next(self) -> Any:
+        """The chosen trial that has been pending longest; None if there is none."""
+        pending = (p.trial for p in self.places.values() if p.chosen and not p.running)
+        return next(pending, None)

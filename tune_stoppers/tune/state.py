@@ -1,0 +1,214 @@
+"""What a scheduler remembers, in memory and beside the experiment, across `Tuner.restore`.
+
+The record of its rule, and of each trial its configuration and its time. Everything that changes
+them is a line of the journal; now and then the whole is written as a state. A run's files are its
+own: their folder is named by the birth of the experiment and by the scheduler, so a new
+experiment under an old name starts clean.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from tune_stoppers.journal import Line, event_line
+from tune_stoppers.recorder import Recorder, Remembered
+from tune_stoppers.rules.fold import ENDED, FORGOT, fold
+from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.track import Timeline
+
+logger = logging.getLogger("tune_stoppers")
+
+FOLDER = "tune_stoppers"  # in the experiment's folder; at its top Ray would overwrite our files
+REQUESTS = "requests"  # in FOLDER
+TRIAL, CONFIG = (
+    "trial",
+    "config",
+)  # events: a trial was added; it goes on with another configuration
+LINES_BETWEEN_STATES = 500
+
+R = TypeVar("R")
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """A short name of a configuration, the same in every process."""
+    text = json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
+    """Where `owner` writes in the experiment of `trial`; None if nothing is stored: a replay."""
+    storage = getattr(trial, "storage", None)
+    if storage is None:
+        return None
+    birth = Path(storage.experiment_driver_staging_path).parents[1].name
+    run = re.sub(r"[^\w.-]", "_", f"{birth}-{owner}-{uid[:8]}")
+    top = f"{storage.experiment_fs_path}/{FOLDER}"
+    return Recorder(storage.storage_filesystem, f"{top}/{run}", f"{top}/{REQUESTS}")
+
+
+class Known:
+    """A trial as a scheduler remembers it."""
+
+    __slots__ = ("ahead", "configs", "ended", "time")
+
+    def __init__(self, configs: list[str]) -> None:
+        self.configs = configs  # fingerprints, oldest first
+        self.time = Timeline()
+        self.ahead: float | None = None  # restored: reports up to here were judged before
+        self.ended = False
+
+    def catching_up(self, step: float) -> bool:
+        """Whether a report at `step` repeats what was judged before the restore."""
+        if self.ahead is None or step >= self.ahead:
+            self.ahead = None
+            return False
+        return True
+
+
+class Memory(Generic[R]):
+    """The record of `rule`, and where each trial is."""
+
+    def __init__(self, owner: str, rule: SweepRule[R], uid: str) -> None:
+        self.owner, self.rule, self.uid = owner, rule, uid
+        self.record = rule.init()
+        self.trials: dict[str, Known] = {}
+        self.sign = 1
+        self._recorder: Recorder | None = None
+        self._opened = False
+        self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
+        self._lines = 0  # since the last state
+
+    def meet(self, trial: Any, sign: int) -> Known:
+        """Ray has added a trial: a new one, one that is tried again, or one that is restored.
+
+        What was remembered of it is kept if its configuration is one that it had.
+        """
+        if not self._opened:
+            self._open(trial, sign)
+        config = fingerprint(trial.config)
+        known = self.trials.get(trial.trial_id)
+        if self._unmet is not None and trial.trial_id in self._unmet:
+            self._unmet.discard(trial.trial_id)
+            if known is not None and config not in known.configs:
+                self._forget([trial.trial_id])
+                known = None
+        if known is None:
+            known = self.trials[trial.trial_id] = Known([config])
+            self.log_event(trial.trial_id, TRIAL, config=config)
+        return known
+
+    def reconfigured(self, trial: Any) -> None:
+        """The trial goes on with another configuration, which is as good a sign of it."""
+        config = fingerprint(trial.config)
+        self.trials[trial.trial_id].configs.append(config)
+        self.log_event(trial.trial_id, CONFIG, config=config)
+
+    def known(self, trial_id: str) -> Known:
+        """What is remembered of a trial; a stranger is new."""
+        known = self.trials.get(trial_id)
+        if known is None:
+            known = self.trials[trial_id] = Known([])
+        return known
+
+    def settle(self) -> None:
+        """All restored trials have been met: the others never were."""
+        if self._unmet is None:
+            return
+        unmet, self._unmet = sorted(self._unmet), None
+        if unmet:
+            self._forget(unmet)
+        self._save()
+
+    @property
+    def requested(self) -> dict[str, str]:
+        """Trials that a user wants stopped, and why."""
+        return {} if self._recorder is None else self._recorder.requested
+
+    def honoured(self, trial_id: str) -> None:
+        """A request to stop this trial has been met."""
+        if self._recorder is not None:
+            self._recorder.honoured(trial_id)
+
+    def log(self, line: Callable[[], Line]) -> None:
+        """Append the line that `line` makes to the journal; a state follows now and then."""
+        if self._recorder is None:
+            return
+        self._recorder.write(line)
+        self._lines += 1
+        if self._lines >= max(LINES_BETWEEN_STATES, 2 * len(self.trials)):
+            self._save()
+
+    def log_event(self, trial_id: str, event: str, **more: Any) -> None:
+        """Append an event to the journal."""
+        line = event_line(self.owner, trial_id, event, **more)
+        self.log(lambda: line)
+
+    def flush(self) -> None:
+        """Wait until all is on storage."""
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def _open(self, trial: Any, sign: int) -> None:
+        self._opened, self.sign = True, sign
+        self._recorder = recorder_for(trial, self.owner, self.uid)
+        if self._recorder is None:
+            return
+        remembered = self._recorder.read()
+        self._recorder.watch()
+        if remembered.state is None and not remembered.lines:
+            self.log_event("", "begins", rule=self.rule.signature, sign=sign)
+            return
+        self._recall(remembered)
+        self._unmet = set(self.trials)
+        self.log_event("", "restored", trials=len(self.trials))
+
+    def _recall(self, remembered: Remembered) -> None:
+        state = remembered.state
+        if state is not None and state["rule"] == self.rule.signature:
+            self.record = self.rule.load(state["record"])
+            for trial_id, (configs, step, ended) in state["trials"].items():
+                known = self.trials[trial_id] = Known(configs)
+                known.time.step, known.ended = step, ended
+        for line in remembered.lines:
+            self._recall_time(line)
+        for _ in fold(self.rule, self.record, remembered.lines, self.sign):
+            pass
+        for known in self.trials.values():
+            known.ahead = known.time.step
+
+    def _recall_time(self, line: Line) -> None:
+        trial_id, event = line.get("trial", ""), line.get("event")
+        if event == FORGOT:
+            for gone in line["trials"]:
+                self.trials.pop(gone, None)
+        elif event in (TRIAL, CONFIG):
+            self.known(trial_id).configs.append(line["config"])
+        elif "action" in line:
+            self.known(trial_id).time.place(line["step"])
+        elif event == ENDED:
+            self.known(trial_id).ended = True
+
+    def _forget(self, trial_ids: Iterable[str]) -> None:
+        gone = list(trial_ids)
+        for trial_id in gone:
+            self.trials.pop(trial_id, None)
+        self.rule.forget(self.record, gone)
+        self.log_event("", FORGOT, trials=gone)
+
+    def _save(self) -> None:
+        if self._recorder is None:
+            return
+        self._lines = 0
+        body = {
+            "rule": self.rule.signature,
+            "record": self.rule.dump(self.record),  # here: it goes on changing
+            "trials": {
+                trial_id: (list(known.configs), known.time.step, known.ended)
+                for trial_id, known in self.trials.items()
+            },
+        }
+        self._recorder.save(lambda: body)
