@@ -12,9 +12,9 @@ import tune_stoppers
 
 ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
-    0: ("core", "codec", "metrics", "track", "expressions"),
-    1: ("rules", "journal", "testing", "recipes", "advice"),
-    2: ("training",),
+    0: ("core", "codec", "metrics", "track", "expressions", "journal"),
+    1: ("rules", "recorder", "testing", "advice"),
+    2: ("recipes", "training"),
     3: ("tune",),
     4: ("backtest",),
     5: ("report",),

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.results import best_states as best_states
     from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
+    from tune_stoppers.tune.schedulers.rule import RuleScheduler as RuleScheduler
     from tune_stoppers.tune.stoppers import AdaptivePatienceStopper as AdaptivePatienceStopper
     from tune_stoppers.tune.stoppers import AllOf as AllOf
     from tune_stoppers.tune.stoppers import AnyOf as AnyOf
+    from tune_stoppers.tune.stoppers import BudgetStopper as BudgetStopper
     from tune_stoppers.tune.stoppers import DivergenceStopper as DivergenceStopper
     from tune_stoppers.tune.stoppers import GradientStopper as GradientStopper
     from tune_stoppers.tune.stoppers import MultiMetricStopper as MultiMetricStopper
@@ -43,6 +45,7 @@ _WHERE = {
     "BestState": "tune.results",
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
+    "BudgetStopper": "tune.stoppers",
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
     "GradientStopper": "tune.stoppers",
@@ -53,6 +56,7 @@ _WHERE = {
     "RecoveryStopper": "tune.stoppers",
     "ReplayResult": "backtest.replay",
     "RuleCallback": "training.rule_callback",
+    "RuleScheduler": "tune.schedulers.rule",
     "RuleStopper": "tune.stoppers",
     "Sweep": "backtest.sweep",
     "ThresholdStopper": "tune.stoppers",

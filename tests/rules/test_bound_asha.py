@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -229,7 +230,9 @@ def test_record_survives_json() -> None:
     rule = BoundASHA(max_t=40, grace_period=2, window=20)
     generator = random.Random(1)
     reports = [
-        Report(f"t{trial}", time, generator.choice([trial + 1 / time, math.nan, generator.random()]))
+        Report(
+            f"t{trial}", time, generator.choice([trial + 1 / time, math.nan, generator.random()])
+        )
         for time in range(1, 30)
         for trial in range(12)
     ]
@@ -266,3 +269,25 @@ def test_bad_settings_are_refused(changes: dict[str, float], message: str) -> No
     """A parameter out of range is one clear error at construction."""
     with pytest.raises(ValueError, match=message):
         BoundASHA(**{"max_t": 100} | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("lr", "schedule_end", "stopped"),
+    [
+        (lambda t: 0.1, None, True),  # constant: nothing to wait for
+        (lambda t: 0.01 * t, None, False),  # warm-up
+        (lambda t: 0.1, 12, False),  # an anneal lies ahead
+        (lambda t: 0.1, 4, True),  # the schedule has ended
+        (lambda t: 0.1 / t, 12, True),  # it has begun to fall
+        (lambda t: math.nan, None, True),  # never known
+    ],
+)
+def test_bound_waits_for_the_learning_rate(lr: Any, schedule_end: Any, stopped: bool) -> None:
+    """In warm-up, and before an anneal, the bound does not act; the quota does."""
+    rule = BoundASHA(max_t=16, grace_period=16, lr_metric="lr", schedule_end=schedule_end)
+    record = rule.init()
+    for trial in ("best", "b", "c"):
+        feed(rule, record, trial, (1, 1.0 if trial == "best" else 2.0))
+    decisions = [rule.update(record, Report("t", t, 3.0, {"lr": lr(t)})) for t in range(1, 9)]
+    assert (decisions[-1].action is Action.STOP) == stopped
+    assert stopped or "lr" in decisions[-1].reason

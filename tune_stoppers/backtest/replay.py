@@ -25,6 +25,7 @@ from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
+from tune_stoppers.tune.budget_stopper import use_clock
 
 BY_RULE = ("scheduler", "stopper", "stop_all")
 RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over
@@ -100,11 +101,12 @@ def replay(
     costs = Costs(cost, start_cost, save_cost, load_cost, resume_cost)
     with _seeded(seed):
         scheduler = FIFOScheduler() if scheduler is None else copy.deepcopy(scheduler)
+        stopper = copy.deepcopy(stopper)
         _set_objective(scheduler, metric, direction)
         cluster = Cluster(
             _ordered(sweep, order, seed),
             scheduler,
-            copy.deepcopy(stopper),
+            stopper,
             workers=workers,
             costs=costs,
             faults=Faults(failure_rate, preemption_rate, max_failures, seed),
@@ -112,6 +114,8 @@ def replay(
             max_pending=max_pending,
             folder=None if folder is None else Path(folder),
         )
+        if stopper is not None:
+            use_clock(stopper, lambda: cluster.now)  # budgets of seconds are of virtual ones
         runaway = RUNAWAY * sweep.reports
         limit = runaway if max_reports is None else max_reports
         try:

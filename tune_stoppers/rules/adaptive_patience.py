@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_choice, require_number
+from tune_stoppers.core import Decision, Report, require, require_choice, require_number
+from tune_stoppers.rules.schedule import LrAware
 
 NOISE_VALUES = 24  # the newest finite losses that the noise is taken from: the state stays small
 
@@ -39,7 +40,7 @@ class AdaptivePatienceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AdaptivePatience(Rule):
+class AdaptivePatience(LrAware):
     """Patience that grows while the loss falls fast and shrinks while it falls slowly.
 
     Formula, in this order at each evaluation: once there are `history` values, this one included,
@@ -63,6 +64,8 @@ class AdaptivePatience(Rule):
             for a `window` over 23), so that one setting serves a loss near 0.01 and one near 10.
             On a flat curve the noise alone moves g by about sqrt(2)/`window` of it: 0.28 for 5.
             Without any noise a fall grows the patience, a rise shrinks it.
+        lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; what does
+            not count is no value to `history` and does not move the patience.
 
     A tie is no improvement. NaN and infinities ("worst") are evaluations without improvement, also
     the first; they are no values to `history`, do not move the patience, and the next difference
@@ -117,6 +120,11 @@ class AdaptivePatience(Rule):
         if report.loss < own.best:
             return own._replace(best=report.loss, best_step=report.step, bad=0)
         return own._replace(bad=own.bad + 1)
+
+    def uncounted(
+        self, before: AdaptivePatienceState, after: AdaptivePatienceState
+    ) -> AdaptivePatienceState:
+        return before._replace(best=after.best, best_step=after.best_step)
 
     def decide(self, own: AdaptivePatienceState) -> Decision:
         numbers: dict[str, Any] = {"loss": own.loss, "bad": own.bad, "patience": own.patience}

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tune_stoppers.core import Action, Decision, Report, require, require_number
+from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
 NAME = "BoundASHA"
+UNKNOWN_RATE = LearningRate()
 
 
 class Incumbent(NamedTuple):
@@ -71,6 +73,7 @@ class Course:
     time: float = -math.inf  # of the newest report
     loss: float = math.inf  # at that time
     rung: int = 0  # index of the next rung to reach
+    rate: LearningRate = UNKNOWN_RATE
     decision: Decision | None = None  # at that time
 
 
@@ -104,6 +107,9 @@ class BoundASHA(SweepRule[Record]):
     with b the better of the last two losses, drop = max(loss at t/2 - b, 0), and m the median
     absolute second difference of the last six losses. The incumbent's trial is exempt from it.
 
+    With `lr_metric`, the bound does not act on a trial whose learning rate still rises, nor while
+    it is within 5 % of its maximum and `schedule_end` lies ahead (`rules.schedule`).
+
     A loss that is not finite stops the trial at once and counts as worst at its next rung. A
     report at a time already judged gets the same decision and changes nothing; one at an earlier
     time means that the trial went back: rungs reached again replace its own entries.
@@ -121,6 +127,8 @@ class BoundASHA(SweepRule[Record]):
     bound_after: float = 0.2
     min_trials: int = 4
     window: int | None = None
+    lr_metric: str | None = None
+    schedule_end: float | None = None
 
     def __post_init__(self) -> None:
         require_number("max_t", self.max_t, above=0)
@@ -143,6 +151,7 @@ class BoundASHA(SweepRule[Record]):
             require_number(
                 "window", self.window, at_least=math.ceil(self.reduction_factor), integer=True
             )
+        check_schedule(self.lr_metric, self.schedule_end)
         rungs = []
         rung = self.grace_period
         while rung < self.max_t:
@@ -151,6 +160,11 @@ class BoundASHA(SweepRule[Record]):
         object.__setattr__(self, "rungs", tuple(rungs))
 
     rungs: tuple[float, ...] = field(init=False, repr=False, compare=False)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The learning rate, where the rule is told of it."""
+        return () if self.lr_metric is None else (self.lr_metric,)
 
     def init(self) -> Record:
         """The record before the first report."""
@@ -165,7 +179,7 @@ class BoundASHA(SweepRule[Record]):
         since_restore: int | None = None,
     ) -> Decision:
         """Take in a report and decide; `record` is changed. Checkpoints play no part."""
-        trial_id, time, loss, _ = report
+        trial_id, time, loss, metrics = report
         assert loss is not None
         course = record.courses.get(trial_id)
         if course is None:
@@ -175,6 +189,8 @@ class BoundASHA(SweepRule[Record]):
             return course.decision
         if time < course.time:
             self._go_back(course, time)
+        if self.lr_metric is not None and self.lr_metric in metrics:
+            course.rate = course.rate.then(metrics[self.lr_metric])
         course.decision = self._judge(record, trial_id, course, time, loss)
         return course.decision
 
@@ -261,6 +277,7 @@ class BoundASHA(SweepRule[Record]):
             del times[0], losses[0]
 
     def _go_back(self, course: Course, time: float) -> None:
+        course.rate = UNKNOWN_RATE
         kept = bisect_left(course.times, time)
         del course.times[kept:], course.losses[kept:]
         course.recent = course.losses[-RECENT:]
@@ -294,6 +311,8 @@ class BoundASHA(SweepRule[Record]):
             return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
         if len(record.bests) < self.min_trials or course.times[0] > time / 2:
             return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
+        if held := self.lr_metric and course.rate.holds(time, self.schedule_end):
+            return self._keep("{loss:loss}; no bound, {held}", loss=course.loss, held=held)
         if trial_id == incumbent.trial_id:
             return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
         newest = course.recent[-1]
@@ -331,14 +350,22 @@ class BoundASHA(SweepRule[Record]):
 def _dump_course(course: Course) -> list[Any]:
     decision = course.decision
     said = decision and [decision.action.value, decision.text, dict(decision.numbers)]
-    timed = [course.times, course.losses, course.recent, course.time, course.loss, course.rung]
-    return [*timed, said]
+    timed = [
+        [*course.times],
+        [*course.losses],
+        course.recent,
+        course.time,
+        course.loss,
+        course.rung,
+    ]
+    return [*timed, list(course.rate), said]
 
 
 def _load_course(data: list[Any]) -> Course:
-    times, losses, recent, time, loss, rung, said = data
+    times, losses, recent, time, loss, rung, (newest, highest), said = data
     decision = said and Decision(Action(said[0]), said[1], NAME, said[2])
-    return Course(times, losses, recent, _number(time), _number(loss), rung, decision)
+    rate = LearningRate(_number(newest), _number(highest))
+    return Course(times, losses, recent, _number(time), _number(loss), rung, rate, decision)
 
 
 def _number(value: float | str) -> float:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_number
+from tune_stoppers.core import Decision, Report, require, require_number
+from tune_stoppers.rules.schedule import LrAware
 
 EARLY = 3  # norms whose median is the trial's own early norm
 
@@ -20,7 +21,7 @@ class GradientNormState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GradientNorm(Rule):
+class GradientNorm(LrAware):
     """Stop at the `patience`-th reported gradient norm in a row that is small.
 
     Formula: small iff norm < bound, strictly, with bound = `threshold`, or `threshold`·early if
@@ -35,6 +36,8 @@ class GradientNorm(Rule):
         relative: measure by the trial's own early norm, whatever the model's size.
         warmup: units of `time_attr`, at least 0; norms before this step are left out of all, as
             they reflect the rising learning rate.
+        lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; norms that
+            do not count are left out of all, too.
 
     NaN and infinities ("worst") are not sound, nor is a negative value: DeepSpeed reports -1 for a
     norm that overflowed. They end the row and are left out of the early norm. A tie with the bound
@@ -62,7 +65,7 @@ class GradientNorm(Rule):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return (self.gradient_metric,)
+        return (self.gradient_metric, *super().reads)
 
     @property
     def needs_objective(self) -> bool:

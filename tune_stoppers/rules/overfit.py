@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_choice, require_number
+from tune_stoppers.core import Decision, Report, require, require_choice, require_number
+from tune_stoppers.rules.schedule import LrAware
 
 
 class OverfitState(NamedTuple):
@@ -22,7 +23,7 @@ class OverfitState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Overfit(Rule):
+class Overfit(LrAware):
     """Stop on a loss of generalisation: GL, PQ or UP of Prechelt.
 
     Source: L. Prechelt, "Early stopping - but when?", in Neural Networks: Tricks of the Trade,
@@ -49,6 +50,8 @@ class Overfit(Rule):
         strips: strips in a row, at least 1 ("up").
         train_sign: what the train metric is multiplied with to be a loss: 1, or -1 if it is
             maximised as the objective is.
+        lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; what does
+            not count is in no strip.
 
     Exactly `alpha`, and a tie for "up", do not stop; P = 0 (training stands still) with GL above
     0 does. NaN and infinities ("worst"): a validation loss is then infinitely above its best, if
@@ -85,7 +88,8 @@ class Overfit(Rule):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return (self.train_metric,) if self.train_metric and self.criterion == "pq" else ()
+        train = (self.train_metric,) if self.train_metric and self.criterion == "pq" else ()
+        return (*train, *super().reads)
 
     def start(self) -> OverfitState:
         return OverfitState(math.inf, None, math.inf, 0, math.inf, 0, 0.0, math.inf, 0)
@@ -103,7 +107,8 @@ class Overfit(Rule):
         return self._with_end(own) if own.in_strip == self.strip else own
 
     def _with_train(self, own: OverfitState, report: Report) -> OverfitState:
-        (train,) = (self.train_sign * report.metrics[key] for key in self.reads)
+        assert self.train_metric is not None
+        train = self.train_sign * report.metrics[self.train_metric]
         if not math.isfinite(train):
             return own
         return own._replace(
@@ -116,6 +121,9 @@ class Overfit(Rule):
         if not math.isfinite(own.loss):
             return own._replace(rises=own.rises + 1)
         return own._replace(end=own.loss, rises=own.rises + 1 if own.loss > own.end else 0)
+
+    def uncounted(self, before: OverfitState, after: OverfitState) -> OverfitState:
+        return before._replace(best=after.best, best_step=after.best_step)
 
     def decide(self, own: OverfitState) -> Decision:
         if self.criterion != "gl" and own.in_strip < self.strip:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_choice, require_number
+from tune_stoppers.core import Decision, Report, require, require_choice, require_number
+from tune_stoppers.rules.schedule import LrAware
 from tune_stoppers.rules.smoothing import Smoothing, check_smoothing, smooth
 
 
@@ -21,7 +22,7 @@ class PatienceState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Patience(Rule):
+class Patience(LrAware):
     """Stop at the `patience`-th evaluation in a row without improvement.
 
     Formula: an evaluation improves iff loss < best - d, with d = `min_delta` ("abs") or
@@ -38,6 +39,8 @@ class Patience(Rule):
         baseline: loss units; the count also runs while the loss is not better than this.
         smoothing: {"ema": 0.9}, {"mean": 5} or {"median": 5} over the evaluations; improvement
             is then judged on the smoothed value. Non-finite values are left out of it.
+        lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; what does
+            not count still enters the smoothing.
 
     A tie is no improvement. NaN and infinities ("worst") are evaluations without improvement, also
     the first; the first finite value always improves. A report without the metric, or at a step
@@ -82,6 +85,9 @@ class Patience(Rule):
             return own._replace(bad=own.bad + 1)
         beaten = self.baseline is None or self._improves(loss, self.baseline)
         return own._replace(best=loss, best_step=report.step, bad=0 if beaten else own.bad + 1)
+
+    def uncounted(self, before: PatienceState, after: PatienceState) -> PatienceState:
+        return after._replace(bad=before.bad)
 
     def decide(self, own: PatienceState) -> Decision:
         if own.bad == 0:

@@ -6,7 +6,8 @@ from functools import lru_cache
 from statistics import median
 from typing import Literal, NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_choice, require_number
+from tune_stoppers.core import Decision, Report, require, require_choice, require_number
+from tune_stoppers.rules.schedule import LrAware
 
 Verdict = Literal["flat", "moving", "undecidable"]
 MAX_WINDOW = 30  # keeps a trial's state below 1 KB and its 435 pairs cheap
@@ -24,7 +25,7 @@ class SlopeState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Slope(Rule):
+class Slope(LrAware):
     """Stop at the `patience`-th evaluation in a row at which the loss is flat.
 
     Formula: flat iff |slope| < `threshold`, strictly, for slope = the median of
@@ -44,6 +45,8 @@ class Slope(Rule):
         window: finite evaluations, 2 to 30; at least 3 with `confidence`.
         per: "evaluation", or "step" for slopes per unit of `time_attr`.
         confidence: of the interval, between 0 and 1; None: no interval.
+        lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; what does
+            not count is left out of the window.
 
     No evaluation before the `window`-th finite one counts, so the first never does. A moving or
     undecidable one ends the row. So does NaN or an infinity ("worst"), which is not flat; it is

@@ -17,6 +17,7 @@ from tune_stoppers.rules import (
     Threshold,
 )
 from tune_stoppers.rules.smoothing import Smoothing
+from tune_stoppers.tune.budget_stopper import BudgetStopper as BudgetStopper
 from tune_stoppers.tune.combined import AllOf as AllOf
 from tune_stoppers.tune.combined import AnyOf as AnyOf
 from tune_stoppers.tune.rule_stopper import Common, as_loss
@@ -27,7 +28,8 @@ class PatienceStopper(RuleStopper):
     """Stops a trial at the `patience`-th evaluation in a row without improvement.
 
     `rules.Patience` says what an improvement is; `RuleStopper` documents the common keywords.
-    `baseline` is in the metric's own units.
+    `baseline` is in the metric's own units. `lr_metric` and `schedule_end`: plateaus that the
+    learning rate explains do not count (`rules.schedule.LrAware`).
     """
 
     def __init__(
@@ -40,10 +42,20 @@ class PatienceStopper(RuleStopper):
         min_delta_mode: Literal["abs", "rel"] = "abs",
         baseline: float | None = None,
         smoothing: Smoothing | None = None,
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
         **common: Unpack[Common],
     ) -> None:
         baseline = as_loss(self, metric, mode, "baseline", baseline)
-        rule = Patience(patience, min_delta, min_delta_mode, baseline, smoothing)
+        rule = Patience(
+            patience,
+            min_delta,
+            min_delta_mode,
+            baseline,
+            smoothing,
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
+        )
         super().__init__(rule, metric, mode, **common)
 
 
@@ -135,6 +147,8 @@ class AdaptivePatienceStopper(RuleStopper):
         grow_above: float = 0.01,
         shrink_below: float = 0.001,
         scale: Literal["abs", "noise"] = "abs",
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
         **common: Unpack[Common],
     ) -> None:
         rule = AdaptivePatience(
@@ -146,6 +160,8 @@ class AdaptivePatienceStopper(RuleStopper):
             grow_above,
             shrink_below,
             scale,
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
         )
         super().__init__(rule, metric, mode, **common)
 
@@ -173,6 +189,8 @@ class GradientStopper(RuleStopper):
         gradient_metric: str = "grad_norm",
         relative: bool = False,
         warmup: float = 0.0,
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
         **common: Unpack[Common],
     ) -> None:
         require_choice("source", source, ("metric", "grad_norm"))
@@ -182,9 +200,25 @@ class GradientStopper(RuleStopper):
                 f"GradientStopper source={source!r} does not use "
                 + ("relative and warmup." if source == "metric" else "confidence.")
             )
-        rule: Rule = Slope(threshold, patience, window, per, confidence)
+        rule: Rule = Slope(
+            threshold,
+            patience,
+            window,
+            per,
+            confidence,
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
+        )
         if source == "grad_norm":
-            rule = GradientNorm(threshold, patience, gradient_metric, relative, warmup)
+            rule = GradientNorm(
+                threshold,
+                patience,
+                gradient_metric,
+                relative,
+                warmup,
+                lr_metric=lr_metric,
+                schedule_end=schedule_end,
+            )
         super().__init__(rule, metric, mode, **common)
 
 
@@ -224,9 +258,21 @@ class OverfitStopper(RuleStopper):
         alpha: float = 5.0,
         strip: int = 5,
         strips: int = 3,
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
         **common: Unpack[Common],
     ) -> None:
         check_metric(type(self).__name__, metric, mode)
         assert mode is not None
-        rule = Overfit(train_metric, criterion, alpha, strip, strips, sign_of(mode))
+        sign = sign_of(mode)
+        rule = Overfit(
+            train_metric,
+            criterion,
+            alpha,
+            strip,
+            strips,
+            sign,
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
+        )
         super().__init__(rule, metric, mode, **common)

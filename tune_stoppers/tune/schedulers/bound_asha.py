@@ -19,6 +19,8 @@ class BoundASHAScheduler(SweepScheduler[Record]):
         noise: how many median second differences the bound allows.
         bound_after: the share of `max_t` from which the bound acts.
         window: keep only the newest N entries of each rung, for searchers that improve.
+        lr_metric, schedule_end: the bound waits while the learning rate, reported as `lr_metric`,
+            rises, and while it is near its maximum before the step `schedule_end`.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress. A value that is not finite stops its trial at
             once and counts as worst at its next rung, unless `on_nonfinite` is "ignore".
@@ -34,6 +36,8 @@ class BoundASHAScheduler(SweepScheduler[Record]):
         *,
         noise: float = 0.6,
         window: int | None = None,
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
         **common: Unpack[Common],
     ) -> None:
         rule = BoundASHA(
@@ -44,6 +48,8 @@ class BoundASHAScheduler(SweepScheduler[Record]):
             noise=noise,
             bound_after=bound_after,
             window=window,
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
         )
         super().__init__(rule, **common)
 
