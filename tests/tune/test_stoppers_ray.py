@@ -66,7 +66,7 @@ def test_a_flat_trial_stops_and_an_improving_one_runs_on(tmp_path):
     assert "stop_reason" not in improving.metrics
     rows = (Path(flat.path) / "result.json").read_text().splitlines()
     assert json.loads(rows[-1])["stop_reason"] == reason
-    stops = [line for line in read_journal(journal) if line["action"] == "STOP"]
+    stops = [line for line in read_journal(journal) if line.get("action") == "STOP"]
     assert [line["step"] for line in stops] == [4]
 
 

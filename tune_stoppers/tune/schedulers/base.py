@@ -117,6 +117,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """1, or -1 where the metric is maximised."""
         return sign_of(self._mode or "min")
 
+    def reader(self) -> ResultReader:
+        """What reads Ray's results for the rule."""
+        return ResultReader(self.name, self.rule, **self._reading())
+
     def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
         """Carry out a decision that is to be taken; Ray's name for what it should do.
 
@@ -126,6 +130,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if decision.action is Action.PAUSE and not result.get(CHECKPOINT_NAME):
             return CONTINUE
         return _ACTIONS[decision.action]
+
+    def ends_sweep(self, decision: Decision) -> bool:
+        """Whether a decision that is being taken ends the search as well."""
+        return decision.ends_sweep
 
     def adopted(self, controller: Any, trial: Any) -> None:
         """Ray has added `trial`, and what was remembered of it is in the record."""
@@ -182,6 +190,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                     *(self.name, trial.trial_id, self.time_attr, step, known.time.step),
                 )
             return CONTINUE
+        known.metrics = reading.report.metrics
         checkpoint = result.get(CHECKPOINT_NAME) or None
         decision = self.rule.update(
             memory.record,
@@ -243,7 +252,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         else:
             why = self.explain(trial.trial_id)
             action = self.act(controller, trial, result, decision)
-            if decision.ends_sweep:
+            if self.ends_sweep(decision):
                 self._end_sweep(controller, why)
         if action == STOP:
             result[STOP_REASON] = self._reasons[trial.trial_id] = why
@@ -312,19 +321,21 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self.rule.lost(self._memory.record, trial_id)
         self._memory.log_event(trial_id, LOST)
 
+    def _reading(self) -> dict[str, Any]:
+        """How results are read: the keywords of a `ResultReader`."""
+        return {
+            "metric": self._metric if self.rule.needs_objective else None,
+            "mode": self._mode or "min",
+            "time_attr": self.time_attr,
+            "on_missing": self.on_missing,
+        }
+
     def _read(self, trial_id: str, result: dict[str, Any]) -> Reading | None:
         """The report, or None if there is nothing to judge."""
         if self._reader is None:
             if self.rule.needs_objective:
                 check_metric(self.name, self._metric, self._mode)
-            self._reader = ResultReader(
-                self.name,
-                self.rule,
-                metric=self._metric if self.rule.needs_objective else None,
-                mode=self._mode or "min",
-                time_attr=self.time_attr,
-                on_missing=self.on_missing,
-            )
+            self._reader = self.reader()
         reading = self._reader.read(trial_id, result)
         if reading is None or (self.rule.needs_objective and reading.report.loss is None):
             return None

@@ -1,19 +1,24 @@
 """`RuleScheduler`: any trial-level rule as a scheduler, which can pause as well as stop."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
-from tune_stoppers.core import Rule
+from tune_stoppers.core import Decision, Rule
+from tune_stoppers.rules.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS
 from tune_stoppers.rules.per_trial import PerTrial, Tracks
+from tune_stoppers.training.spending import TOTALS, Spending
+from tune_stoppers.tune.budget_stopper import SpendingReader
+from tune_stoppers.tune.reader import ResultReader
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 
 
 class RuleScheduler(SweepScheduler[Tracks]):
     """Applies any trial-level rule to each trial: STOP ends it, PAUSE lets others go first.
 
-    A paused trial resumes from its newest checkpoint when there is room; Ray restarts one that
-    never reported a checkpoint from zero, so such a trial is not paused. A decision that ends
-    the sweep (`Threshold(scope="sweep")`) ends the search: nothing more is started, and what
-    runs is stopped at its next report.
+    A paused trial resumes from its newest checkpoint when there is room; Ray would restart one
+    whose report came without a checkpoint from an older one, or from zero, so it goes on. A
+    decision that ends the sweep (`Threshold(scope="sweep")`, a spent `Budget` of the sweep, also
+    one that drains) ends the search: nothing more is started, and what runs is stopped at its
+    next report.
 
     Args:
         rule: thresholds and limits in it are in loss units: negated where `mode` is "max".
@@ -26,4 +31,28 @@ class RuleScheduler(SweepScheduler[Tracks]):
         policy = common.pop("on_nonfinite", None)
         if policy is not None:
             rule = rule.with_policy(policy)
+        self._has_budget = not TOTALS.isdisjoint(rule.reads)
         super().__init__(PerTrial(rule), **common)
+
+    def reader(self) -> ResultReader:
+        """One that counts what is spent, where the rule has a budget."""
+        if not self._has_budget:
+            return super().reader()
+        reader = SpendingReader(self.name, self.rule, **self._reading())
+        known = self._memory.trials
+        before = [trial.metrics.get(SWEEP_SECONDS, 0.0) for trial in known.values()]
+        reader.spending = Spending(elapsed=max(before, default=0.0))
+        for trial_id, trial in known.items():
+            reader.spending.add(trial_id, trial.metrics.get(TRIAL_ACTIVE_SECONDS, 0.0))
+        reader.spending.elapsed()  # the clock runs from here
+        return reader
+
+    def ends_sweep(self, decision: Decision) -> bool:
+        """Also where the budget of the sweep is spent and drains."""
+        return super().ends_sweep(decision) or _sweep_budget_spent(decision)
+
+
+def _sweep_budget_spent(decision: Decision) -> bool:
+    numbers: Any = decision.numbers
+    mine = decision.rule == "Budget" and not {"gpu_hours", "sweep_seconds"}.isdisjoint(numbers)
+    return mine or any(_sweep_budget_spent(part) for part in decision.parts)

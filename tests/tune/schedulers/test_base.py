@@ -1,0 +1,256 @@
+"""What every scheduler of ours does: users' requests, the end of the sweep, its memory."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.fs
+import pytest
+from ray import cloudpickle
+from ray.tune.experiment import Trial
+
+import tune_stoppers as ts
+from tune_stoppers import rules
+from tune_stoppers.journal import read_journal
+from tune_stoppers.recorder import request_text
+
+
+class StandIn:
+    """A trial, on storage that is real."""
+
+    def __init__(self, folder: Path, number: int, status: str = Trial.RUNNING, **config: Any):
+        self.trial_id, self.status = f"t{number}", status
+        self.config = {"number": number} | config
+        self.last_result: dict[str, Any] = {}
+        self.is_saving = False
+        self.storage = SimpleNamespace(
+            storage_filesystem=pyarrow.fs.LocalFileSystem(),
+            experiment_fs_path=str(folder / "exp"),
+            experiment_driver_staging_path=str(folder / "born-1" / "exp" / "driver_artifacts"),
+        )
+
+    def init_local_path(self) -> None:
+        pass
+
+
+class Controller:
+    """As much of Ray's controller as a scheduler may touch."""
+
+    def __init__(self, *trials: StandIn) -> None:
+        self.trials = list(trials)
+        self.stopped: list[str] = []
+        self.finished = False
+        self.search_alg = SimpleNamespace(set_finished=self._finish)
+
+    def _finish(self) -> None:
+        self.finished = True
+
+    def get_trials(self) -> list[StandIn]:
+        return self.trials
+
+    def stop_trial(self, trial: StandIn) -> None:
+        self.stopped.append(trial.trial_id)
+
+
+def started(scheduler: Any, *trials: StandIn) -> Controller:
+    """A controller that has added `trials`."""
+    controller = Controller(*trials)
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+    return controller
+
+
+def report(
+    scheduler: Any, controller: Controller, trial: StandIn, step: int, loss: float, **more: Any
+) -> str:
+    result = {"training_iteration": step, "loss": loss, "config": trial.config} | more
+    trial.last_result = result
+    return scheduler.on_trial_result(controller, trial, result)
+
+
+def bound(max_t: int = 27) -> ts.BoundASHAScheduler:
+    return ts.BoundASHAScheduler(max_t, 3, metric="loss", mode="min")
+
+
+def restored(scheduler: Any) -> Any:
+    """What a new process gets: the scheduler as Tune pickled it when it was made."""
+    scheduler._memory.flush()
+    return cloudpickle.loads(cloudpickle.dumps(scheduler))
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        line
+        for path in sorted((folder / "exp" / "tune_stoppers").glob("*-*/journal-*.jsonl"))
+        for line in read_journal(path)
+    ]
+
+
+def test_restored_scheduler_knows_every_rung(tmp_path: Path) -> None:
+    """The fourth trial is judged against the three of the process that was killed."""
+    trials = [StandIn(tmp_path, n) for n in range(4)]
+    first = bound()
+    controller = started(first, *trials)
+    for trial, loss in zip(trials, (1.0, 2.0, 3.0), strict=False):
+        report(first, controller, trial, 3, loss)
+    second = restored(first)
+    again = started(second, *trials)
+    assert report(second, again, trials[3], 3, 2.5) == "STOP"
+    assert "rank 3 of 4 at rung 3" in second.explain("t3")
+
+
+def test_repeated_reports_change_nothing(tmp_path: Path) -> None:
+    """A trial that Tune restores from further back goes on, and its records stay as they were."""
+    trial, peer = StandIn(tmp_path, 0), StandIn(tmp_path, 1)
+    first = bound()
+    controller = started(first, trial, peer)
+    for step in range(1, 8):
+        report(first, controller, trial, step, 10.0 - step)
+    before = first.rule.dump(first.record)
+    second = restored(first)
+    again = started(second, trial, peer)
+    for step in range(2, 8):
+        assert report(second, again, trial, step, math.nan) == "CONTINUE"
+    assert str(second.rule.dump(second.record)) == str(before)
+    second._memory.flush()
+    steps = [line["step"] for line in lines_of(tmp_path) if "action" in line]
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_same_id_with_another_configuration_is_another_trial(tmp_path: Path) -> None:
+    """What was recorded under an id that came back with another configuration is dropped."""
+    first = bound()
+    old = StandIn(tmp_path, 0, lr=0.1)
+    report(first, started(first, old), old, 3, 0.5)
+    second = restored(first)
+    new = StandIn(tmp_path, 0, lr=0.2)
+    report(second, started(second, new), new, 1, 9.0)
+    assert second.record.rungs[0].of_trial == {}
+    assert second.record.incumbent.loss == 9.0
+
+
+def test_trials_that_never_were_are_forgotten(tmp_path: Path) -> None:
+    """A trial that Tune does not restore leaves no entry and is not the incumbent."""
+    first = bound()
+    gone, kept = StandIn(tmp_path, 0), StandIn(tmp_path, 1)
+    controller = started(first, gone, kept)
+    report(first, controller, gone, 3, 0.1)
+    report(first, controller, kept, 3, 2.0)
+    second = restored(first)
+    second.choose_trial_to_run(started(second, kept))
+    assert second.record.rungs[0].of_trial == {"t1": 2.0}
+    assert second.record.incumbent.trial_id == "t1"
+
+
+def test_trial_that_ended_unseen_is_recorded(tmp_path: Path) -> None:
+    """The last report of a trial that ended between the last line and the kill still counts."""
+    first = bound()
+    trial = StandIn(tmp_path, 0)
+    report(first, started(first, trial), trial, 2, 5.0)
+    second = restored(first)
+    trial.status = Trial.TERMINATED
+    trial.last_result = {"training_iteration": 3, "loss": 4.0}
+    started(second, trial)
+    assert second.record.rungs[0].of_trial == {"t0": 4.0}
+
+
+def test_new_experiment_under_an_old_name_starts_clean(tmp_path: Path) -> None:
+    """Another birth, or another scheduler, is another run."""
+    first = bound()
+    trial = StandIn(tmp_path, 0)
+    report(first, started(first, trial), trial, 3, 0.5)
+    second = restored(first)
+    reborn = StandIn(tmp_path, 0)
+    reborn.storage.experiment_driver_staging_path = str(tmp_path / "born-2/exp/driver_artifacts")
+    started(second, reborn)
+    assert second.record.bests == {}
+    other = bound()
+    started(other, trial)
+    assert other.record.bests == {}
+
+
+def test_user_can_stop_a_trial(tmp_path: Path) -> None:
+    """A request on storage stops the trial at its next report, is logged, and is cleared away."""
+    trial = StandIn(tmp_path, 0)
+    scheduler = bound()
+    controller = started(scheduler, trial)
+    assert report(scheduler, controller, trial, 1, 1.0) == "CONTINUE"
+    folder = tmp_path / "exp" / "tune_stoppers" / "requests"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "t0.json").write_text(request_text("looks wrong"))
+    scheduler._memory._recorder._look_for_requests()
+    assert report(scheduler, controller, trial, 2, 0.9) == "STOP"
+    scheduler.on_trial_complete(controller, trial, trial.last_result)
+    assert trial.last_result["stop_reason"] == "user: looks wrong"
+    scheduler._memory._recorder._look_for_requests()
+    assert not list(folder.iterdir())
+    scheduler._memory.flush()
+    assert any(line.get("event") == "user" for line in lines_of(tmp_path))
+
+
+def test_trial_that_reached_the_target_ends_the_search(tmp_path: Path) -> None:
+    """With scope="sweep" nothing more is started, and the others stop at their next report."""
+    rule = rules.Threshold(0.5, scope="sweep")
+    scheduler = ts.RuleScheduler(rule, metric="loss", mode="min")
+    running, other = StandIn(tmp_path, 0), StandIn(tmp_path, 1)
+    waiting = StandIn(tmp_path, 2, Trial.PENDING)
+    controller = started(scheduler, running, other, waiting)
+    assert report(scheduler, controller, running, 1, 0.4) == "STOP"
+    assert controller.finished
+    assert controller.stopped == ["t2"]
+    assert report(scheduler, controller, other, 1, 9.0) == "STOP"
+
+
+@pytest.mark.parametrize("on_end", ["kill", "drain"])
+def test_spent_budget_ends_the_search(tmp_path: Path, on_end: Any) -> None:
+    """A budget of the sweep, under a scheduler: nothing more is started, what runs ends."""
+    rule = rules.Budget(gpu_hours=1.0, on_end=on_end)
+    scheduler = ts.RuleScheduler(rule)
+    running, other = StandIn(tmp_path, 0), StandIn(tmp_path, 1)
+    waiting = StandIn(tmp_path, 2, Trial.PENDING)
+    controller = started(scheduler, running, other, waiting)
+    assert report(scheduler, controller, running, 1, 0.4, time_this_iter_s=3000.0) == "CONTINUE"
+    assert report(scheduler, controller, other, 1, 0.4, time_this_iter_s=700.0) == "STOP"
+    assert controller.finished
+    assert controller.stopped == ["t2"]
+    assert report(scheduler, controller, running, 2, 0.4, time_this_iter_s=1.0) == "STOP"
+
+
+def test_spent_time_survives_a_restore(tmp_path: Path) -> None:
+    """What was spent before the kill counts after it, once."""
+    scheduler = ts.RuleScheduler(rules.Budget(gpu_hours=1.0))
+    trial = StandIn(tmp_path, 0)
+    controller = started(scheduler, trial)
+    assert report(scheduler, controller, trial, 1, 0.4, time_this_iter_s=3000.0) == "CONTINUE"
+    second = restored(scheduler)
+    again = started(second, trial)
+    assert report(second, again, trial, 2, 0.4, time_this_iter_s=500.0) == "CONTINUE"
+    assert report(second, again, trial, 3, 0.4, time_this_iter_s=200.0) == "STOP"
+
+
+def test_pause_needs_a_checkpoint(tmp_path: Path) -> None:
+    """A rule's PAUSE is carried out on a report that came with a checkpoint, else the trial runs."""
+    scheduler = ts.RuleScheduler(Pausing(), metric="loss", mode="min")
+    trial = StandIn(tmp_path, 0)
+    controller = started(scheduler, trial)
+    assert report(scheduler, controller, trial, 1, 1.0) == "CONTINUE"
+    saved = {"checkpoint_dir_name": "checkpoint_000000"}
+    assert report(scheduler, controller, trial, 2, 1.0, **saved) == "PAUSE"
+
+
+class Pausing(rules.Patience):
+    """Asks for a pause at every report."""
+
+    def decide(self, own: Any) -> Any:
+        from tune_stoppers.core import Action, Decision
+
+        return Decision(Action.PAUSE, "others first", "Pausing")
+
+
+def test_unknown_keyword_is_named() -> None:
+    """A misspelt keyword says what is taken."""
+    with pytest.raises(TypeError, match="BoundASHAScheduler has no parameter 'modus'.*mode"):
+        ts.BoundASHAScheduler(9, modus="min")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="RuleScheduler needs a rule"):
+        ts.RuleScheduler(3)  # type: ignore[arg-type]
