@@ -49,6 +49,33 @@ def test_restored_weights_are_those_saved(tmp_path: Path, kind: str) -> None:
     assert all(torch.equal(saved[name], restored[name]) for name in names)
 
 
+def test_sharded_weights_are_restored(tmp_path: Path) -> None:
+    """Of a model too large for one file, every shard that the index names."""
+    model, fresh = tiny_model(), tiny_model(seed=1)
+    model.save_pretrained(tmp_path, max_shard_size="4KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    restore_checkpoint(tmp_path, fresh)
+    saved, restored = model.state_dict(), fresh.state_dict()
+    assert all(torch.equal(saved[name], restored[name]) for name in saved)
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(StateFileError, match=shard.name):
+        restore_checkpoint(tmp_path, fresh)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_')
+    with pytest.raises(StateFileError, match=r"index\.json: torn"):
+        restore_checkpoint(tmp_path, fresh)
+
+
+@pytest.mark.parametrize("torn", [b"", b"PK torn"])
+def test_a_torn_optimizer_is_named(tmp_path: Path, torn: bytes) -> None:
+    """An empty file and a cut one."""
+    folder = trained(tiny_model(), tmp_path)
+    (folder / "optimizer.pt").write_bytes(torn)
+    fresh = tiny_model()
+    with pytest.raises(StateFileError, match=r"optimizer\.pt"):
+        restore_checkpoint(folder, fresh, torch.optim.AdamW(fresh.parameters()))
+
+
 def test_optimizer_and_schedule_come_back(tmp_path: Path) -> None:
     """The moments of the optimizer are restored without unpickling."""
     model = tiny_model()

@@ -147,6 +147,98 @@ def test_a_keeper_on_disk_may_be_given(tmp_path, mode):
     assert stop.restore_best(nn.Linear(1, 1)) == 2
 
 
+def test_a_keeper_is_offered_every_evaluation(tmp_path):
+    """It may keep more than the best: the last, say."""
+    keeper = BestStateKeeper(tmp_path, keep="best+last")
+    stop = EarlyStopping(9, mode="max", keeper=keeper)
+    for value in (1.0, 3.0, 2.0, math.nan):
+        stop(value, nn.Linear(1, 1))
+    assert (keeper.best_step, keeper.last_step) == (2, 4)
+
+
+@pytest.mark.parametrize("ending", ["finished", "stopped", RuntimeError, KeyboardInterrupt])
+def test_the_best_weights_come_back_on_every_ending(ending):
+    """And with them the value that was recorded, to 1e-5 and better."""
+    torch.manual_seed(0)
+    inputs, target = torch.randn(32, 4), torch.randn(32, 1)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train():
+        for epoch in range(8):
+            loss = nn.functional.mse_loss(model(inputs), target)
+            if stop(loss, model, optimizer) and ending == "stopped":
+                return
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = 0.1 if epoch < 3 else 3.0  # it gets worse then
+            optimizer.step()
+            if epoch == 5 and isinstance(ending, type):
+                raise ending
+
+    stop = EarlyStopping(2, mode="min")
+    if isinstance(ending, str):
+        with stop.restoring(model, optimizer):
+            train()
+    else:
+        with pytest.raises(ending), stop.restoring(model, optimizer):
+            train()
+    assert stop.best_step == 4
+    assert nn.functional.mse_loss(model(inputs), target).item() == stop.best_value
+
+
+def test_an_error_before_the_first_evaluation_is_not_hidden():
+    """There is nothing to restore then."""
+    stop = EarlyStopping(2, mode="min")
+    with pytest.raises(RuntimeError, match="early"), stop.restoring(nn.Linear(1, 1)):
+        raise RuntimeError("early")
+
+
+def test_a_loop_that_is_cut_goes_on_as_if_it_was_not(tmp_path):
+    """Model, optimizer, schedule, generators and rule: the curve is the same bit for bit."""
+
+    def loop(keeper, stop, start, end):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+        if start:
+            keeper.restore(model, optimizer, schedule, step=start)
+        losses = []
+        for step in range(start + 1, end + 1):
+            loss = model(torch.randn(8, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            if stop(loss, model, optimizer, step, scheduler=schedule):
+                break
+        return losses
+
+    def new(folder):
+        keeper = BestStateKeeper(tmp_path / folder, keep="best+last")
+        return keeper, EarlyStopping(6, mode="min", keeper=keeper)
+
+    whole = loop(*new("whole"), 0, 20)
+    assert 8 < len(whole) < 20, "patience ends it after the cut"
+    keeper, stop = new("cut")
+    before = loop(keeper, stop, 0, 7)
+    state = json.dumps(stop.state_dict())
+    keeper, stop = new("cut")
+    stop.load_state_dict(json.loads(state))
+    assert keeper.last_step == 7
+    assert before + loop(keeper, stop, 7, 20) == whole
+
+
+def test_a_loop_that_was_stopped_knows_it_when_resumed():
+    """Before it trains any further, and why."""
+    stop, again = EarlyStopping(1, mode="min"), EarlyStopping(1, mode="min")
+    assert [stop(1.0), stop(2.0)] == [False, True]
+    again.load_state_dict(stop.state_dict())
+    assert again.stopped and again.reason == stop.reason
+
+
 def test_there_is_no_best_state_without_a_finite_value():
     """An error that says so, not random weights."""
     stop = EarlyStopping(9, mode="min")

@@ -182,6 +182,16 @@ def test_numbers_of_torch_and_numpy_are_losses():
     assert keeper.offer(4, np.float32(0.125), constant(1.0))
 
 
+def test_the_epoch_comes_back_with_the_best(tmp_path):
+    """Also from a folder that is opened again; None where none was given."""
+    keeper = BestStateKeeper(tmp_path)
+    assert keeper.best_epoch is None
+    keeper.offer(10, 1.0, constant(1.0), epoch=0.5)
+    assert (keeper.best_epoch, BestStateKeeper(tmp_path).best_epoch) == (0.5, 0.5)
+    keeper.offer(20, 0.5, constant(1.0))
+    assert keeper.best_epoch is None
+
+
 @pytest.mark.parametrize("loss", [None, "0.5", True, torch.zeros(2)])
 def test_a_loss_that_is_no_number_is_an_error(loss):
     """Anything but one real number is refused with its type."""

@@ -63,25 +63,78 @@ def test_a_full_disk_costs_a_warning_and_no_state(tmp_path):
     assert keeper.offer(3, 0.4, big)
 
 
-def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path):
+@pytest.mark.parametrize("why", ["a file in its place", "read-only"])
+def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, why):
     """Training goes on when the folder turned out to be no place to write to."""
-    keeper = BestStateKeeper(tmp_path / "best")
-    (tmp_path / "best").write_text("not a folder")
-    with pytest.warns(RuntimeWarning, match="not kept"):
+    folder = tmp_path / "best" if why == "a file in its place" else Path("/proc/self/best")
+    keeper = BestStateKeeper(folder)
+    if folder.parent == tmp_path:
+        folder.write_text("not a folder")
+    with pytest.warns(RuntimeWarning, match="not kept") as caught:
         assert keeper.offer(1, 1.0, constant(1.0)) is False
+        assert keeper.offer(2, 0.5, constant(2.0)) is False
+    assert len(caught) == 1
     assert keeper.best_step is None
 
 
+def test_a_small_disk_that_fills_up_and_turns_read_only(tmp_path):
+    """On a real file system: the run goes on, and the best that was kept loads afterwards."""
+    script = """
+        keeper = BestStateKeeper(sys.argv[1])
+        assert keeper.offer(1, 1.0, model_of(1.0))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            big = nn.Linear(1000, 100)
+            assert not keeper.offer(2, 0.5, big) and not keeper.offer(3, 0.4, big)
+            assert "No space left" in str(caught[0].message), caught[0].message
+            assert len(caught) == 1
+        assert best_of(sys.argv[1]) == 1
+        assert os.system("mount -o remount,ro " + sys.argv[1]) == 0
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            keeper = BestStateKeeper(sys.argv[1])
+            assert not keeper.offer(4, 0.3, model_of(4.0))
+            assert "Read-only" in str(caught[0].message), caught[0].message
+        print(best_of(sys.argv[1]), *(path.name for path in Path(sys.argv[1]).iterdir()))
+    """
+    mount = f"mount -t tmpfs -o size=256k tmpfs {tmp_path}"
+    own = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*own, mount], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets no test mount a file system of its own")
+    lines = run_script(script, str(tmp_path), under=[*own, f'{mount} && exec "$@"', "sh"])
+    assert lines == ["1", "000001-step-1"]
+
+
 def test_a_damaged_best_is_an_error_that_names_the_file(tmp_path):
-    """Neither reopening nor restoring goes past a damaged state in silence."""
+    """Restoring does not go past it in silence, neither now nor after reopening."""
     keeper = BestStateKeeper(tmp_path)
     keeper.offer(1, 1.0, constant(1.0))
     weights = tmp_path / "000001-step-1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(StateFileError, match=r"weights\.safetensors: torn"):
         keeper.restore(constant(0.0))
+    with pytest.warns(RuntimeWarning, match=r"left out: .*weights\.safetensors: torn"):
+        reopened = BestStateKeeper(tmp_path)
     with pytest.raises(StateFileError, match=r"weights\.safetensors: torn"):
-        BestStateKeeper(tmp_path)
+        reopened.restore(constant(0.0))
+
+
+def test_a_damaged_state_does_not_end_a_resumed_run(tmp_path):
+    """It stays where it is, under its own name, and the run keeps its best beside it."""
+    offer_constants(BestStateKeeper(tmp_path, top_k=2), [2.0, 1.0])
+    manifest = tmp_path / "000002-step-2" / "manifest.json"
+    manifest.write_text("{")
+    with pytest.warns(RuntimeWarning, match=r"000002-step-2.manifest\.json: torn"):
+        keeper = BestStateKeeper(tmp_path, top_k=2)
+    assert keeper.best_step == 1
+    assert keeper.offer(3, 1.5, constant(3.0))
+    assert keeper.offer(4, 1.4, constant(4.0))
+    assert manifest.read_text() == "{"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000002-step-2",
+        "000003-step-3",
+        "000004-step-4",
+    ]
 
 
 def test_other_folders_are_left_alone(tmp_path):
@@ -91,10 +144,11 @@ def test_other_folders_are_left_alone(tmp_path):
     assert (tmp_path / "my-step-notes").is_dir()
 
 
-def run_script(body, *arguments):
-    """The lines that a Python process prints; `model_of` and `best_of` are at its hand."""
+def run_script(body, *arguments, under=()):
+    """The words that a Python process prints; `model_of` and `best_of` are at its hand."""
     prelude = """
-        import os, signal, sys, time
+        import os, signal, sys, time, warnings
+        from pathlib import Path
         import torch
         from torch import nn
         from tune_stoppers.training.keeper import BestStateKeeper
@@ -112,7 +166,13 @@ def run_script(body, *arguments):
             return step
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(body), *arguments],
+        [
+            *under,
+            sys.executable,
+            "-c",
+            textwrap.dedent(prelude) + textwrap.dedent(body),
+            *arguments,
+        ],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -165,20 +225,23 @@ def test_a_kill_at_any_time_leaves_a_whole_best(tmp_path):
     """SIGKILL from outside at arbitrary times, again and again in one folder: it only improves."""
     lines = run_script(
         """
-        def train_on(folder):
+        def train_on(folder, tell):
             keeper = BestStateKeeper(folder, keep="best+last")
             step = keeper.best_step or 0
             while True:
                 step += 1
                 keeper.offer(step, -float(step), model_of(float(step)))
+                os.write(tell, b".")
 
         folder = sys.argv[1]
         BestStateKeeper(folder, keep="best+last").offer(1, -1.0, model_of(1.0))
         for run in range(12):
+            hear, tell = os.pipe()
             child = os.fork()
             if child == 0:
-                train_on(folder)
-            time.sleep(0.03 + 0.0037 * run)
+                train_on(folder, tell)
+            os.read(hear, 1)  # it is under way, however busy the machine is
+            time.sleep(0.0037 * run)
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             assert status == signal.SIGKILL, status

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import Trainer, TrainingArguments, default_data_collator
+from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
 from tests.tiny import tiny_model, tiny_rows
-from tune_stoppers import RuleCallback
+from tune_stoppers import BestStateKeeper, RuleCallback
 from tune_stoppers.core import MissingMetricError
-from tune_stoppers.rules import Divergence, Patience, Threshold
+from tune_stoppers.rules import Divergence, MultiMetric, Patience, Threshold
 
 
-def train(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
-    """Up to 12 steps, an evaluation every second one, a training log at every one."""
+def trainer_of(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
+    """For up to 12 steps, an evaluation every second one, a training log at every one."""
     settings: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": 12,
@@ -29,14 +29,20 @@ def train(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
         "prediction_loss_only": True,
     }
     rows: Any = tiny_rows()
-    trainer = Trainer(
+    eval_rows = changes.pop("eval_dataset", rows)
+    return Trainer(
         tiny_model(),
         TrainingArguments(**settings | changes),
         default_data_collator,
         train_dataset=rows,
-        eval_dataset=rows,
+        eval_dataset=eval_rows,
         callbacks=[callback],
     )
+
+
+def train(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
+    """The trainer after its run."""
+    trainer = trainer_of(folder, callback, **changes)
     trainer.train()
     return trainer
 
@@ -82,3 +88,109 @@ def test_a_metric_never_logged_names_those_that_are(tmp_path: Path, metric: str,
     """At the first evaluation, or the first training log."""
     with pytest.raises(MissingMetricError, match=said):
         train(tmp_path, RuleCallback(2, metric, "min"))
+
+
+def test_a_metric_never_logged_may_be_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With on_missing="skip" the run goes to its end, with one warning."""
+    callback = RuleCallback(2, "eval_los", "min", on_missing="skip")
+    assert train(tmp_path, callback).state.global_step == 12
+    assert callback.reason == "nothing judged yet"
+    assert [r.message for r in caplog.records if "'eval_los' is not logged" in r.message] != []
+    assert sum("eval_los'" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("watched", ["first", "second"])
+def test_one_of_several_evaluation_sets_may_be_watched(tmp_path: Path, watched: str) -> None:
+    """Each is logged by itself; those that are not watched are no missing metric."""
+    callback = RuleCallback(2, f"eval_{watched}_loss", "max")
+    sets = {"first": tiny_rows(8), "second": tiny_rows(8, seed=1)}
+    assert train(tmp_path, callback, eval_dataset=sets).state.global_step == 6
+
+
+def test_none_of_several_evaluation_sets_has_the_metric(tmp_path: Path) -> None:
+    """That is an error right after the first evaluations."""
+    sets = {"first": tiny_rows(8), "second": tiny_rows(8, seed=1)}
+    with pytest.raises(MissingMetricError, match="'eval_loss' is not logged"):
+        train(tmp_path, RuleCallback(2, "eval_loss", "max"), eval_dataset=sets)
+
+
+def test_metrics_of_evaluations_and_of_training_logs_are_read_together(tmp_path: Path) -> None:
+    """A rule without an objective is asked at each evaluation, with the newest training log."""
+    metrics: Any = {"eval_loss": {"mode": "max"}, "loss": {"mode": "max"}}
+    callback = RuleCallback(MultiMetric(metrics=metrics, patience=2))
+    assert train(tmp_path, callback).state.global_step == 6
+    assert callback.reason.startswith("MultiMetric")
+
+
+def test_the_same_callback_serves_a_second_run(tmp_path: Path) -> None:
+    """It begins anew: nothing of the first run counts."""
+    callback = RuleCallback(2, "eval_loss", "max")
+    assert [train(tmp_path, callback).state.global_step for _ in range(2)] == [6, 6]
+
+
+class Raises(TrainerCallback):
+    """Ends training by an exception."""
+
+    def __init__(self, step: int, error: type[BaseException]) -> None:
+        self.step, self.error = step, error
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize("ending", ["finished", "stopped", RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_the_best_weights_give_the_recorded_value_again(
+    tmp_path: Path, ending: Any, place: str
+) -> None:
+    """However training ends, the model is the best one evaluated, to 1e-5 and better."""
+    keeper = BestStateKeeper(tmp_path / "best" if place == "disk" else None)
+    mode: Any = "max" if ending == "stopped" else "min"  # of a falling loss the first is highest
+    callback = RuleCallback(2, "eval_loss", mode, keeper=keeper)
+    trainer = trainer_of(tmp_path, callback)
+    trainer.add_callback(Raises(9, ending if isinstance(ending, type) else RuntimeError))
+    if isinstance(ending, str):
+        trainer.pop_callback(Raises)
+        with keeper.restoring(trainer.model):
+            trainer.train()
+    else:
+        with pytest.raises(ending), keeper.restoring(trainer.model):
+            trainer.train()
+    expected = {"finished": 12, "stopped": 2}.get(ending, 8)
+    assert (callback.best_step, keeper.best_step) == (expected, expected)
+    assert callback.stopped == (ending == "stopped")
+    assert callback.best_value is not None
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(callback.best_value, abs=1e-5)
+
+
+def test_evaluations_outside_training_are_not_judged(tmp_path: Path) -> None:
+    """Neither a first look at the untrained model nor a last one at other data."""
+    keeper = BestStateKeeper()
+    callback = RuleCallback(2, "eval_loss", "min", keeper=keeper)
+    trainer = trainer_of(tmp_path, callback)
+    trainer.evaluate()
+    assert (callback.reason, keeper.best_step) == ("nothing judged yet", None)
+    trainer.train()
+    reason, best = callback.reason, callback.best_value
+    trainer.state.global_step += 1
+    trainer.evaluate()
+    assert (callback.reason, callback.best_value, keeper.best_loss) == (reason, best, best)
+
+
+def test_without_a_keeper_nothing_is_kept(tmp_path: Path) -> None:
+    """No copy of the weights is made, which may be large, or sharded."""
+    callback = RuleCallback(2, "eval_loss", "min")
+    train(tmp_path, callback)
+    assert callback.best_step == 12
+    assert callback._judge.keeper is None
+
+
+def test_wrong_arguments_are_refused() -> None:
+    """At construction."""
+    with pytest.raises(ValueError, match="on_resume must be one of restore, continue, restart"):
+        RuleCallback(2, "eval_loss", "min", on_resume="again")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="on_missing must be one of raise, skip"):
+        RuleCallback(2, "eval_loss", "min", on_missing="ignore")  # type: ignore[arg-type]

@@ -1,9 +1,14 @@
 """`Spending`: what was spent so far, by a clock that a test can move."""
 
 import pickle
+import time
+from pathlib import Path
 
 import pytest
+from transformers import Trainer, TrainingArguments, default_data_collator
 
+from tests.tiny import tiny_model, tiny_rows
+from tune_stoppers import EarlyStopping, RuleCallback, rules
 from tune_stoppers.training.spending import Spending
 
 
@@ -74,3 +79,38 @@ def test_another_clock_may_take_over():
     assert spending.elapsed() == 4
     second.now += 0.5
     assert spending.elapsed() == pytest.approx(4.5)
+
+
+def test_plain_loop_ends_when_its_time_is_spent() -> None:
+    """`EarlyStopping` counts the seconds of its own run, and a reloaded one goes on from them."""
+    stop = EarlyStopping(rules.Budget(trial_seconds=0.05), mode="min")
+    assert not stop({"loss": 1.0})
+    time.sleep(0.06)
+    saved = stop.state_dict()
+    again = EarlyStopping(rules.Budget(trial_seconds=0.05), mode="min")
+    again.load_state_dict(saved)
+    assert again({"loss": 1.0})
+    assert "the trial has used" in again.reason
+
+
+def test_trainer_ends_when_its_time_is_spent(tmp_path: Path) -> None:
+    """`RuleCallback` needs no metric for a budget: any log will do."""
+    callback = RuleCallback(rules.Budget(trial_seconds=1e-6))
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=5,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        save_strategy="no",
+    )
+    Trainer(
+        model=tiny_model(),
+        args=arguments,
+        train_dataset=tiny_rows(),
+        data_collator=default_data_collator,
+        callbacks=[callback],
+    ).train()
+    assert callback.stopped
+    assert "the trial has used" in callback.reason

@@ -37,8 +37,7 @@ def load_weights(directory: str | Path) -> dict[str, torch.Tensor]:
         if (folder / name).exists():
             return _read_safetensors(folder / name)
     if (folder / INDEX).exists():
-        shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-        parts = [_read_safetensors(folder / Path(shard).name) for shard in shards]
+        parts = [_read_safetensors(folder / shard) for shard in _shards(folder / INDEX)]
         return {key: tensor for part in parts for key, tensor in part.items()}
     raise StateFileError(
         f"{folder} holds no weights: none of {MANIFEST}, {ADAPTER}, {WEIGHTS}, {INDEX}."
@@ -101,6 +100,15 @@ def _load_full(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> No
         )
 
 
+def _shards(index: Path) -> list[str]:
+    """The files that an index of sharded weights names, which lie beside it."""
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({Path(name).name for name in names})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StateFileError(f"{index}: torn or no index of weights: {error!r}") from error
+
+
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
@@ -111,5 +119,5 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise StateFileError(f"{path} cannot be read: {error}") from error

@@ -76,6 +76,7 @@ def load_state(
 class _Kept:
     step: float
     loss: float
+    epoch: float | None
     serial: int  # counts what was kept: an earlier state wins a tie, the highest is the last
     state: InMemory | Path
 
@@ -95,7 +96,8 @@ class BestStateKeeper:
     - `trainable_only`: keep only what training moves. `None`: for PEFT models yes, else no.
 
     A full disk or a folder that cannot be written costs no training: the offer is declined with
-    a warning, given once until an offer succeeds again, and the former best stays.
+    a warning, given once until an offer succeeds again, and the former best stays. A damaged
+    state in the folder is left where it is, with a warning; to restore it is an error.
     """
 
     def __init__(
@@ -116,10 +118,18 @@ class BestStateKeeper:
         self._keep_last = keep == "best+last"
         self._top_k = top_k
         self._trainable_only = trainable_only
-        self._kept = [] if self._directory is None else _find_kept(self._directory)
-        self._serial = max((kept.serial for kept in self._kept), default=0)
+        self._kept: list[_Kept] = []
+        self._damaged: list[StateFileError] = []
+        self._serial = 0
+        if self._directory is not None:
+            self._find(self._directory)
         self._offered: float | None = None  # the step of the last offer that was dealt with
         self._warned = False
+
+    @property
+    def directory(self) -> Path | None:
+        """The folder it writes to; `None`: it keeps in memory."""
+        return self._directory
 
     @property
     def best_step(self) -> float | None:
@@ -132,6 +142,12 @@ class BestStateKeeper:
         """The loss of the best state; `None` when nothing finite was offered."""
         best = self._best()
         return None if best is None else best.loss
+
+    @property
+    def best_epoch(self) -> float | None:
+        """The epoch that was offered with the best state."""
+        best = self._best()
+        return None if best is None else best.epoch
 
     @property
     def last_step(self) -> float | None:
@@ -152,6 +168,8 @@ class BestStateKeeper:
         model: nn.Module,
         optimizer: Stateful | None = None,
         scheduler: Stateful | None = None,
+        *,
+        epoch: float | None = None,
     ) -> bool:
         """Keep the present state if it is wanted; True when it is the new best.
 
@@ -159,6 +177,7 @@ class BestStateKeeper:
         best. The step of the previous offer again changes nothing and is never a new best.
         """
         step, loss = _number("step", step), _number("loss", loss)
+        epoch = None if epoch is None else _number("epoch", epoch)
         if not math.isfinite(step):
             raise ValueError(f"step must be finite, got {step}")
         if step == self._offered:
@@ -171,7 +190,7 @@ class BestStateKeeper:
                 optimizer,
                 scheduler,
                 self._trainable_only,
-                {"step": step, "loss": loss, "serial": self._serial + 1},
+                {"step": step, "loss": loss, "epoch": epoch, "serial": self._serial + 1},
             )
             try:
                 self._add(live)
@@ -203,6 +222,8 @@ class BestStateKeeper:
         not fit, `StateFileError` if its files are damaged.
         """
         kept = self._best() if step is None else self._at(step)
+        if kept is None and self._damaged:
+            raise self._damaged[-1]
         if kept is None:
             raise NoBestStateError(
                 "no best state: no finite loss has been offered yet"
@@ -247,14 +268,14 @@ class BestStateKeeper:
         return math.isfinite(loss) and (len(finite) < self._top_k or loss < finite[self._top_k - 1])
 
     def _add(self, live: Snapshot) -> None:
-        step, loss, serial = live.extra["step"], live.extra["loss"], live.extra["serial"]
+        state: InMemory | Path
         if self._directory is None:
-            self._kept.append(_Kept(step, loss, serial, InMemory(live)))
+            state = InMemory(live)
         else:
-            folder = self._directory / f"{serial:06d}-step-{step}"
-            write_state(live, folder)
-            self._kept.append(_Kept(step, loss, serial, folder))
-        self._serial = serial
+            state = self._directory / f"{live.extra['serial']:06d}-step-{live.extra['step']}"
+            write_state(live, state)
+        self._kept.append(_Kept(**live.extra, state=state))
+        self._serial = live.extra["serial"]
 
     def _let_go(self) -> None:
         """Remove what the newest state has made surplus, which is whole by now."""
@@ -271,6 +292,24 @@ class BestStateKeeper:
                 _remove(kept.state)
         for leftover in self._directory.glob(".[0-9]*-step-*.tmp"):  # of a process that was killed
             shutil.rmtree(leftover)
+
+    def _find(self, directory: Path) -> None:
+        """Take up the states in the folder, which need not exist yet."""
+        if directory.exists() and not directory.is_dir():
+            raise NotADirectoryError(f"directory must be a folder, {directory} is a file")
+        for folder in sorted(directory.glob("*-step-*")):
+            if not (folder.is_dir() and _FOLDER.fullmatch(folder.name)):
+                continue
+            self._serial = max(self._serial, int(folder.name.partition("-")[0]))
+            try:
+                self._kept.append(_read_kept(folder))
+            except StateFileError as error:
+                self._damaged.append(error)
+                warnings.warn(
+                    f"BestStateKeeper: a kept state is left out: {error}",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
 
     def _warn(self, message: str) -> None:
         if self._warned:
@@ -293,20 +332,13 @@ def _number(name: str, value: object) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def _find_kept(directory: Path) -> list[_Kept]:
-    """The states in a keeper's folder, which need not exist yet."""
-    if directory.exists() and not directory.is_dir():
-        raise NotADirectoryError(f"directory must be a folder, {directory} is a file")
-    found = []
-    for folder in sorted(directory.glob("*-step-*")):
-        if not (folder.is_dir() and _FOLDER.fullmatch(folder.name)):
-            continue
-        extra = read_extra(folder)
-        try:
-            found.append(_Kept(extra["step"], extra["loss"], extra["serial"], folder))
-        except KeyError as error:
-            raise StateFileError(f"{folder}: not written by a keeper: lacks {error}") from error
-    return found
+def _read_kept(folder: Path) -> _Kept:
+    extra = read_extra(folder)
+    try:
+        named = {name: extra[name] for name in ("step", "loss", "serial")}
+    except KeyError as error:
+        raise StateFileError(f"{folder}: not written by a keeper: lacks {error}") from error
+    return _Kept(**named, epoch=extra.get("epoch"), state=folder)
 
 
 def _remove(folder: Path) -> None:

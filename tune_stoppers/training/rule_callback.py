@@ -1,14 +1,20 @@
 """Any trial rule as an early-stopping callback of the Hugging Face Trainer; no Ray."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tune_stoppers.core import Action, Decision, MissingMetricError, Mode, Rule
-from tune_stoppers.metrics import MetricReader, check_metric, closest, logger, sign_of
-from tune_stoppers.rules import Patience
-from tune_stoppers.track import Track
+from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, require_choice
+from tune_stoppers.metrics import check_metric, closest, logger
+from tune_stoppers.training.judge import Judge, as_rule
+from tune_stoppers.training.keeper import BestStateKeeper
+from tune_stoppers.training.ranks import agreed
+from tune_stoppers.training.spending import TOTALS
+
+OnResume = Literal["restore", "continue", "restart"]
+
+_EVALUATION = "eval_"  # how the names of what an evaluation logs begin
 
 
 class RuleCallback(TrainerCallback):
@@ -19,45 +25,104 @@ class RuleCallback(TrainerCallback):
         trainer = Trainer(..., callbacks=[RuleCallback(3, "eval_loss", "min")])
         # the smoothed training loss of an SFTTrainer
         RuleCallback(Threshold(0.1, patience=3, smoothing={"ema": 0.9}), "loss", "min")
+        # the best weights, however training ends
+        keeper = BestStateKeeper()
+        trainer = Trainer(..., callbacks=[RuleCallback(3, "eval_loss", "min", keeper=keeper)])
+        with keeper.restoring(trainer.model):
+            trainer.train()
 
     A report is judged when the Trainer logs the metric ("eval_loss", …: an evaluation; "loss": a
     training log), at the optimizer step it is logged at; what else the rule reads is taken from
-    the newest log that carries it. For one process; every rank would judge its own logs.
+    the newest log that carries it. Evaluations outside `train()` are not judged. One callback a
+    metric: rules on the same one are combined, `a | b`. A stop is saved as the Trainer saves its
+    last step, where it saves by steps.
+
+    With data parallel, rank 0's logs are judged and all ranks end at the same step; a metric of
+    your own, logged by itself, must then be logged on every rank.
+
+    The state travels in the Trainer's checkpoints. A run that the rule had stopped, and that is
+    resumed, stops again at once and logs why: weights and step count stay as they are (the
+    Trainer insists on one batch, whose gradients are dropped). `on_resume` lets it train on.
 
     Args:
         rule_or_patience: a rule of `tune_stoppers.rules` (thresholds in loss units: negated where
             `mode` is "max"), or the patience of `Patience`, in evaluations.
         metric: as the Trainer logs it; None for a rule that reads no objective.
         mode: "min" or "max"; required with a metric.
+        on_missing: "raise": an evaluation step (or training log) without the metric, before any
+            had it, raises `MissingMetricError` with the names that are logged. "skip", and any
+            later one: it is left out, with one warning.
+        on_resume: what a checkpoint's state means. "restore": the rule goes on from it, and a
+            stopped run stops. "continue": likewise, but the run trains on and is judged at its
+            next report (by more patience, say). "restart": the rule begins anew.
+        keeper: gets the weights at each report; they are not restored without being asked for.
 
-    `reason` says why the newest report ended training, or why not. `MissingMetricError`, with the
-    names that are logged, at the first evaluation (or training log) without the metric.
+    `reason` says why the newest report ended training, or why not; `stopped`, `best_value` and
+    `best_step` are as in `EarlyStopping`.
     """
 
     def __init__(
-        self, rule_or_patience: Rule | int, metric: str | None = None, mode: Mode | None = None
+        self,
+        rule_or_patience: Rule | int,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        *,
+        on_missing: OnMissing = "raise",
+        on_resume: OnResume = "restore",
+        keeper: BestStateKeeper | None = None,
     ) -> None:
-        if not isinstance(rule_or_patience, Rule):
-            rule_or_patience = Patience(rule_or_patience)
-        self.rule = rule_or_patience
+        self.rule = as_rule(rule_or_patience)
         if self.rule.needs_objective:
             check_metric("RuleCallback", metric, mode)
         else:
             metric = None
-        self.metric, self.mode = metric, mode or "min"
-        self.stopped = False
-        self._track = Track(self.rule)
-        self._reader = MetricReader("RuleCallback", self.rule, metric, self.mode)
-        self._needed = (metric,) if metric is not None else self.rule.reads
+        require_choice("RuleCallback on_resume", on_resume, ("restore", "continue", "restart"))
+        self.metric, self.mode, self.keeper = metric, mode or "min", keeper
+        self.on_missing, self.on_resume = on_missing, on_resume
+        reads = tuple(name for name in self.rule.reads if name not in TOTALS)  # the judge has those
+        watched = (metric,) if metric is not None else reads
+        evaluated = tuple(name for name in watched if name.startswith(_EVALUATION))
+        self._needed = evaluated or watched
+        self._watches_evaluations = bool(evaluated)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._judge = Judge(
+            "RuleCallback",
+            self.rule,
+            self.metric,
+            self.mode,
+            on_missing=self.on_missing,
+            keeper=self.keeper,
+        )
+        self._training = False
         self._logged: dict[str, Any] = {}  # the newest value of everything logged
-        self._decision: Decision | None = None
+        self._found = False  # some log has carried what is watched
+        self._warned = False
+        self._complaint: str | None = None  # about the logs since the newest step began
+        self._ended_at: tuple[int, float | None] | None = None  # step, epoch of a run resumed
 
     @property
     def reason(self) -> str:
         """Why the newest report ended training, or why not; in the metric's own units."""
-        if self._decision is None:
-            return "nothing judged yet"
-        return f"{self._decision.rule}: {self._decision.say(sign_of(self.mode))}"
+        return self._judge.reason
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the rule has ended training, also before it was resumed."""
+        return self._judge.stopped or self._ended_at is not None
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value seen, in the metric's own units; None before the first finite one."""
+        return self._judge.best_value
+
+    @property
+    def best_step(self) -> float | None:
+        """The optimizer step of the best value."""
+        return self._judge.best_step
+
+    # -- judging -------------------------------------------------------------------------------
 
     def on_log(
         self,
@@ -70,24 +135,146 @@ class RuleCallback(TrainerCallback):
         """Judge what is logged, once it carries what the rule watches."""
         logs = logs or {}
         self._logged |= logs
-        if not all(name in logs for name in self._needed):
-            self._complain(logs)
+        if not (self._training and self._concerns(logs)):
             return
-        report = self._reader.read("this run", state.global_step, self._logged)
-        self._decision = self._track.update(report, checkpoint=True).decision
-        if self._decision.action is Action.STOP:
-            self.stopped = True
+        absent = agreed(lambda: self._absent(logs))
+        if absent is not None:
+            self._complaint = absent
+            return
+        self._found, self._complaint = True, None
+        model = None if self.keeper is None else kwargs.get("model")  # else nothing is copied
+        stop = self._judge.judge(self._logged, state.global_step, model)
+        self._save(state)
+        if stop:
             control.should_training_stop = True
+            if _strategy(args.save_strategy) == "steps":
+                control.should_save = True
             logger.info("Training ends at step %d: %s", state.global_step, self.reason)
 
-    def _complain(self, logs: Mapping[str, Any]) -> None:
-        """Raise if a log that should carry what the rule watches does not, before any has."""
-        if self._decision is not None or "train_runtime" in logs:  # the summary at the end
+    def _concerns(self, logs: Mapping[str, Any]) -> bool:
+        """Whether these logs are of the kind that is watched; the same on every rank."""
+        if "train_runtime" in logs:  # the summary at the end
+            return False
+        if all(name in logs for name in self._needed):
+            return True
+        if any(name.startswith(_EVALUATION) for name in logs):
+            return self._watches_evaluations
+        return not self._watches_evaluations and "loss" in logs
+
+    def _absent(self, logs: Mapping[str, Any]) -> str | None:
+        missing = next((name for name in self._needed if name not in logs), None)
+        if missing is None:
+            return None
+        listed = ", ".join(sorted(logs))
+        return (
+            f"RuleCallback: {missing!r} is not logged; this log has: "
+            f"{listed}.{closest(missing, logs)}"
+        )
+
+    def _complain(self) -> None:
+        """Speak up if the last step's logs lacked what is watched: all of them are in by now."""
+        complaint, self._complaint = self._complaint, None
+        if complaint is None:
             return
-        evaluated = any(name.startswith("eval_") for name in logs)
-        for name in self._needed:
-            if name not in logs and name.startswith("eval_") == evaluated:
-                raise MissingMetricError(
-                    f"RuleCallback: {name!r} is not logged; this log has: "
-                    f"{', '.join(sorted(logs))}.{closest(name, logs)}"
-                )
+        if not self._found and self.on_missing == "raise":
+            raise MissingMetricError(complaint)
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s Such logs are left out.", complaint)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raise, or warn, if the evaluations of the last step all lacked the metric."""
+        self._complain()
+
+    # -- the Trainer's checkpoints -------------------------------------------------------------
+
+    @property
+    def _key(self) -> str:
+        return f"tune_stoppers.RuleCallback({', '.join(self._needed)})"
+
+    def _save(self, state: TrainerState) -> None:
+        state.stateful_callbacks[self._key] = self._judge.state_dict()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin anew, or go on from the checkpoint; a run that was stopped is to end again."""
+        self._begin()
+        self._training = True
+        saved = state.stateful_callbacks.get(self._key)
+        if saved is not None and state.global_step == 0:
+            raise ValueError(
+                f"two callbacks are named {self._key}: give the rules to one, RuleCallback(a | b)"
+            )
+        if saved is not None:
+            self._resume(saved, state)
+        self._save(state)
+
+    def _resume(self, saved: Mapping[str, Any], state: TrainerState) -> None:
+        if self.on_resume != "restart":
+            self._load(saved)
+        if not saved["stopped"]:
+            return
+        then = {
+            "restore": 'it ends again at once; on_resume="continue" or "restart" trains on',
+            "continue": "it goes on, and is judged at its next report",
+            "restart": "it goes on, and the rule begins anew",
+        }[self.on_resume]
+        logger.warning(
+            "RuleCallback: this run was stopped at step %s (%s); %s.",
+            *(saved["step"], saved["reason"], then),
+        )
+        if self.on_resume == "restore":
+            self._ended_at = (state.global_step, state.epoch)
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        try:
+            self._judge.load_state_dict(saved)
+        except ValueError as error:
+            raise ValueError(
+                f'RuleCallback: {error} It is in the checkpoint; on_resume="restart" leaves it out.'
+            ) from error
+        self._found = saved["step"] is not None
+
+    # -- ending a resumed run ------------------------------------------------------------------
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Without gradients, the optimizer's step changes nothing."""
+        if self._ended_at is not None:
+            kwargs["optimizer"].zero_grad()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The Trainer looks here for the first time whether to end."""
+        if self._ended_at is not None:
+            control.should_training_stop = True
+            self._leave_out(control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Nothing has been trained, so there is nothing to log, evaluate or save."""
+        if self._ended_at is not None:
+            self._leave_out(control)
+
+    def _leave_out(self, control: TrainerControl) -> None:
+        control.should_log = control.should_evaluate = control.should_save = False
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complain if need be; count the step that changed nothing out again."""
+        self._training = False
+        self._complain()
+        if self._ended_at is not None:
+            state.global_step, state.epoch = self._ended_at
+
+
+def _strategy(value: Any) -> str:
+    """A strategy's name, an enumeration in some versions of transformers."""
+    return str(getattr(value, "value", value))

@@ -6,7 +6,8 @@ snapshot that outlives the moment is therefore copied, and putting one back copi
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -125,6 +126,16 @@ def _set_rng_state(state: dict[str, Any]) -> None:
     if torch.cuda.is_available():
         for device, cuda_state in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(cuda_state, device)
+
+
+@contextmanager
+def own_generators() -> Iterator[None]:
+    """Leave the random generators as they are, whatever the block does to them."""
+    state = _rng_state()
+    try:
+        yield
+    finally:
+        _set_rng_state(state)
 
 
 # -- taking, copying and putting back a state --------------------------------------------------
