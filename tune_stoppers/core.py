@@ -56,6 +56,7 @@ def require_number(
     value: object,
     *,
     at_least: float | None = None,
+    at_most: float | None = None,
     above: float | None = None,
     below: float | None = None,
     integer: bool = False,
@@ -68,6 +69,7 @@ def require_number(
     assert isinstance(value, (int, float))
     require(math.isfinite(value), f"{name} must be finite, got {value!r}.")
     require(at_least is None or value >= at_least, f"{name} must be >= {at_least}, got {value!r}.")
+    require(at_most is None or value <= at_most, f"{name} must be <= {at_most}, got {value!r}.")
     require(above is None or value > above, f"{name} must be > {above}, got {value!r}.")
     require(below is None or value < below, f"{name} must be < {below}, got {value!r}.")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Decision, Report, require, require_choice, require_number
 from tune_stoppers.rules.schedule import LrAware
+from tune_stoppers.rules.smoothing import LONGEST
 
 NOISE_VALUES = 24  # the newest finite losses that the noise is taken from: the state stays small
 
@@ -56,7 +57,7 @@ class AdaptivePatience(LrAware):
         initial_patience: evaluations, within the two bounds below.
         min_patience: evaluations, at least 1.
         max_patience: evaluations, at least `min_patience`.
-        window: differences to average, at least 1; the state holds `window` + 1 losses.
+        window: differences to average, 1 to 50; the state holds `window` + 1 losses.
         history: finite values before the patience moves at all, at least 2 ("noise": 3).
         grow_above: gain per evaluation, in loss units ("abs") or multiples of the noise.
         shrink_below: the same units, at most `grow_above`.
@@ -96,7 +97,7 @@ class AdaptivePatience(LrAware):
             "initial_patience must be within min_patience and max_patience, got "
             f"{self.initial_patience} for {self.min_patience} to {self.max_patience}.",
         )
-        require_number("window", self.window, at_least=1, integer=True)
+        require_number("window", self.window, at_least=1, at_most=LONGEST, integer=True)
         fewest = 3 if self.scale == "noise" else 2
         require_number("history", self.history, at_least=fewest, integer=True)
         require_number("grow_above", self.grow_above)

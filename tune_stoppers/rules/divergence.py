@@ -96,8 +96,9 @@ class Divergence(Rule):
             text = "{strikes} of {allowed} evaluations in a row not finite"
             return decide(text, strikes=own.strikes, allowed=self.nonfinite_strikes)
         if self.gradient_limit is not None and own.gradient > self.gradient_limit:
-            text = "gradient norm {gradient} is above its limit {limit}"
-            return self.stop(text, gradient=own.gradient, limit=self.gradient_limit)
+            text = "{metric} {gradient} is above its limit {limit}"
+            numbers = {"gradient": own.gradient, "limit": self.gradient_limit}
+            return self.stop(text, metric=self.gradient_metric, **numbers)
         if self.limit is not None and own.finite and own.loss > self.limit:
             text = "{loss:loss} is beyond the limit {limit:loss}"
             return self.stop(text, loss=own.loss, limit=self.limit)

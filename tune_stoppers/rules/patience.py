@@ -92,7 +92,8 @@ class Patience(LrAware):
     def decide(self, own: PatienceState) -> Decision:
         if own.bad == 0:
             return self.keep("improved to {loss:loss}", loss=own.loss)
-        numbers: dict[str, Any] = {"loss": own.loss, "bad": own.bad, "patience": own.patience}
+        patience = own.patience if isinstance(self.patience, Mapping) else self.patience
+        numbers: dict[str, Any] = {"loss": own.loss, "bad": own.bad, "patience": patience}
         text = "{bad} of {patience} evaluations without improvement, value "
         text += "{loss:loss}" if math.isfinite(own.loss) else "not finite"
         if own.best_step is None:
@@ -106,7 +107,7 @@ class Patience(LrAware):
         if self.min_delta:
             text += ", min_delta {min_delta}" + (" of |best|" if self._relative else "")
             numbers["min_delta"] = self.min_delta
-        return (self.stop if own.bad >= own.patience else self.keep)(text, **numbers)
+        return (self.stop if own.bad >= patience else self.keep)(text, **numbers)
 
     @property
     def _relative(self) -> bool:

@@ -7,6 +7,8 @@ from tune_stoppers.core import require, require_number
 
 Smoothing = Mapping[str, float]
 
+LONGEST = 50  # evaluations in a window: a rule's state stays under 1 KB
+
 
 def check_smoothing(smoothing: Smoothing | None) -> None:
     """Raise `ValueError` unless `smoothing` is None or {"ema"|"mean"|"median": number}."""
@@ -19,7 +21,7 @@ def check_smoothing(smoothing: Smoothing | None) -> None:
     if kind == "ema":
         require_number("smoothing ema", size, at_least=0, below=1)
     else:
-        require_number(f"smoothing {kind}", size, at_least=1, integer=True)
+        require_number(f"smoothing {kind}", size, at_least=1, at_most=LONGEST, integer=True)
 
 
 def smooth(
@@ -28,7 +30,7 @@ def smooth(
     """The new window and the smoothed value.
 
     {"ema": a}: s = a·s + (1 - a)·value, the first value as it is. {"mean": n}, {"median": n}:
-    over the newest n values, over fewer while there are fewer.
+    over the newest n values (n up to 50), over fewer while there are fewer.
     """
     if smoothing is None:
         return window, value
