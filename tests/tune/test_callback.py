@@ -1,173 +1,170 @@
 """TuneCallback: a real Trainer, with a tiny model, in real Tune trials."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from ray import tune
-from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tests.tiny import tiny_model, tiny_rows
-from tune_stoppers import TuneCallback, best_state
-from tune_stoppers.core import MissingMetricError
+from tests.tune.tiny_trainer import FailOnce, make_trainer, rows_of
+from tune_stoppers import TuneCallback, best_state, best_states
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-class FailOnce(TrainerCallback):
-    """Raises at a step, the first time that this file does not exist."""
-
-    def __init__(self, step: int, marker: Path) -> None:
-        self.step, self.marker = step, marker
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step and not self.marker.exists():
-            self.marker.touch()
-            raise RuntimeError("on purpose")
-
-
-def make_trainer(
-    folder: str, callbacks: list[Any], learning_rate: float = 0.01, **changes: Any
-) -> Trainer:
-    torch.set_num_threads(1)
-    settings: dict[str, Any] = {
-        "output_dir": folder,
-        "max_steps": 8,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "logging_steps": 2,
-        "save_strategy": "no",
-        "learning_rate": learning_rate,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "prediction_loss_only": True,
-    }
-    rows: Any = tiny_rows()
-    return Trainer(
-        tiny_model(),
-        TrainingArguments(**settings | changes),
-        default_data_collator,
-        train_dataset=rows,
-        eval_dataset=rows,
-        callbacks=callbacks,
+def train(config: dict[str, Any]) -> None:
+    """A trial that fails, is killed or is slowed after step 5, as its config says."""
+    marker = Path(config["folder"], f"failed {config['how']}")
+    rate = config.get("lr", 0.01)
+    if config["how"] == "other rate" and marker.exists():
+        rate = 0.001
+    callback = TuneCallback("eval_loss", "min")
+    others = [] if config["how"] == "calm" else [FailOnce(5, marker, config["how"] == "killed")]
+    constant = "constant" if config["how"] in ("other rate", "rolled back") else "linear"
+    trainer = make_trainer(
+        "out",
+        [callback, *others],
+        rate,
+        lr_scheduler_type=constant,
+        include_num_input_tokens_seen=True,
     )
+    trainer.train(resume_from_checkpoint=callback.resume_from)
 
 
-def fit(trainable: Any, storage: Path, **options: Any) -> Any:
+def fit(trainable: Any, storage: Path, space: dict[str, Any], **options: Any) -> Any:
     failures = tune.FailureConfig(max_failures=options.pop("max_failures", 0))
     run_config = tune.RunConfig(storage_path=str(storage), failure_config=failures, verbose=0)
-    return tune.Tuner(trainable, run_config=run_config, **options).fit()
-
-
-def rows_of(result: Any) -> list[dict[str, Any]]:
-    lines = Path(result.path, "result.json").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        run_config=run_config,
+        tune_config=tune.TuneConfig(**options),
+    ).fit()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One trial that runs to its end."""
-
-    def train(config: dict[str, Any]) -> None:
-        callback = TuneCallback("eval_loss", "min")
-        make_trainer("out", [callback]).train(resume_from_checkpoint=callback.resume_from)
-
-    (result,) = fit(train, tmp_path_factory.mktemp("undisturbed"))
-    return result
-
-
-def test_each_evaluation_is_one_report(undisturbed: Any) -> None:
-    """Reports carry the evaluation, the last training log, the step and the progress."""
-    rows = rows_of(undisturbed)
-    assert [row["step"] for row in rows] == [2, 4, 6, 8]
-    assert [row["progress"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
-    for row in rows:
-        assert {"eval_loss", "train_loss", "grad_norm", "lr", "epoch"} <= set(row)
-    best = [min(row["eval_loss"] for row in rows[: n + 1]) for n in range(4)]
-    assert [row["best_eval_loss"] for row in rows] == best
+def trials(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of one calm trial and of three that fail once, by name."""
+    folder = tmp_path_factory.mktemp("trials")
+    ways = ["calm", "raises", "killed", "other rate"]
+    space = {"how": tune.grid_search(ways), "folder": str(folder)}
+    results = fit(train, folder / "storage", space, max_failures=1)
+    assert len(list(folder.glob("failed *"))) == 3
+    return {result.config["how"]: result for result in results}
 
 
-def test_only_improvements_have_checkpoints(tmp_path: Path) -> None:
-    """A checkpoint comes with each improvement, and with every n-th evaluation if asked for."""
-
-    def train(config: dict[str, Any]) -> None:
-        callback = TuneCallback("eval_loss", "max", checkpoint_every=config["every"])
-        make_trainer("out", [callback]).train()
-
-    space = {"every": tune.grid_search([None, 3])}
-    never, third = fit(train, tmp_path, param_space=space)
-    with_checkpoint = [row["checkpoint_dir_name"] is not None for row in rows_of(never)]
-    assert with_checkpoint == [True, False, False, False]  # the loss falls: never better for max
-    with_checkpoint = [row["checkpoint_dir_name"] is not None for row in rows_of(third)]
-    assert with_checkpoint == [True, False, True, False]
-
-
-def test_best_state_reproduces_the_recorded_loss(undisturbed: Any, tmp_path: Path) -> None:
-    """The best checkpoint, in a fresh model, evaluates to the value that was recorded."""
-    best = best_state(Path(undisturbed.path).parent, "eval_loss", "min")
-    trainer = make_trainer(str(tmp_path), [])
+def check_best(result: Any, folder: Path) -> None:
+    """The best state of this trial, in a fresh model, evaluates to the recorded value."""
+    trial_id = result.metrics["trial_id"]
+    best = best_state(Path(result.path).parent, "eval_loss", "min", trial_id=trial_id)
+    trainer = make_trainer(folder, [])
     before = trainer.evaluate()["eval_loss"]
     best.restore(trainer.model)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(best.value, abs=1e-5)
     assert before > best.value + 0.01
 
 
-def test_failed_trial_goes_on_from_its_checkpoint(undisturbed: Any, tmp_path: Path) -> None:
-    """A trial that fails and is retried goes on at the right step, on the same curve."""
-    marker = tmp_path / "failed"
+def test_each_evaluation_is_one_report(trials: dict[str, Any]) -> None:
+    """Reports carry the evaluation, a training log as fresh, the step and the progress."""
+    rows = rows_of(trials["calm"])
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert [row["progress"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
+    assert [row["tokens"] for row in rows] == [2 * 64, 4 * 64, 6 * 64, 8 * 64]
+    assert [row["lr"] for row in rows] == pytest.approx([0.00875, 0.00625, 0.00375, 0.00125])
+    for row in rows:
+        assert {"eval_loss", "train_loss", "grad_norm", "epoch"} <= set(row)
+    best = [min(row["eval_loss"] for row in rows[: n + 1]) for n in range(4)]
+    assert [row["best_eval_loss"] for row in rows] == best
 
-    def train(config: dict[str, Any]) -> None:
-        callback = TuneCallback("eval_loss", "min")
-        trainer = make_trainer("out", [callback, FailOnce(5, marker)])
-        trainer.train(resume_from_checkpoint=callback.resume_from)
 
-    (result,) = fit(train, tmp_path / "storage", max_failures=1)
-    assert marker.exists()
-    assert result.error is None
-    last, expected = rows_of(result)[-1], rows_of(undisturbed)[-1]
+@pytest.mark.parametrize("how", ["raises", "killed"])
+def test_a_failed_trial_goes_on_from_its_checkpoint(trials: dict[str, Any], how: str) -> None:
+    """A trial that raised or was SIGKILLed goes on at the right step, on the very same curve."""
+    assert trials[how].error is None
+    last, expected = rows_of(trials[how])[-1], rows_of(trials["calm"])[-1]
     assert (last["step"], last["training_iteration"]) == (8, 4)
     assert last["iterations_since_restore"] == 2  # evaluations at 6 and 8: it did not start over
-    assert last["eval_loss"] == pytest.approx(expected["eval_loss"], abs=1e-6)
+    assert last["eval_loss"] == expected["eval_loss"]
+    assert last["tokens"] == expected["tokens"]
 
 
-def test_changed_learning_rate_is_the_one_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["calm", "raises", "killed", "other rate"])
+def test_best_state_reproduces_the_recorded_loss(
+    trials: dict[str, Any], tmp_path: Path, how: str
+) -> None:
+    """The best checkpoint is the recorded one, however often the trial was interrupted."""
+    check_best(trials[how], tmp_path)
+
+
+def test_a_changed_learning_rate_goes_on(trials: dict[str, Any]) -> None:
     """After a checkpoint's optimizer state is loaded, a new learning rate goes on, not the old."""
-    marker = tmp_path / "failed"
-
-    def train(config: dict[str, Any]) -> None:
-        rate = 0.001 if marker.exists() else 0.01
-        callback = TuneCallback("eval_loss", "min")
-        trainer = make_trainer(
-            "out", [callback, FailOnce(5, marker)], rate, lr_scheduler_type="constant"
-        )
-        trainer.train(resume_from_checkpoint=callback.resume_from)
-
-    (result,) = fit(train, tmp_path / "storage", max_failures=1)
-    rates = [row["lr"] for row in rows_of(result)]
+    rates = [row["lr"] for row in rows_of(trials["other rate"])]
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"eval_strategy": "no"}, 'eval_strategy="steps"'),
-        ({"save_strategy": "best", "metric_for_best_model": "loss"}, 'save_strategy="no"'),
-    ],
-)
-def test_unfit_arguments_name_the_line_to_change(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    """Arguments under which nothing would be reported are refused before the first step."""
-    trainer = make_trainer(str(tmp_path), [TuneCallback("eval_loss", "min")], **changes)
-    with pytest.raises(ValueError, match=message):
-        trainer.train()
+def test_endings_are_told_after_failures(trials: dict[str, Any]) -> None:
+    """A failure that the trial went on after is not how it ended."""
+    frame = best_states(Path(trials["calm"].path).parent, "eval_loss", "min")
+    assert set(frame["status"]) == {"TERMINATED"}
 
 
-def test_unreported_metric_names_the_reported_ones(tmp_path: Path) -> None:
-    """A metric that the evaluation lacks is an error at the first evaluation."""
-    trainer = make_trainer(str(tmp_path), [TuneCallback("eval_los", "min")])
-    with pytest.raises(MissingMetricError, match="Did you mean 'eval_loss'"):
-        trainer.train()
+class PauseOrRollBack(FIFOScheduler):
+    """Pauses each trial at its third report; one goes on, one from its first state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused: set[str] = set()
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if result["step"] == 6 and trial.trial_id not in self.paused:
+            self.paused.add(trial.trial_id)
+            return str(TrialScheduler.PAUSE)
+        return str(TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        for trial in controller.get_trials():
+            back = trial.config["how"] == "rolled back" and trial.config["lr"] == 0.01
+            if trial.status == Trial.PAUSED and back:
+                trial.set_config({**trial.config, "lr": 0.002})
+                manager = trial.run_metadata.checkpoint_manager
+                first = min(
+                    manager.best_checkpoint_results, key=lambda found: found.metrics["step"]
+                )
+                manager._latest_checkpoint_result = first
+        return super().choose_trial_to_run(controller)
+
+
+def test_a_paused_or_rolled_back_trial_goes_on(trials: dict[str, Any], tmp_path: Path) -> None:
+    """A pause changes nothing; a rollback goes on from the older state at the new rate."""
+    Path(tmp_path, "failed paused").touch()
+    Path(tmp_path, "failed rolled back").touch()
+    space = {
+        "how": tune.grid_search(["paused", "rolled back"]),
+        "lr": 0.01,
+        "folder": str(tmp_path),
+    }
+    paused, back = fit(train, tmp_path / "storage", space, scheduler=PauseOrRollBack())
+    assert paused.metrics["iterations_since_restore"] == 1  # only step 8 came after
+    assert paused.metrics["eval_loss"] == rows_of(trials["calm"])[-1]["eval_loss"]
+    assert back.metrics["step"] == 8
+    assert back.metrics["iterations_since_restore"] == 3  # steps 4, 6 and 8, again
+    assert back.metrics["lr"] == pytest.approx(0.002)
+    for result in (paused, back):
+        check_best(result, tmp_path / "restored")
+
+
+def test_only_what_is_worth_it_has_checkpoints(tmp_path: Path) -> None:
+    """A checkpoint comes with each improvement, and with every n-th evaluation if asked for."""
+
+    def worsen(config: dict[str, Any]) -> None:
+        callback = TuneCallback("eval_loss", "max", checkpoint_every=config["every"])
+        make_trainer("out", [callback]).train()
+
+    space = {"every": tune.grid_search([None, 3])}
+    never, third = fit(worsen, tmp_path, space)
+    with_checkpoint = [row["checkpoint_dir_name"] is not None for row in rows_of(never)]
+    assert with_checkpoint == [True, False, False, False]  # the loss falls: never better for max
+    with_checkpoint = [row["checkpoint_dir_name"] is not None for row in rows_of(third)]
+    assert with_checkpoint == [True, False, True, False]

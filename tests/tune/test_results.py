@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import fs
 from ray import tune
 
 from tune_stoppers import PatienceStopper, best_state, best_states, checkpoint_config
@@ -84,7 +85,11 @@ def test_ending_is_told(results: Any, curve: str, status: str, reason: str | Non
 def test_path_and_results_give_the_same_table(results: tune.ResultGrid) -> None:
     """The folder of an experiment is as good as its ResultGrid; nested configs become columns."""
     by_path = best_states(results.experiment_path, "eval/loss", "min")
-    assert by_path.equals(best_states(results, "eval/loss", "min"))
+    by_results = best_states(results, "eval/loss", "min")
+    told = by_path["status"] != "UNKNOWN"  # files do not tell that a function has returned
+    assert by_path["status"][told].equals(by_results["status"][told])
+    assert set(by_results["status"]) == {"TERMINATED", "ERROR"}
+    assert by_path.drop(columns="status").equals(by_results.drop(columns="status"))
     assert set(by_path["config/nested/a"]) == {1}
     by_uri = best_states(Path(results.experiment_path).as_uri(), "eval/loss", "min")
     assert by_uri["checkpoint"].equals(by_path["checkpoint"])
@@ -126,6 +131,23 @@ def test_torn_result_line_is_left_out(results: Any, tmp_path: Path) -> None:
     assert frame["status"].tolist() == ["UNKNOWN"]
 
 
+def test_a_filesystem_of_ones_own_is_read(ray_session: None, tmp_path: Path) -> None:
+    """With `RunConfig(storage_filesystem=…)`: by the results, and by path and filesystem."""
+    storage = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    run_config = tune.RunConfig(
+        name="sweep", storage_path="bucket", storage_filesystem=storage, verbose=0
+    )
+    space = {"curve": "saved"}
+    results = tune.Tuner(play, param_space=space, run_config=run_config).fit()
+    for best in (
+        best_state(results, "eval/loss", "min"),
+        best_state("bucket/sweep", "eval/loss", "min", filesystem=storage),
+    ):
+        assert best.checkpoint.startswith("bucket/sweep/")
+        with best.directory() as folder:
+            assert json.loads(Path(folder, "loss.json").read_text()) == best.value == 1.0
+
+
 @pytest.mark.parametrize(("keep", "folders"), [("best+last", 2), (2, 3), ("all", 6)])
 def test_best_checkpoint_is_kept(
     ray_session: None, tmp_path: Path, keep: Any, folders: int
@@ -147,3 +169,28 @@ def test_best_checkpoint_is_kept(
     best = best_state(results, "loss", "min")
     assert json.loads(Path(best.checkpoint, "loss.json").read_text()) == 1.0
     assert len(list(Path(best.checkpoint).parent.glob("checkpoint_*"))) == folders
+
+
+def test_nested_metrics_are_refused_where_ray_would_lose_the_best() -> None:
+    """Ray keeps by recency then; with everything kept there is nothing to lose."""
+    with pytest.raises(ValueError, match="as 'eval_loss', or give keep=\"all\""):
+        checkpoint_config("eval/loss", "min")
+    assert checkpoint_config("eval/loss", "min", keep="all").num_to_keep is None
+
+
+@pytest.mark.parametrize(
+    ("size", "level", "text"),
+    [
+        (1e3, "INFO", "3 trials x 2 x 1e-06 GB = 6e-06 GB."),
+        (1e18, "WARNING", "3 trials x 2 x 1e+09 GB = 6e+09 GB, and "),
+    ],
+)
+def test_space_is_said_before_the_sweep(
+    tmp_path: Path, caplog: Any, size: float, level: str, text: str
+) -> None:
+    """Count × size, and a warning where the disk has less."""
+    with caplog.at_level("INFO", "tune_stoppers"):
+        checkpoint_config("loss", "min", trials=3, checkpoint_bytes=size, storage_path=tmp_path)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert text in record.getMessage()

@@ -1,21 +1,35 @@
-"""A Ray Tune experiment on disk: its trials, their reports and checkpoints.
+"""A Ray Tune experiment on disk: its trials, their reports, checkpoints and endings.
 
-Reads `params.json`, `result.json`, `error.txt` and, for the status of each trial alone, the plain
-JSON of the newest `experiment_state-*.json`. Nothing is unpickled.
+Reads `params.json`, `result.json`, `error.txt` and our own journal; never Ray's experiment state,
+and nothing is unpickled.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from pyarrow import fs
 
+from tune_stoppers.core import Action
+from tune_stoppers.journal import Line, parse_lines
+from tune_stoppers.metrics import number
+from tune_stoppers.rules.fold import ENDED
+from tune_stoppers.tune.reader import STOP_REASON
+
 logger = logging.getLogger("tune_stoppers")
 
-RESULTS, PARAMS, ERROR, STATE = "result.json", "params.json", "error.txt", "experiment_state-"
+RESULTS, PARAMS, ERROR, PICKLED_ERROR = "result.json", "params.json", "error.txt", "error.pkl"
+OURS = "tune_stoppers"  # our folder in the experiment's
+FAILED_AT = re.compile(r"^Failure # \d+ \(occurred at ([\d_-]+)\)", re.MULTILINE)  # in ERROR
+TRIAL_FOLDER = re.compile(r"_([0-9a-f]{5,8}(?:_\d{5})?)_\d+(?=_|$)")  # name_<trial id>_<n>_…
+
+# what the files of a trial say of its end
+TERMINATED, FAILED, UNKNOWN = "TERMINATED", "ERROR", "UNKNOWN"
 
 
 class ExperimentError(ValueError):
@@ -31,7 +45,8 @@ class TrialRecord:
     config: dict[str, Any]
     rows: list[dict[str, Any]]  # one a report, in the order reported
     checkpoints: frozenset[str]  # names of the folders that exist
-    status: str  # Ray's: PENDING, RUNNING, PAUSED, TERMINATED, ERROR; or UNKNOWN
+    status: str  # TERMINATED, ERROR; UNKNOWN: unfinished, or returned without anybody noting it
+    reason: str | None = None  # why one of ours stopped it
 
 
 @dataclass(frozen=True)
@@ -42,10 +57,14 @@ class Experiment:
     root: str
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str]) -> "Experiment":
-        """The experiment at a local path or a URI (s3://…, gs://…, file://…)."""
+    def at(
+        cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None
+    ) -> "Experiment":
+        """The experiment at a local path, a URI (s3://…, gs://…, file://…), or on `filesystem`."""
         text = os.fspath(path)
-        if "://" in text:
+        if filesystem is not None:
+            root = text
+        elif "://" in text:
             filesystem, root = fs.FileSystem.from_uri(text)
         else:
             filesystem, root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
@@ -53,45 +72,97 @@ class Experiment:
             raise ExperimentError(f"{text} is not a folder; give the folder of an experiment.")
         return cls(filesystem, root.rstrip("/"))
 
-    def trials(self) -> list[TrialRecord]:
-        """Every trial that has a folder. `ExperimentError` if this is no experiment."""
-        statuses = self._statuses()
-        records = [self._trial(folder, statuses) for folder in self._folders(self.root)]
-        found = [record for record in records if record is not None]
-        if not found and not statuses:
+    def trials(self, statuses: Mapping[str, str] | None = None) -> list[TrialRecord]:
+        """Every trial that has a folder, in order of folder names.
+
+        `statuses`: what is known better than the files can say, by trial folder's name.
+        `ExperimentError` if this is no experiment.
+        """
+        found = [self._trial(folder) for folder in self._folders(self.root)]
+        records = sorted((r for r in found if r is not None), key=lambda record: record.folder)
+        if not records:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
-        return sorted(found, key=lambda record: record.folder)
+        return self._with_endings(records, statuses or {})
+
+    def journal(self) -> list[Line]:
+        """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
+        selector = fs.FileSelector(f"{self.root}/{OURS}", recursive=True, allow_not_found=True)
+        paths = sorted(info.path for info in self.filesystem.get_file_info(selector))
+        lines = [
+            line
+            for path in paths
+            if path.endswith(".jsonl")
+            for line in parse_lines(self._text(path) or "", path)
+        ]
+        return sorted(lines, key=lambda line: number(line.get("time")) or 0.0)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""
+        inside = posixpath.normpath(path).startswith(posixpath.dirname(self.root) + "/")
+        return inside and self.filesystem.get_file_info(path).type is fs.FileType.Directory
 
     def _folders(self, path: str) -> Iterator[str]:
         for info in self.filesystem.get_file_info(fs.FileSelector(path)):
             if info.type is fs.FileType.Directory:
                 yield info.path
 
-    def _trial(self, folder: str, statuses: dict[str, str]) -> TrialRecord | None:
+    def _trial(self, folder: str) -> TrialRecord | None:
         config = self._json(f"{folder}/{PARAMS}")
         rows = self._rows(f"{folder}/{RESULTS}")
         if config is None and not rows:
             return None  # a folder of something else
         name = folder.rsplit("/", 1)[-1]
-        trial_id = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
-        if trial_id is None:
-            trial_id = next((known for known in statuses if known in name), name)
+        named = TRIAL_FOLDER.search(name)
+        known = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
         inner = [path.rsplit("/", 1)[-1] for path in self._folders(folder)]
         return TrialRecord(
-            trial_id=trial_id,
+            trial_id=known or (named[1] if named else name),
             folder=folder,
             config=config or {},
             rows=rows,
             checkpoints=frozenset(name for name in inner if name.startswith("checkpoint_")),
-            status=statuses.get(trial_id) or self._inferred(folder, rows),
+            status=self._status(folder, rows),
+            reason=rows[-1].get(STOP_REASON) if rows else None,
         )
 
-    def _inferred(self, folder: str, rows: list[dict[str, Any]]) -> str:
-        if self.filesystem.get_file_info(f"{folder}/{ERROR}").type is fs.FileType.File:
-            return "ERROR"
-        return "TERMINATED" if rows and rows[-1].get("done") else "UNKNOWN"
+    def _status(self, folder: str, rows: list[dict[str, Any]]) -> str:
+        """How the trial ended, by its own files.
+
+        Ray marks a report as done if it ends the trial by it; that of a function that returns is
+        not marked. A failure that the trial went on after is not its end.
+        """
+        last = rows[-1] if rows else {}
+        if last.get("done") or STOP_REASON in last:
+            return TERMINATED
+        if self._failed(folder, str(last.get("date", ""))):
+            return FAILED
+        return TERMINATED if (number(last.get("progress")) or 0) >= 1 else UNKNOWN
+
+    def _failed(self, folder: str, reported: str) -> bool:
+        """Whether the last failure came after the last report."""
+        text = self._text(f"{folder}/{ERROR}")
+        if text is None:
+            pickled = self.filesystem.get_file_info(f"{folder}/{PICKLED_ERROR}")
+            return bool(pickled.type is fs.FileType.File)
+        failures = FAILED_AT.findall(text)
+        return not failures or failures[-1] >= reported  # both as Ray writes dates
+
+    def _with_endings(
+        self, records: list[TrialRecord], statuses: Mapping[str, str]
+    ) -> list[TrialRecord]:
+        """Fill in endings that the trials' own files do not tell."""
+        ended = _ended(self.journal(), {record.trial_id: record for record in records})
+        filled = []
+        for record in records:
+            status, reason = record.status, record.reason
+            if status == UNKNOWN:
+                status = statuses.get(posixpath.basename(record.folder), UNKNOWN)
+            if record.trial_id in ended and status != FAILED:
+                status, reason = TERMINATED, reason or ended[record.trial_id]
+            filled.append(replace(record, status=status, reason=reason))
+        return filled
 
     def _text(self, path: str) -> str | None:
         if self.filesystem.get_file_info(path).type is not fs.FileType.File:
@@ -105,35 +176,42 @@ class Experiment:
             return None
         try:
             data = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             logger.warning("%s is torn and is left out.", path)
             return None
         return data if isinstance(data, dict) else None
 
     def _rows(self, path: str) -> list[dict[str, Any]]:
-        rows = []
-        for number, line in enumerate((self._text(path) or "").splitlines(), start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                logger.warning("%s: line %d is torn and is left out.", path, number)
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-        return rows
+        return parse_lines(self._text(path) or "", path)
 
-    def _statuses(self) -> dict[str, str]:
-        """Trial id to status, out of the newest experiment state."""
-        infos = self.filesystem.get_file_info(fs.FileSelector(self.root))
-        states = sorted(i.path for i in infos if i.base_name.startswith(STATE))
-        if not states:
-            return {}
-        state = self._json(states[-1]) or {}
-        statuses = {}
-        for entry in state.get("trial_data", []):
-            try:
-                trial = json.loads(entry[0])
-                statuses[str(trial["trial_id"])] = str(trial["status"])
-            except (ValueError, TypeError, KeyError, IndexError):
-                logger.warning("%s: the state of a trial is unreadable.", states[-1])
-        return statuses
+
+class _End(NamedTuple):
+    time: float  # seconds since the epoch
+    step: float
+    reason: str | None
+
+
+def _ended(journal: list[Line], records: Mapping[str, TrialRecord]) -> dict[str, str | None]:
+    """Those of `records` that the journal saw end, and that did not go on after it, and why."""
+    ends: dict[str, _End] = {}
+    for line in journal:
+        trial_id = str(line.get("trial"))
+        time, step = number(line.get("time")) or 0.0, number(line.get("step")) or 0.0
+        if line.get("action") == Action.STOP.value and not line.get("dry_run"):
+            ends[trial_id] = _End(time, step, f"{line.get('owner')}: {line.get('reason')}")
+        elif line.get("event") == ENDED:
+            known = ends.get(trial_id)
+            ends[trial_id] = _End(time, step, known.reason if known else None)
+        elif "action" in line and trial_id in ends and step > ends[trial_id].step:
+            del ends[trial_id]  # judged at a later report
+    return {
+        trial_id: end.reason
+        for trial_id, end in ends.items()
+        if trial_id in records and _last_time(records[trial_id]) <= end.time + 1
+    }
+
+
+def _last_time(record: TrialRecord) -> float:
+    """When the trial last reported, in whole seconds since the epoch."""
+    value = number(record.rows[-1].get("timestamp")) if record.rows else None
+    return value or 0.0

@@ -1,7 +1,9 @@
 """The best state of every trial of an experiment: which it was, where it lies, and loading it."""
 
+import logging
 import math
 import os
+import posixpath
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +17,21 @@ from pyarrow import fs
 from tune_stoppers.core import Mode, require, require_number
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, number, sign_of
 from tune_stoppers.training.checkpoints import load_weights, restore_checkpoint
-from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
+from tune_stoppers.tune.experiment import (
+    FAILED,
+    TERMINATED,
+    Experiment,
+    ExperimentError,
+    TrialRecord,
+)
+from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
 if TYPE_CHECKING:
     import torch
     from ray.tune import CheckpointConfig, ResultGrid
+
+logger = logging.getLogger("tune_stoppers")
 
 
 @dataclass(frozen=True)
@@ -66,19 +77,37 @@ def best_states(
     mode: Mode,
     *,
     time_attr: str = "training_iteration",
+    filesystem: fs.FileSystem | None = None,
 ) -> pd.DataFrame:
     """One row per trial: its best report, its best checkpoint, how it ended and why.
 
     Columns: `trial_id`; `best_step`, `best_value` of the best report; `checkpoint_step`,
     `checkpoint_value`, `checkpoint` of the best report whose checkpoint still exists (these
-    differ when the best report came without one); `status` (Ray's; UNKNOWN where the experiment
-    does not say); `reason` (the `stop_reason` that our stoppers set); `reports`; `config/…`.
+    differ when the best report came without one); `status`; `reason` (why a stopper or
+    scheduler of ours stopped it); `reports`; `config/…`.
+
+    Status: TERMINATED (stopped, or returned), ERROR (failed, and did not go on), or UNKNOWN. By
+    path, a function that just returned is UNKNOWN, as one that is running, paused or interrupted
+    is, unless its last report has `progress` 1 or a journal of ours saw it end.
 
     Values that are not finite never win; of equal values the first does. A trial without a finite
-    report, or without a checkpoint, has NaN and None there. `ExperimentError` (a `ValueError`) if
-    the path is no experiment or if no trial reported the metric.
+    report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
+    inside the trial are found if they lie in the same storage path as the experiment.
+
+    Args:
+        results: what `Tuner.fit` gave, or the experiment's folder (a local path or a URI), of a
+            finished or an unfinished run.
+        metric: what trials reported, "eval_loss" or, nested, "eval/loss".
+        mode: "min" or "max"; required.
+        time_attr: what counts as the step.
+        filesystem: pyarrow's, where the folder is not on one that its URI names
+            (`RunConfig(storage_filesystem=...)`).
+
+    `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
+    metric.
     """
-    found = _scan(_experiment(results), metric, mode, time_attr)
+    experiment, trials = _read(results, filesystem)
+    found = _scan(experiment, trials, metric, mode, time_attr)
     rows = [row for row, _ in found]
     frame = pd.DataFrame(rows)
     for column in ("checkpoint", "reason"):  # None stays None instead of becoming NaN
@@ -94,14 +123,15 @@ def best_state(
     *,
     trial_id: str | None = None,
     time_attr: str = "training_iteration",
+    filesystem: fs.FileSystem | None = None,
 ) -> BestState:
-    """The best checkpoint of all trials, or of `trial_id`.
+    """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
 
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
     """
-    experiment = _experiment(results)
-    found = _scan(experiment, metric, mode, time_attr)
+    experiment, trials = _read(results, filesystem)
+    found = _scan(experiment, trials, metric, mode, time_attr)
     states = [state for _, state in found if state is not None]
     if trial_id is not None:
         known = [row["trial_id"] for row, _ in found]
@@ -117,12 +147,27 @@ def best_state(
 
 
 def checkpoint_config(
-    metric: str, mode: Mode, *, keep: int | Literal["best+last", "all"] = "best+last"
+    metric: str,
+    mode: Mode,
+    *,
+    keep: int | Literal["best+last", "all"] = "best+last",
+    trials: int | None = None,
+    checkpoint_bytes: float | None = None,
+    storage_path: str | os.PathLike[str] | None = None,
 ) -> "CheckpointConfig":
     """Ray's `CheckpointConfig` that keeps each trial's best checkpoint, whatever comes later.
 
-    `keep`: "best+last" (two folders a trial), the number n of best ones to keep beside the last
-    (n + 1 folders), or "all". Ray never deletes a trial's last checkpoint.
+    Ray goes by the metric in the report that brings the checkpoint: never report a checkpoint
+    without it. It never deletes a trial's last checkpoint.
+
+    Args:
+        metric: a name at the top of the reports. For a nested one ("eval/loss") Ray 2.60 keeps
+            the newest instead of the best, without a word: `ValueError`.
+        mode: "min" or "max"; required.
+        keep: "best+last" (two folders a trial), the number n of best ones to keep beside the last
+            (n + 1 folders), or "all".
+        trials, checkpoint_bytes: if given, the space that the sweep will take is logged now.
+        storage_path: if given too, and local, a disk with less free space is warned of.
     """
     from ray.tune import CheckpointConfig
 
@@ -133,22 +178,56 @@ def checkpoint_config(
     if not isinstance(count, int):
         raise ValueError(f'keep must be "best+last", "all" or a number of best ones, got {keep!r}.')
     require_number("keep", count, at_least=1, integer=True)
+    require(
+        "/" not in metric,
+        f"Ray keeps the newest checkpoint, not the best, if the metric is nested, got {metric!r}: "
+        f'report it at the top, as {metric.replace("/", "_")!r}, or give keep="all".',
+    )
+    if trials is not None and checkpoint_bytes is not None:
+        _say_space(count + 1, trials, checkpoint_bytes, storage_path)
     return CheckpointConfig(
         num_to_keep=count, checkpoint_score_attribute=metric, checkpoint_score_order=mode
     )
 
 
-def _experiment(results: "ResultGrid | str | os.PathLike[str]") -> Experiment:
+def _say_space(
+    folders: int, trials: int, size: float, storage_path: str | os.PathLike[str] | None
+) -> None:
+    """Log what the checkpoints of a sweep take; warn if the disk has less."""
+    require_number("trials", trials, at_least=1, integer=True)
+    require_number("checkpoint_bytes", size, at_least=0)
+    total = trials * folders * size
+    text = f"Checkpoints: {trials} trials x {folders} x {size / 1e9:.3g} GB = {total / 1e9:.3g} GB"
+    if storage_path is not None and os.path.isdir(storage_path):
+        free = shutil.disk_usage(storage_path).free
+        if free < total:
+            logger.warning(
+                "%s, and %s has %.3g GB left: keep fewer, or LoRA adapters alone.",
+                *(text, os.fspath(storage_path), free / 1e9),
+            )
+            return
+    logger.info("%s.", text)
+
+
+def _read(
+    results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
+) -> tuple[Experiment, list[TrialRecord]]:
     if isinstance(results, (str, os.PathLike)):
-        return Experiment.at(results)
-    return Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+        experiment = Experiment.at(results, filesystem)
+        return experiment, experiment.trials()
+    experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+    ended = {
+        posixpath.basename(result.path): FAILED if result.error else TERMINATED
+        for result in results
+        if result.error or (result.metrics or {}).get("done")
+    }
+    return experiment, experiment.trials(ended)
 
 
 def _scan(
-    experiment: Experiment, metric: str, mode: Mode, time_attr: str
+    experiment: Experiment, trials: list[TrialRecord], metric: str, mode: Mode, time_attr: str
 ) -> list[tuple[dict[str, Any], BestState | None]]:
     check_metric("best_states", metric, mode)
-    trials = experiment.trials()
     rows = [row for trial in trials for row in trial.rows]
     if rows and not any(lookup(row, metric) is not None for row in rows):
         known = sorted(set(flat_keys(rows[-1])))
@@ -164,18 +243,18 @@ def _best_of(
     experiment: Experiment, trial: TrialRecord, metric: str, mode: Mode, time_attr: str
 ) -> tuple[dict[str, Any], BestState | None]:
     best = _best_row(trial.rows, metric, mode)
-    # a name may come twice, if the trial went back and wrote over it: the newest row tells
-    kept = {row.get(CHECKPOINT_NAME): row for row in trial.rows}
-    saved = _best_row([kept[name] for name in kept if name in trial.checkpoints], metric, mode)
+    # a folder may come twice, if the trial went back and wrote over it: the newest row tells
+    kept = {_folder(trial, row): row for row in trial.rows}
+    saved = _best_row(list(_existing(experiment, trial, kept)), metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,
         "best_step": _value(best, time_attr),
         "best_value": _value(best, metric),
         "checkpoint_step": _value(saved, time_attr),
         "checkpoint_value": _value(saved, metric),
-        "checkpoint": f"{trial.folder}/{saved[CHECKPOINT_NAME]}" if saved else None,
+        "checkpoint": _folder(trial, saved) if saved else None,
         "status": trial.status,
-        "reason": trial.rows[-1].get(STOP_REASON) if trial.rows else None,
+        "reason": trial.reason,
         "reports": len(trial.rows),
     }
     row |= {f"config/{key}": lookup(trial.config, key) for key in flat_keys(trial.config)}
@@ -191,6 +270,26 @@ def _best_of(
         filesystem=experiment.filesystem,
     )
     return row, state
+
+
+def _folder(trial: TrialRecord, row: dict[str, Any]) -> str | None:
+    """Where the checkpoint that came with a report lies: with Tune, or with Ray Train."""
+    name = row.get(CHECKPOINT_NAME)
+    if name:
+        return f"{trial.folder}/{name}"
+    return row.get(TRAIN_CHECKPOINT) or None
+
+
+def _existing(
+    experiment: Experiment, trial: TrialRecord, kept: dict[str | None, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Those of the reports in `kept`, by folder, whose folder still exists."""
+    for folder, row in kept.items():
+        if row.get(CHECKPOINT_NAME):
+            if row[CHECKPOINT_NAME] in trial.checkpoints:
+                yield row
+        elif isinstance(folder, str) and experiment.is_folder(folder):
+            yield row
 
 
 def _best_row(rows: list[dict[str, Any]], metric: str, mode: Mode) -> dict[str, Any] | None:

@@ -1,0 +1,199 @@
+"""Reading experiment folders: what the files alone tell, on any filesystem."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from tune_stoppers import best_state, best_states
+from tune_stoppers.tune.experiment import Experiment, ExperimentError
+
+FOLDER = "train_9f18b_00000_0_lr=0.1000_2026-01-02_03-04-05"
+
+
+def row(step: int, loss: float = 1.0, **more: Any) -> dict[str, Any]:
+    """A report as Ray writes it, ten seconds after the one before."""
+    date = f"2026-01-02_03-{step:02d}-00"
+    return {
+        "trial_id": "9f18b_00000",
+        "training_iteration": step,
+        "loss": loss,
+        "date": date,
+        "timestamp": 1000 + step,
+        "done": False,
+        **more,
+    }
+
+
+def write(root: Path, rows: list[dict[str, Any]], folder: str = FOLDER, **files: str) -> Path:
+    """One trial's folder; `files` go into it by name."""
+    trial = root / folder
+    trial.mkdir(parents=True)
+    (trial / "params.json").write_text('{"lr": 0.1}')
+    (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, text in files.items():
+        (trial / name.replace("_", ".")).write_text(text)
+    return trial
+
+
+def failure(date: str) -> str:
+    return f"Failure # 1 (occurred at {date})\nRuntimeError: on purpose\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "files", "status"),
+    [
+        ([row(1), row(2, done=True)], {}, "TERMINATED"),
+        ([row(1, stop_reason="PatienceStopper: 3 of 3")], {}, "TERMINATED"),
+        ([row(1, progress=0.5), row(2, progress=1.0)], {}, "TERMINATED"),
+        ([row(1, progress=0.5)], {}, "UNKNOWN"),
+        ([row(1)], {}, "UNKNOWN"),
+        ([], {}, "UNKNOWN"),
+        ([], {"error_txt": failure("2026-01-02_03-00-00")}, "ERROR"),
+        ([row(1)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),
+        ([row(1), row(2)], {"error_txt": failure("2026-01-02_03-01-05")}, "UNKNOWN"),
+        ([row(1), row(2, done=True)], {"error_txt": failure("2026-01-02_03-01-05")}, "TERMINATED"),
+        ([row(1, progress=1.0)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),
+        ([row(1)], {"error_txt": "said otherwise"}, "ERROR"),
+        ([row(1)], {"error_pkl": "not read"}, "ERROR"),
+    ],
+)
+def test_status_is_what_the_files_tell(
+    tmp_path: Path, rows: list[dict[str, Any]], files: dict[str, str], status: str
+) -> None:
+    """Stopped, finished, failed for good, or not known; a failure it went on after is no end."""
+    write(tmp_path, rows, **files)
+    (record,) = Experiment.at(tmp_path).trials()
+    assert (record.trial_id, record.status) == ("9f18b_00000", status)
+
+
+STOP = {"action": "STOP", "owner": "Sched", "reason": "rank 3 of 3", "step": 2, "time": 1002.0}
+GO_ON = {"action": "CONTINUE", "owner": "Other", "step": 2, "time": 1002.0}
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "reason"),
+    [
+        ([{"event": "ended", "step": 2, "time": 1003.0}], "TERMINATED", None),
+        ([STOP], "TERMINATED", "Sched: rank 3 of 3"),
+        ([STOP, {"event": "ended", "time": 1003.0}], "TERMINATED", "Sched: rank 3 of 3"),
+        ([STOP, GO_ON], "TERMINATED", "Sched: rank 3 of 3"),  # another owner, the same report
+        ([STOP, {**GO_ON, "step": 3}], "UNKNOWN", None),  # the stop was never carried out
+        ([{**STOP, "dry_run": True}], "UNKNOWN", None),
+        ([GO_ON], "UNKNOWN", None),
+        ([{"event": "ended", "step": 1, "time": 1000.5}], "UNKNOWN", None),  # it reported later
+    ],
+)
+def test_the_journal_tells_endings_too(
+    tmp_path: Path, lines: list[dict[str, Any]], status: str, reason: str | None
+) -> None:
+    """A trial that our stopper or scheduler saw end, and that did not go on, has ended."""
+    write(tmp_path, [row(1), row(2)])
+    ours = tmp_path / "tune_stoppers" / "2026-PatienceStopper-abc"
+    ours.mkdir(parents=True)
+    text = "".join(json.dumps({"trial": "9f18b_00000", **line}) + "\n" for line in lines)
+    (ours / "journal-000000000001.jsonl").write_text(text)
+    frame = best_states(tmp_path, "loss", "min")
+    assert frame["status"].tolist() == [status]
+    assert frame["reason"].tolist() == [reason]
+
+
+def test_rays_own_state_is_never_read(tmp_path: Path) -> None:
+    """What experiment_state and the pickles say makes no difference."""
+    write(tmp_path, [row(1)], params_pkl="no pickle", error_pkl_x="no pickle")
+    said = json.dumps({"trial_id": "9f18b_00000", "status": "TERMINATED"})
+    state = {"trial_data": [[said, "{}"]]}
+    (tmp_path / "experiment_state-2026-01-02_03-04-05.json").write_text(json.dumps(state))
+    (tmp_path / "tuner.pkl").write_text("no pickle")
+    (record,) = Experiment.at(tmp_path).trials()
+    assert record.status == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("folder", "trial_id"),
+    [
+        (FOLDER, "9f18b_00000"),
+        ("train_abcdef12_7_lr=0.1000_2026-01-02_03-04-05", "abcdef12"),
+        ("my_own_name", "my_own_name"),
+    ],
+)
+def test_a_trial_that_never_reported_has_its_id(tmp_path: Path, folder: str, trial_id: str) -> None:
+    """Ray's folder names carry it; of another name, the name is all there is."""
+    write(tmp_path, [], folder)
+    (record,) = Experiment.at(tmp_path).trials()
+    assert record.trial_id == trial_id
+
+
+@pytest.mark.parametrize("line", ['{"tr', "[" * 200_000, '"text"', ""])
+def test_a_broken_line_is_left_out(tmp_path: Path, line: str, caplog: Any) -> None:
+    """What a crash cut off, or what is no report, hides no other."""
+    trial = write(tmp_path, [row(1), row(2)])
+    whole = (trial / "result.json").read_text()
+    (trial / "result.json").write_text(whole + line + "\n" + json.dumps(row(3)))
+    with caplog.at_level(logging.WARNING, "tune_stoppers"):
+        (record,) = Experiment.at(tmp_path).trials()
+    assert [row["training_iteration"] for row in record.rows] == [1, 2, 3]
+    assert ("line 3 is torn" in caplog.text) == bool(line)
+
+
+def test_other_filesystems_are_read(tmp_path: Path) -> None:
+    """An experiment on a filesystem of one's own: found, and its best state copied and loaded."""
+    storage = tmp_path / "bucket"
+    trial = write(storage / "sweep", [row(1, 2.0, checkpoint_dir_name="checkpoint_000000")])
+    (trial / "checkpoint_000000").mkdir()
+    (trial / "checkpoint_000000" / "loss.json").write_text("2.0")
+    remote = fs.SubTreeFileSystem(str(storage), fs.LocalFileSystem())
+    frame = best_states("sweep", "loss", "min", filesystem=remote)
+    assert frame["checkpoint"].tolist() == [f"sweep/{FOLDER}/checkpoint_000000"]
+    best = best_state("sweep", "loss", "min", filesystem=remote)
+    with best.directory() as folder:
+        assert Path(folder, "loss.json").read_text() == "2.0"
+        assert not Path(folder).is_relative_to(storage)
+    assert not Path(folder).exists()
+    with pytest.raises(ExperimentError, match="not a folder"):
+        best_states("absent", "loss", "min", filesystem=remote)
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("{storage}/train_1/checkpoint_1", True),
+        ("{storage}/sweep/inner/checkpoint_1", True),
+        ("{storage}/train_1/absent", False),
+        ("{outside}/checkpoint_1", False),
+        ("{storage}/../outside/checkpoint_1", False),
+        ("checkpoint_1", False),
+    ],
+)
+def test_train_checkpoints_are_found_in_the_same_storage(
+    tmp_path: Path, where: str, found: bool
+) -> None:
+    """A path out of a report is followed within the storage path of the experiment alone."""
+    storage, outside = tmp_path / "storage", tmp_path / "outside"
+    for folder in (storage / "train_1", storage / "sweep" / "inner", outside):
+        (folder / "checkpoint_1").mkdir(parents=True)
+    path = where.format(storage=storage, outside=outside)
+    write(storage / "sweep", [row(1, checkpoint_path=path, checkpoint_dir_name=None)])
+    (kept,) = best_states(storage / "sweep", "loss", "min")["checkpoint"]
+    assert kept == (path if found else None)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "params.json", "absent"])
+def test_a_checkpoint_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    """Only folders that lie in the trial's own count as its checkpoints."""
+    (tmp_path / "outside").mkdir()
+    write(tmp_path / "sweep", [row(1, checkpoint_dir_name=name)])
+    (kept,) = best_states(tmp_path / "sweep", "loss", "min")["checkpoint"]
+    assert kept is None
+
+
+@pytest.mark.parametrize("text", ['{"lr', "[" * 200_000, "[1]"])
+def test_a_broken_config_is_left_out(tmp_path: Path, text: str) -> None:
+    """The trial's reports are still there."""
+    trial = write(tmp_path, [row(1)])
+    (trial / "params.json").write_text(text)
+    (record,) = Experiment.at(tmp_path).trials()
+    assert (record.config, len(record.rows)) == ({}, 1)
