@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
     from tune_stoppers.backtest.replay import replay as replay
     from tune_stoppers.backtest.sweep import Sweep as Sweep
+    from tune_stoppers.report.explain import explain as explain
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.results import best_states as best_states
     from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
+    from tune_stoppers.tune.schedulers.promotion_asha import (
+        PromotionASHAScheduler as PromotionASHAScheduler,
+    )
+    from tune_stoppers.tune.schedulers.rollback import RollbackScheduler as RollbackScheduler
     from tune_stoppers.tune.schedulers.rule import RuleScheduler as RuleScheduler
     from tune_stoppers.tune.stoppers import AdaptivePatienceStopper as AdaptivePatienceStopper
     from tune_stoppers.tune.stoppers import AllOf as AllOf
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.stoppers import RecoveryStopper as RecoveryStopper
     from tune_stoppers.tune.stoppers import RuleStopper as RuleStopper
     from tune_stoppers.tune.stoppers import ThresholdStopper as ThresholdStopper
+    from tune_stoppers.tune.train_runs import has_train_workers as has_train_workers
+    from tune_stoppers.tune.train_workers import FreeWorkers as FreeWorkers
 
 _WHERE = {
     "AdaptivePatienceStopper": "tune.stoppers",
@@ -48,13 +55,16 @@ _WHERE = {
     "BudgetStopper": "tune.stoppers",
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
+    "FreeWorkers": "tune.train_workers",
     "GradientStopper": "tune.stoppers",
     "MetricAdvice": "advice",
     "MultiMetricStopper": "tune.stoppers",
     "OverfitStopper": "tune.stoppers",
     "PatienceStopper": "tune.stoppers",
+    "PromotionASHAScheduler": "tune.schedulers.promotion_asha",
     "RecoveryStopper": "tune.stoppers",
     "ReplayResult": "backtest.replay",
+    "RollbackScheduler": "tune.schedulers.rollback",
     "RuleCallback": "training.rule_callback",
     "RuleScheduler": "tune.schedulers.rule",
     "RuleStopper": "tune.stoppers",
@@ -66,6 +76,8 @@ _WHERE = {
     "checkpoint_config": "tune.results",
     "compare": "backtest.compare",
     "example_path": "backtest.compare",
+    "explain": "report.explain",
+    "has_train_workers": "tune.train_runs",
     "recommend_metric": "advice",
     "recommend_parameters": "advice",
     "replay": "backtest.replay",

@@ -11,14 +11,16 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tune_stoppers.core import Decision
+from tune_stoppers.core import Action, Decision
 
 logger = logging.getLogger("tune_stoppers")
 
 Line = dict[str, Any]
+WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
 
 
 def line_of(
@@ -53,6 +55,16 @@ def line_of(
 def event_line(owner: str, trial: str, event: str, **more: Any) -> Line:
     """Something that happened to a trial, or (trial "") to the sweep, as a line of the journal."""
     return {"time": round(time.time(), 3), "trial": trial, "event": event, "owner": owner} | more
+
+
+def thinned(line: Line) -> Line:
+    """A decision to go on without its words and numbers; every other line as it is.
+
+    What is left is what the rule saw and what it decided: the rule can be run over it again.
+    """
+    if line.get("action") != Action.CONTINUE.value:
+        return line
+    return {key: value for key, value in line.items() if key not in WORDS}
 
 
 def as_text(line: Line) -> str:
@@ -117,16 +129,19 @@ def read_journal(path: str | os.PathLike[str]) -> list[Line]:
 
 def parse_lines(text: str, path: str | os.PathLike[str]) -> list[Line]:
     """The whole lines in the `text` of the file `path`."""
-    lines = []
-    for number, row in enumerate(text.split("\n"), start=1):
-        if not row:
+    return [line for _, line in numbered_lines(text, path)]
+
+
+def numbered_lines(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, Line]]:
+    """The whole lines in the `text` of the file `path`, with their rows, from 1."""
+    for row, cells in enumerate(text.split("\n"), start=1):
+        if not cells:
             continue
         try:
-            line = json.loads(row)
+            line = json.loads(cells)
         except (ValueError, RecursionError):
             line = None
         if isinstance(line, dict):
-            lines.append(line)
+            yield row, line
         else:
-            logger.warning("%s: line %d is torn and is left out.", path, number)
-    return lines
+            logger.warning("%s: line %d is torn and is left out.", path, row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -19,12 +19,24 @@ PLAIN_WIDTH = 200  # columns where nobody says how wide the reader's window is
 Rows = Sequence[Sequence[str]]
 
 
-def show(header: Sequence[str], rows: Rows, *, title: str = "", console: Console) -> None:
-    """Print a table; without colours and frames where the console is no terminal."""
+def show(
+    header: Sequence[str],
+    rows: Rows,
+    *,
+    title: str = "",
+    words: Collection[str] = (),
+    console: Console,
+) -> None:
+    """Print a table; without colours and frames where the console is no terminal.
+
+    The first column and those of `words` are set flush left, the others, of numbers, flush right.
+    """
     style = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(title=title or None, title_justify="left", box=style, pad_edge=False)
     for place, name in enumerate(header):
-        side: Literal["left", "right"] = "right" if place and len(header) > 2 else "left"
+        side: Literal["left", "right"] = (
+            "right" if place and len(header) > 2 and name not in words else "left"
+        )
         table.add_column(name, justify=side, overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -8,6 +8,8 @@ from ray.tune import Stopper
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.tune.reader import STOP_REASON
 
+USER = "user"  # who asked for a trial to be stopped, in place of a rule
+
 
 class ExplainedStopper(Stopper):
     """A stopper whose answer is a decision with a reason, and that combines with `|` and `&`."""
@@ -64,6 +66,9 @@ class _CombinedStopper(ExplainedStopper):
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         decided = [_ask(stopper, trial_id, result) for stopper in self.stoppers]
         asking = [decision for decision in decided if decision.action is Action.STOP]
+        by_hand = next((decision for decision in asking if decision.rule == USER), None)
+        if by_hand is not None:
+            return by_hand  # a user's word needs no second
         if not self._enough(len(asking)):
             text = f"{len(asking)} of {len(decided)} stoppers ask to stop"
             return Decision(Action.CONTINUE, text, self.name)

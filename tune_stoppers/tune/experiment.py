@@ -20,6 +20,7 @@ from tune_stoppers.journal import Line, parse_lines
 from tune_stoppers.metrics import number
 from tune_stoppers.rules.fold import ENDED
 from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.tune.runs import merged, runs_of
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -88,15 +89,7 @@ class Experiment:
 
     def journal(self) -> list[Line]:
         """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
-        selector = fs.FileSelector(f"{self.root}/{OURS}", recursive=True, allow_not_found=True)
-        paths = sorted(info.path for info in self.filesystem.get_file_info(selector))
-        lines = [
-            line
-            for path in paths
-            if path.endswith(".jsonl")
-            for line in parse_lines(self._text(path) or "", path)
-        ]
-        return sorted(lines, key=lambda line: number(line.get("time")) or 0.0)
+        return merged(runs_of(self.filesystem, self.root))
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""

@@ -21,9 +21,11 @@ from tune_stoppers.core import (
 from tune_stoppers.journal import Journal, Line, event_line, line_of
 from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
 from tune_stoppers.recorder import Recorder
+from tune_stoppers.rules.fold import ENDED
+from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
-from tune_stoppers.tune.combined import ExplainedStopper
+from tune_stoppers.tune.combined import USER, ExplainedStopper
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader
 from tune_stoppers.tune.state import recorder_for
 
@@ -118,6 +120,8 @@ class RuleStopper(ExplainedStopper):
         )
         if reading.done:
             track.finish()
+            step = reading.report.step
+            self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
         if judged.warn:
             logger.warning(
                 "%s: trial %s reports %s = %g after %g without having restarted; such reports "
@@ -125,7 +129,11 @@ class RuleStopper(ExplainedStopper):
                 *(self.name, trial_id, self._reader.time_attr, reading.report.step, track.step),
             )
         self._write(
-            trial_id, reading.report, judged, result.get(CHECKPOINT_NAME), reading.since_restore
+            trial_id,
+            reading.report,
+            judged,
+            result.get(CHECKPOINT_NAME) or reading.checkpoint,  # a class's has no name
+            reading.since_restore,
         )
         stops = judged.decision.action is Action.STOP
         if self.dry_run and stops:
@@ -137,14 +145,15 @@ class RuleStopper(ExplainedStopper):
         return judged.decision
 
     def describe(self, decision: Decision) -> str:
-        return f"{self.name}: {decision.say(self._reader.metrics.sign)}"
+        said = decision.say(self._reader.metrics.sign)
+        return said if decision.rule == USER else f"{self.name}: {said}"
 
     def _write(
         self,
         trial_id: str,
         report: Report,
         judged: Judgement,
-        checkpoint: str | None,
+        checkpoint: str | bool,
         since: int | None,
     ) -> None:
         if judged.event == "repeat":
@@ -185,17 +194,25 @@ class RuleStopper(ExplainedStopper):
         again = self._recorder.go_on()
         self._recorder.watch()
         event = "restored" if again else "begins"
+        metrics = self._reader.metrics
         line = event_line(
-            self.name, "", event, rule=repr(self.rule), sign=self._reader.metrics.sign
+            self.name,
+            "",
+            event,
+            rule=repr(self.rule),
+            spec=to_spec(self.rule),
+            metric=metrics.metric,
+            sign=metrics.sign,
+            time_attr=self._reader.time_attr,
         )
         self._log(lambda: line)
 
     def _stop_for_user(self, trial_id: str, recorder: Recorder) -> Decision:
         why = recorder.requested[trial_id] or "no reason given"
         recorder.honoured(trial_id)
-        line = event_line(self.name, trial_id, "user", numbers={"why": why})
+        line = event_line(self.name, trial_id, USER, numbers={"why": why})
         self._log(lambda: line)
-        return Decision(Action.STOP, f"user: {why}", "user")
+        return Decision(Action.STOP, f"{USER}: {why}", USER)
 
 
 class Common(TypedDict, total=False):

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from tune_stoppers.journal import Line, event_line
 from tune_stoppers.recorder import Recorder, Remembered
 from tune_stoppers.rules.fold import ENDED, FORGOT, fold
+from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.track import Timeline
 
@@ -53,13 +54,14 @@ def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
 class Known:
     """A trial as a scheduler remembers it."""
 
-    __slots__ = ("ahead", "configs", "ended", "time")
+    __slots__ = ("ahead", "configs", "ended", "metrics", "time")
 
     def __init__(self, configs: list[str]) -> None:
         self.configs = configs  # fingerprints, oldest first
         self.time = Timeline()
         self.ahead: float | None = None  # restored: reports up to here were judged before
         self.ended = False
+        self.metrics: Mapping[str, float] = {}  # of its newest report, those that the rule reads
 
     def catching_up(self, step: float) -> bool:
         """Whether a report at `step` repeats what was judged before the restore."""
@@ -82,13 +84,15 @@ class Memory(Generic[R]):
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
         self._lines = 0  # since the last state
 
-    def meet(self, trial: Any, sign: int) -> Known:
+    def meet(self, trial: Any, sign: int, **task: Any) -> Known:
         """Ray has added a trial: a new one, one that is tried again, or one that is restored.
+
+        `task`: what the journal is to say of the sweep: its metric and what counts as time.
 
         What was remembered of it is kept if its configuration is one that it had.
         """
         if not self._opened:
-            self._open(trial, sign)
+            self._open(trial, sign, task)
         config = fingerprint(trial.config)
         known = self.trials.get(trial.trial_id)
         if self._unmet is not None and trial.trial_id in self._unmet:
@@ -152,15 +156,16 @@ class Memory(Generic[R]):
         if self._recorder is not None:
             self._recorder.flush()
 
-    def _open(self, trial: Any, sign: int) -> None:
+    def _open(self, trial: Any, sign: int, task: dict[str, Any]) -> None:
         self._opened, self.sign = True, sign
         self._recorder = recorder_for(trial, self.owner, self.uid)
         if self._recorder is None:
             return
-        remembered = self._recorder.read()
+        remembered = self._recorder.read(lambda state: state["rule"] == self.rule.signature)
         self._recorder.watch()
         if remembered.state is None and not remembered.lines:
-            self.log_event("", "begins", rule=self.rule.signature, sign=sign)
+            said = {"rule": self.rule.signature, "spec": to_spec(self.rule)}
+            self.log_event("", "begins", sign=sign, **task, **said)
             return
         self._recall(remembered)
         self._unmet = set(self.trials)
@@ -168,11 +173,12 @@ class Memory(Generic[R]):
 
     def _recall(self, remembered: Remembered) -> None:
         state = remembered.state
-        if state is not None and state["rule"] == self.rule.signature:
+        if state is not None:
             self.record = self.rule.load(state["record"])
-            for trial_id, (configs, step, ended) in state["trials"].items():
+            for trial_id, (configs, step, ended, metrics) in state["trials"].items():
                 known = self.trials[trial_id] = Known(configs)
                 known.time.step, known.ended = step, ended
+                known.metrics = {name: float(value) for name, value in metrics.items()}
         for line in remembered.lines:
             self._recall_time(line)
         for _ in fold(self.rule, self.record, remembered.lines, self.sign):
@@ -189,6 +195,8 @@ class Memory(Generic[R]):
             self.known(trial_id).configs.append(line["config"])
         elif "action" in line:
             self.known(trial_id).time.place(line["step"])
+            metrics = line.get("metrics", {})
+            self.known(trial_id).metrics = {name: float(value) for name, value in metrics.items()}
         elif event == ENDED:
             self.known(trial_id).ended = True
 
@@ -207,7 +215,12 @@ class Memory(Generic[R]):
             "rule": self.rule.signature,
             "record": self.rule.dump(self.record),  # here: it goes on changing
             "trials": {
-                trial_id: (list(known.configs), known.time.step, known.ended)
+                trial_id: (
+                    list(known.configs),
+                    known.time.step,
+                    known.ended,
+                    dict(known.metrics),
+                )
                 for trial_id, known in self.trials.items()
             },
         }

@@ -22,6 +22,7 @@ from tune_stoppers.journal import line_of
 from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
 from tune_stoppers.rules.fold import ENDED, LOST
 from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.privates import write_status
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON, Reading, ResultReader
 from tune_stoppers.tune.state import Memory
 
@@ -165,7 +166,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """A new trial, one that is tried again, or one of those that Ray has restored."""
         super().on_trial_add(controller, trial)
-        known = self._memory.meet(trial, self.sign)
+        known = self._memory.meet(
+            trial, self.sign, metric=self._metric, time_attr=self.time_attr
+        )
         if trial.status == Trial.TERMINATED and not known.ended:
             self._end(trial.trial_id, trial.last_result or {})
         self.adopted(controller, trial)
@@ -220,6 +223,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_remove(self, controller: Any, trial: Any) -> None:
         """A trial that was never run, or is paused, is dropped."""
         self._lose(trial.trial_id)
+        write_status(controller, trial)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Ray's order."""
@@ -314,7 +318,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             report = reading.report
             self.rule.ended(self._memory.record, report)
             value = None if report.loss is None else self.sign * report.loss
-            self._memory.log_event(trial_id, ENDED, step=report.step, value=value)
+            seen = {"metrics": dict(report.metrics)} if report.metrics else {}
+            self._memory.log_event(trial_id, ENDED, step=report.step, value=value, **seen)
         known.ended = True
 
     def _lose(self, trial_id: str) -> None:

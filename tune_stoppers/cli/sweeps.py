@@ -1,45 +1,24 @@
-"""The command `tune-stoppers`: thin; what it needs is imported where it is used."""
+"""`replay` and `compare`: what rules would have made of recorded sweeps."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tune_stoppers.cli.shell import Json, UsageError, app, mistakes
+
 if TYPE_CHECKING:
     from tune_stoppers.backtest.sweep import Sweep
-
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if sys.stdout.isatty() else None,
-    help="Early stopping and pruning for Ray Tune: what rules would have done to recorded sweeps.",
-)
 
 SWEEP = "A Parquet file, or the folder of a Ray Tune experiment."
 Metric = Annotated[str | None, typer.Option(help="Default: what the sweep says.")]
 Mode = Annotated[str | None, typer.Option(help="min or max. Default: what the sweep says.")]
 Workers = Annotated[int, typer.Option(min=1, help="Trials that run at a time.")]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
-
-
-# Typer carries its own copy of click, or uses the installed one: the class is reached from here.
-BadUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-
-class UsageError(Exception):
-    """Something that the user asked for cannot be done."""
-
-
-@app.callback()
-def common() -> None:
-    """Commands are listed below; each has its own --help."""
 
 
 @app.command()
@@ -58,6 +37,9 @@ def replay(
     cost: Annotated[
         str, typer.Option(help="What a report takes: reports (1 each) or seconds, as recorded.")
     ] = "reports",
+    report: Annotated[
+        Path | None, typer.Option(help="Also write the report, an HTML page, here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What a stopper and a scheduler would have made of a recorded sweep, in virtual time.
@@ -72,11 +54,11 @@ def replay(
     unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
     if cost != unit:
         raise UsageError(f"--cost: reports or seconds, got {cost!r}.")
-    with _mistakes("--stop"):
+    with mistakes("--stop"):
         stopping = None if stop is None else build(stop, recorded, "stopper")
-    with _mistakes("--scheduler"):
+    with mistakes("--scheduler"):
         scheduling = None if scheduler is None else build(scheduler, recorded, "scheduler")
-    with _mistakes("replay"):
+    with mistakes("replay"):
         result = run(
             recorded,
             scheduling,
@@ -86,6 +68,13 @@ def replay(
             cost=unit,
             on_stall="end",
         )
+    if report is not None:
+        from tune_stoppers.report import replay_story, write_page
+
+        rule = ", ".join(part for part in (scheduler, stop) if part) or "no stopping"
+        rungs = getattr(getattr(scheduling, "rule", None), "rungs", ())
+        with mistakes("--report"):
+            write_page(replay_story(result, rule=rule, rungs=rungs), report)
     if not as_json:
         show(["", ""], replayed(result), console=console())
         return
@@ -148,9 +137,9 @@ def compare(
     if not paths:
         raise UsageError("name at least one sweep, or --example.")
     recorded = [_load(path, metric, mode) for path in paths]
-    with _mistakes("--rules"):
+    with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
-    with _mistakes("compare"):
+    with mistakes("compare"):
         found = run(
             recorded,
             chosen,
@@ -182,33 +171,6 @@ def compare(
     out.print(found.recommendation(), soft_wrap=not out.is_terminal)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0: done, 1: broken off, 2: a user's mistake, told in one line."""
-    try:
-        status = app(args=arguments, prog_name="tune-stoppers", standalone_mode=False)
-    except UsageError as error:
-        message = str(error)
-    except BadUsage as error:
-        message = f"{error.format_message().rstrip('.')}. See tune-stoppers --help."
-    except typer.Abort:
-        print("broken off", file=sys.stderr)
-        return 1
-    else:
-        return int(status or 0)
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
-
-
-@contextmanager
-def _mistakes(where: str) -> Iterator[None]:
-    """What a constructor or a reader refuses is the user's mistake, and the message says which."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        notes = "; ".join(getattr(error, "__notes__", []))
-        raise UsageError(f"{where}: {error}" + (f" ({notes})" if notes else "")) from error
-
-
 def _load(path: str, metric: str | None, mode: str | None) -> Sweep:
     """A recorded sweep whose objective is known."""
     from tune_stoppers.backtest.sweep import Sweep
@@ -217,11 +179,11 @@ def _load(path: str, metric: str | None, mode: str | None) -> Sweep:
     if "://" not in path and not local.exists():
         raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
     if "://" in path or local.is_dir():
-        with _mistakes(path):
+        with mistakes(path):
             return _with_objective(Sweep.from_ray(path, metric=metric, mode=mode), metric, mode)
     if not _is_parquet(local):
         raise UsageError(f"{path} is no Parquet file and no Ray experiment folder.")
-    with _mistakes(path):
+    with mistakes(path):
         return _with_objective(Sweep.from_parquet(local, metric=metric, mode=mode), metric, mode)
 
 
@@ -249,7 +211,7 @@ def _read_rules(path: Path, sweeps: list[Sweep]) -> dict[str, Callable[[Sweep], 
         raise UsageError(f"--rules: {path} needs a table [rules] with NAME = 'EXPRESSION' lines.")
     factories = {}
     for name, described in rules.items():
-        with _mistakes(f"--rules: {name}"):
+        with mistakes(f"--rules: {name}"):
             factories[name] = _factory(described)
             for sweep in sweeps:
                 factories[name](sweep)

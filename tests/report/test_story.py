@@ -1,0 +1,100 @@
+"""What a story works out of its trials."""
+
+import math
+
+import pytest
+
+from tune_stoppers.report.story import Ending, Span, Story, TrialStory, Would
+
+DONE = Ending("finished", "finished", "ran to the last step")
+
+
+def told(values, *, config=None, mode="min", ending=DONE, times=None, **more) -> TrialStory:
+    curve = tuple((float(step), value) for step, value in enumerate(values, start=1))
+    finite = [(v if mode == "min" else -v, s) for s, v in curve if math.isfinite(v)]
+    loss, step = min(finite, default=(math.nan, math.nan))
+    return TrialStory(
+        trial_id=more.pop("trial_id", f"t{id(values)}"),
+        config=config or {},
+        curve=curve,
+        times=tuple(times or [math.nan] * len(curve)),
+        ending=ending,
+        best_step=step,
+        best_value=loss if mode == "min" else -loss,
+        last_step=float(len(values)),
+        reports=len(values),
+        **{"spent": float(len(values))} | more,
+    )
+
+
+def story_of(*trials: TrialStory, mode="min", **more) -> Story:
+    known = {"name": "s", "source": "experiment", "place": "/s", "rule": "", "metric": "loss"}
+    known |= {"time_attr": "step", "clock": "s", "basis": ""}
+    return Story(trials=trials, mode=mode, **known | more)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_trial_in_both_modes(mode):
+    """Trials without a finite value are not ranked."""
+    sign = 1 if mode == "min" else -1
+    trials = [told([sign * v], mode=mode, trial_id=str(v)) for v in (3.0, 1.0, 2.0)]
+    story = story_of(*trials, told([math.nan], mode=mode), mode=mode)
+    assert [trial.trial_id for trial in story.ranked] == ["1.0", "2.0", "3.0"]
+    assert story.best.trial_id == "1.0"
+    assert story_of(told([math.nan])).best is None
+
+
+def test_the_best_so_far_follows_the_clock_and_the_envelope_the_steps():
+    """A trial that started later may be better at an earlier step."""
+    first = told([3.0, 2.0], times=[1.0, 2.0], trial_id="first")
+    second = told([1.0, 0.5], times=[3.0, 4.0], trial_id="second")
+    story = story_of(first, second)
+    assert [(time, value) for time, value, _ in story.incumbent] == [
+        *((1.0, 3.0), (2.0, 2.0), (3.0, 1.0), (4.0, 0.5)),
+    ]
+    assert story.envelope == ((1.0, 3.0), (1.0, 1.0), (2.0, 0.5))
+
+
+def test_lanes_are_as_many_as_ran_at_a_time():
+    """One that begins when another ends takes its lane; hosts are apart."""
+    spans = [(0, 2, "a"), (1, 3, "a"), (2, 4, "a"), (0, 9, "b")]
+    trials = [told([1.0], spans=(Span(begin, end, place),)) for begin, end, place in spans]
+    lanes = [(place, [span.begin for span, _ in lane]) for place, lane in story_of(*trials).lanes]
+    assert lanes == [("a", [0, 2]), ("a", [1]), ("b", [0])]
+
+
+def test_parameters_are_ordered_by_what_they_tell():
+    """What is the same in all is not swept; values of several kinds are categories."""
+    rows = [(1, "x", 0), (2, "x", 5), (3, "y", 1), (4, "y", 4)]
+    trials = [
+        told([float(lr)], config={"lr": lr, "opt": opt, "seed": seed, "same": 1, "odd": odd})
+        for (lr, opt, seed), odd in zip(rows, (1, "auto", None, True), strict=True)
+    ]
+    story = story_of(*trials)
+    assert [p.name for p in story.swept][:2] == ["lr", "opt"]
+    assert "same" not in {p.name for p in story.swept}
+    lr, opt = story.swept[:2]
+    assert (story.strength(lr), story.strength(opt)) == pytest.approx((1.0, math.sqrt(0.7)))
+    odd = next(p for p in story.parameters if p.name == "odd")
+    assert not odd.numeric
+    assert story.strength(odd) == 0  # a category of its own for each trial tells nothing
+
+
+def test_a_dry_run_counts_only_what_came_after_its_decisions():
+    """And what would have been found before them."""
+    stopped = told([3.0, 1.0], would=Would(1.0, "why", 7.0, 1))
+    story = story_of(stopped, told([2.0, 1.5]))
+    assert (story.dry_run.spared, story.dry_run.best_value) == (7.0, 1.5)
+    assert story_of(told([1.0])).dry_run is None
+
+
+def test_causes_are_grouped_by_kind_and_then_by_number():
+    """Those that ran through come first, what failed late."""
+    endings = [("failed", "failed"), ("stopped", "A"), ("stopped", "B"), ("stopped", "B")]
+    trials = [told([1.0], ending=Ending(kind, cause, "")) for kind, cause in endings]
+    assert list(story_of(*trials, told([1.0])).causes) == ["finished", "B", "A", "failed"]
+
+
+def test_nothing_spent_is_no_share():
+    """Instead of a division by zero."""
+    assert math.isnan(story_of(told([1.0], spent=0.0)).share)

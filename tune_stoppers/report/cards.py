@@ -1,0 +1,98 @@
+"""The cards at the top of the page: verdict, compute, what was swept, what to know."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from tune_stoppers.report.markup import LISTED, count_of, pairs, text_of, time_of
+from tune_stoppers.report.scales import short
+from tune_stoppers.report.story import Parameter, Story
+
+
+def cards(story: Story) -> str:
+    """All four."""
+    return "".join(make(story) for make in (_verdict, _compute, _swept, _notes))
+
+
+def _verdict(story: Story) -> str:
+    best, kept = story.best, story.kept
+    if best is None:
+        text = f"No trial reported a finite {story.metric}, so there is no best one."
+        return _card("Verdict", f"<p>{escape(text)}</p>")
+    found = f'<p class="big">{escape(story.metric)} {short(best.best_value)}</p>'
+    found += f"<p>trial <b>{escape(best.trial_id)}</b>, {escape(story.time_attr)} "
+    found += f"{short(best.best_step)}; {escape(best.ending.cause)}</p>"
+    names = [parameter.name for parameter in story.swept]
+    found += pairs([(name, text_of(best.config[name])) for name in names if name in best.config])
+    if story.facts:
+        found += pairs(story.facts)
+    if story.source == "replay":
+        return _card("Verdict", found)
+    if kept is None:
+        return _card("Verdict", found + "<p>No checkpoint of any trial exists any more.</p>")
+    if kept is not best or kept.checkpoint_step != best.best_step:
+        text = (
+            f"That state was not kept. The best that was: trial {kept.trial_id}, "
+            f"{story.metric} {short(kept.checkpoint_value)} at {short(kept.checkpoint_step)}."
+        )
+        found += f"<p>{escape(text)}</p>"
+    found += f"<p>Its checkpoint: {escape(str(kept.checkpoint))}</p><pre>{escape(story.load)}</pre>"
+    return _card("Verdict", found)
+
+
+def _compute(story: Story) -> str:
+    stake, reports = story.spent + story.saved, sum(t.saved_reports for t in story.trials)
+    share = f"{story.share:.0%} saved" if math.isfinite(story.share) else "nothing measured"
+    made, spared = count_of(story.reports, "report"), f"about {count_of(round(reports), 'report')}"
+    timed = story.clock == "s"
+    rows = [
+        ("Spent", f"{time_of(story, story.spent)}, {made}" if timed else made),
+        ("Saved", f"{time_of(story, story.saved)}, {spared}" if timed else spared),
+        ("At stake", f"{time_of(story, stake)}, had nothing been stopped"),
+    ]
+    if story.duration:
+        side = f"at most {count_of(len(story.lanes), 'trial')} at a time"
+        rows.append(("Took", f"{time_of(story, story.duration)}, {side}"))
+    content = f'<p class="big">{share}</p>{pairs(rows)}<p class="note">{escape(story.basis)}</p>'
+    dry, best = story.dry_run, story.best
+    if dry is not None and best is not None:
+        part = f" ({dry.spared / story.spent:.0%} of it)" if story.spent else ""
+        spared = f"{time_of(story, dry.spared)}{part}, {count_of(dry.reports, 'report')}"
+        text = (
+            f"The dry run took no decision. Had it, {count_of(dry.stopped, 'trial')} would have "
+            f"been stopped and {spared} saved; the best found would have been "
+            f"{short(dry.best_value)} instead of {short(best.best_value)}."
+        )
+        content += f"<p><b>{escape(text)}</b></p>"
+    return _card("Compute", content)
+
+
+def _swept(story: Story) -> str:
+    swept = {parameter.name for parameter in story.swept}
+    fixed = [p for p in story.parameters if p.name not in swept and p.distinct]
+    rows = [(p.name, _range(p)) for p in story.parameters if p.name in swept]
+    content = pairs(rows) if rows else "<p>All trials had the same configuration.</p>"
+    if fixed:
+        listed = ", ".join(f"{p.name} = {text_of(p.distinct[0])}" for p in fixed)
+        content += f'<p class="note">The same in all: {escape(listed)}</p>'
+    return _card("What was swept", content)
+
+
+def _range(parameter: Parameter) -> str:
+    values = parameter.distinct
+    if parameter.numeric and len(values) > LISTED:
+        return f"{short(values[0])} to {short(values[-1])}, {len(values)} values"
+    shown = ", ".join(text_of(value) for value in values[:LISTED])
+    return shown + (f" and {len(values) - LISTED} more" if len(values) > LISTED else "")
+
+
+def _notes(story: Story) -> str:
+    where = "Replayed from" if story.source == "replay" else "Made from"
+    items = [*story.notes, f"{where} {story.place}."]
+    content = "".join(f"<li>{escape(item)}</li>" for item in items)
+    return _card("To know when reading this", f"<ul>{content}</ul>")
+
+
+def _card(title: str, content: str) -> str:
+    return f'<section class="card"><h2>{escape(title)}</h2>{content}</section>'

@@ -1,0 +1,134 @@
+"""How each trial of an experiment ended, from its results and from what our rules wrote down."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pyarrow import fs
+
+from tune_stoppers.journal import Line
+from tune_stoppers.metrics import number
+from tune_stoppers.report.journalled import GIVEN_UP, asks_to_stop, why_of
+from tune_stoppers.report.story import Ending
+from tune_stoppers.tune.combined import USER
+from tune_stoppers.tune.experiment import ERROR, FAILED, TERMINATED, Experiment, TrialRecord
+from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.tune.runs import Run
+
+BY_HAND, WHOLE = "stopped by hand", "ran to the last step"  # causes
+TAIL = 4096  # bytes of an error that are read
+
+
+class Horizon(NamedTuple):
+    """How far the trials of a sweep go."""
+
+    last: float  # iterations of the longest; NaN: none reported
+    sure: bool  # several ended just there: none was cut off
+
+
+class Said(NamedTuple):
+    """What the journals say of endings."""
+
+    last: dict[str, list[Line]]  # of each trial, the last word of each run
+    over: str  # why a run ended the whole sweep, or ""
+
+    def end(self, trial_id: str) -> Line | None:
+        """The newest line that ended the trial, if it did not go on after it."""
+        told = [line for line in self.last.get(trial_id, ()) if _ends(line)]
+        return max(told, key=lambda line: number(line["time"]) or 0.0, default=None)
+
+
+def horizon_of(records: Iterable[TrialRecord]) -> Horizon:
+    """The longest course of a sweep."""
+    lasts = [_last(record) for record in records if record.rows]
+    last = max(lasts, default=math.nan)
+    return Horizon(last, lasts.count(last) > 1)
+
+
+def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: Horizon) -> Ending:
+    """From the reason in the last result, the journals, then status and length."""
+    if record.status == FAILED:
+        return Ending("failed", "failed", error_of(experiment, record))
+    reason = record.rows[-1].get(STOP_REASON) if record.rows else None
+    if reason:
+        return Ending("stopped", cause_of(str(reason)), str(reason))
+    end = said.end(record.trial_id)
+    if end is not None:
+        words = _words(end)
+        if _is_horizon(end):
+            return Ending("finished", WHOLE, words)
+        return Ending("stopped", cause_of(words), words)
+    whole = bool(record.rows) and _last(record) >= horizon.last
+    if whole and (record.status == TERMINATED or horizon.sure):
+        return Ending("finished", WHOLE, f"{_last(record):g} iterations")
+    if said.over:
+        return Ending("stopped", cause_of(said.over), said.over)
+    if not record.rows:
+        return Ending("unfinished", "never reported", "no result was recorded")
+    if record.status != TERMINATED:
+        text = "running, paused, interrupted, or returned: its end was not recorded"
+        return Ending("unfinished", "no end recorded", text)
+    if record.rows[-1].get("done"):
+        text = "ended by a stopper, a scheduler or itself: which of them was not recorded"
+        return Ending("unexplained", "stopped, cause unknown", text)
+    return Ending("finished", "ended by itself", "returned before the last step")
+
+
+def cause_of(reason: str) -> str:
+    """Who gave a reason: "PatienceStopper: 3 of 3 …", "MaximumIterationStopper fired"."""
+    match = re.match(r"(\w+)(?=:| fired)", reason)
+    if match is None:
+        return "stopped"
+    return BY_HAND if match[1] == USER else match[1]
+
+
+def error_of(experiment: Experiment, record: TrialRecord) -> str:
+    """The last line of what went wrong."""
+    path = f"{record.folder}/{ERROR}"
+    if experiment.filesystem.get_file_info(path).type is not fs.FileType.File:
+        return "no error was kept"
+    with experiment.filesystem.open_input_file(path) as file:
+        file.seek(max(file.size() - TAIL, 0))
+        text = bytes(file.read()).decode("utf-8", errors="replace")
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return said[-1] if said else "the error says nothing"
+
+
+def said_by(runs: Sequence[Run]) -> Said:
+    """What the runs say, in one pass over them."""
+    last: dict[str, list[Line]] = {}
+    over = ""
+    for run in runs:
+        of_run: dict[str, Line] = {}
+        for line in run.lines:
+            if "action" in line or line.get("event") in (USER, GIVEN_UP):
+                of_run[line["trial"]] = line
+            if line.get("ends_sweep") and asks_to_stop(line):
+                over = over or f"{run.owner}: ended the sweep: {why_of(line)}"
+        for trial_id, line in of_run.items():
+            last.setdefault(trial_id, []).append(line)
+    return Said(last, over)
+
+
+def _ends(line: Line) -> bool:
+    return asks_to_stop(line) or line.get("event") in (USER, GIVEN_UP)
+
+
+def _is_horizon(line: Line) -> bool:
+    """Whether a scheduler only stopped the trial because it was through."""
+    limit = number((line.get("numbers") or {}).get("max_t"))
+    return limit is not None and (number(line.get("step")) or 0.0) >= limit
+
+
+def _words(line: Line) -> str:
+    if line.get("event") == USER:
+        return f"{USER}: {why_of(line) or 'no reason given'}"
+    owner = str(line["owner"])
+    return f"{owner}: {(why_of(line) or 'no reason given').removeprefix(owner + ': ')}"
+
+
+def _last(record: TrialRecord) -> float:
+    return number(record.rows[-1].get("training_iteration")) or 0.0

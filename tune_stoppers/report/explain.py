@@ -1,0 +1,202 @@
+"""Why did it stop? An experiment's endings, and each trial's decisions and events in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from pyarrow import fs
+
+from tune_stoppers.journal import Line
+from tune_stoppers.metrics import flat_keys, lookup, number
+from tune_stoppers.report.endings import ending_of, horizon_of, said_by
+from tune_stoppers.report.journalled import UNSHOWN, why_of
+from tune_stoppers.report.story import KINDS, Ending
+from tune_stoppers.rules.rerun import Rerun, judge_again, rerun
+from tune_stoppers.rules.spec import from_spec
+from tune_stoppers.tune.by_hand import meant
+from tune_stoppers.tune.experiment import Experiment, TrialRecord
+from tune_stoppers.tune.runs import Run, merged, runs_of
+
+NO_JOURNAL = (
+    "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
+    "pauses, retries and what was compared are not known. Endings are those that the results tell."
+)
+BOOK_KEEPING = {*UNSHOWN, "trial", "config"}
+
+
+@dataclass(frozen=True)
+class TrialTold:
+    """What is known of a trial's course and end."""
+
+    record: TrialRecord
+    ending: Ending
+    lines: tuple[Line, ...]  # of all runs, oldest first
+
+    @property
+    def trial_id(self) -> str:
+        """Ray's id."""
+        return self.record.trial_id
+
+    @cached_property
+    def decisions(self) -> list[Line]:
+        """The judged reports."""
+        return [line for line in self.lines if "action" in line]
+
+    @cached_property
+    def events(self) -> list[Line]:
+        """What else happened, in words of the journal: rewinds, rollbacks, promotions, …"""
+        return [line for line in self.lines if line.get("event", "") not in {"", *BOOK_KEEPING}]
+
+    @property
+    def step(self) -> float | None:
+        """The last step: as the rules count, else Ray's iterations."""
+        if self.decisions:
+            return number(self.decisions[-1]["step"])
+        return number(self.record.rows[-1].get("training_iteration")) if self.record.rows else None
+
+    @property
+    def value(self) -> float | None:
+        """The metric at the last step that was judged."""
+        return number_of(self.decisions[-1].get("value")) if self.decisions else None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An experiment as its results and journals tell it."""
+
+    name: str
+    runs: tuple[Run, ...]
+    trials: tuple[TrialTold, ...]
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None) -> Explained:
+        """Read an experiment folder; `ExperimentError` (a `ValueError`) if it is none."""
+        experiment = Experiment.at(path, filesystem)
+        records = experiment.trials()
+        runs = runs_of(experiment.filesystem, experiment.root)
+        said, horizon = said_by(runs), horizon_of(records)
+        of_trial: dict[str, list[Line]] = {}
+        for line in merged(runs):
+            of_trial.setdefault(line["trial"], []).append(line)
+        trials = [
+            TrialTold(
+                record,
+                ending_of(experiment, record, said, horizon),
+                tuple(of_trial.get(record.trial_id, ())),
+            )
+            for record in records
+        ]
+        return cls(experiment.root.rpartition("/")[2], tuple(runs), tuple(trials))
+
+    @property
+    def begin(self) -> float:
+        """When the journal begins, in seconds since the epoch."""
+        return min(
+            (number(run.lines[0]["time"]) or 0.0 for run in self.runs if run.lines), default=0
+        )
+
+    @cached_property
+    def endings(self) -> dict[str, list[TrialTold]]:
+        """Trials by the cause of their end: by kind, then the most frequent first."""
+        found: dict[str, list[TrialTold]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.ending.cause, []).append(trial)
+        order = {kind: place for place, kind in enumerate(KINDS)}
+        return dict(sorted(found.items(), key=lambda i: (order[i[1][0].ending.kind], -len(i[1]))))
+
+    def trial(self, trial_id: str) -> TrialTold:
+        """The trial with this id, or the only one whose id begins so. `ValueError` names others."""
+        known = {trial.trial_id: trial for trial in self.trials}
+        return known[meant(trial_id, list(known))]
+
+    def reasons(self, lines: Sequence[Line]) -> Iterator[str]:
+        """Why, for each of these decisions; where the journal is thinned, by judging again."""
+        again: dict[int, str] = {}
+        if any(not line.get("reason") for line in lines):
+            again = self._again({id(line) for line in lines})
+        for line in lines:
+            yield why_of(line) or again.get(id(line), "the journal is thinned here: no reason kept")
+
+    def _again(self, wanted: set[int]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for run in self.runs:
+            try:
+                judged = list(judge_again(from_spec(run.spec), run.lines, run.sign))
+            except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+                continue  # a rule of a user's own, say: there are no words then
+            found |= {
+                id(line): decision.say(run.sign)
+                for line, decision in judged
+                if id(line) in wanted and decision is not None
+            }
+        return found
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of running a run's rule again over its journal."""
+
+    run: Run
+    rerun: Rerun | None  # None: it could not be
+    why: str = ""  # not
+
+    @property
+    def failed(self) -> bool:
+        """Whether some decision came out otherwise."""
+        return self.rerun is not None and bool(self.rerun.differing)
+
+
+def verify(run: Run) -> Verified:
+    """Run the rule of `run` again over the reports that it saw."""
+    if run.spec is None:
+        return Verified(run, None, "the journal does not say which rule it was")
+    try:
+        return Verified(run, rerun(from_spec(run.spec), run.lines, run.sign))
+    except ValueError as error:
+        return Verified(run, None, str(error))
+
+
+def explain(
+    path: str | os.PathLike[str], *, filesystem: fs.FileSystem | None = None
+) -> pd.DataFrame:
+    """One row per trial of an experiment: how it ended, by whom, and why.
+
+    Columns: `trial_id`; `ending` ("stopped", "finished", "failed", "unfinished", or "unexplained":
+    it was stopped, and nothing tells by whom); `cause`, what to count by (the stopper or
+    scheduler, say); `reason`, in full with the numbers; `step` and `value` at the last report
+    judged (without a journal: Ray's iteration, and NaN); `decisions`, how many were journalled;
+    `events` (rewinds, rollbacks, promotions, …), a text; `reports`; `status`; `config/…`.
+
+    Works on unfinished and crashed experiments, and on those of Ray's own schedulers, as far as
+    their results tell. `filesystem`: pyarrow's, where the folder is not on one that its URI names.
+    `ExperimentError` (a `ValueError`) if it is no experiment.
+    """
+    rows = [_row(trial) for trial in Explained.at(path, filesystem).trials]
+    return pd.DataFrame(rows)
+
+
+def _row(trial: TrialTold) -> dict[str, Any]:
+    config = trial.record.config
+    row = {
+        "trial_id": trial.trial_id,
+        "ending": trial.ending.kind,
+        "cause": trial.ending.cause,
+        "reason": trial.ending.reason,
+        "step": trial.step,
+        "value": trial.value,
+        "decisions": len(trial.decisions),
+        "events": ", ".join(str(line["event"]) for line in trial.events),
+        "reports": len(trial.record.rows),
+        "status": trial.record.status,
+    }
+    return row | {f"config/{key}": lookup(config, key) for key in flat_keys(config)}
+
+
+def number_of(value: Any) -> float | None:
+    """A value of a journal, where floats that JSON lacks are strings."""
+    return float(value) if value in ("nan", "inf", "-inf") else number(value)

@@ -1,0 +1,136 @@
+"""Axes: from values to places, what range to show, and where the labels go. No drawing here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune_stoppers.report.story import Story
+
+WIDE = 30.0  # a range of positive values this many times its low end is shown in logarithms
+SPREAD = 8.0  # the same for hyperparameters: batch sizes and learning rates are factors
+UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
+STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values between `low` and `high` as places from 0 to 1; beyond them, on the edge."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies, 0 at `low` and 1 at `high`, never beyond."""
+        if math.isnan(value):
+            return math.nan
+        value = self.clamp(value)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def clamp(self, value: float, sign: int = 1) -> float:
+        """The value, or the edge that it lies beyond; the bad edge for what is not a number."""
+        if math.isnan(value):
+            return self.high if sign > 0 else self.low
+        return min(max(value, self.low), self.high)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round values inside the range, about `count` of them."""
+        if self.log:
+            return _log_ticks(self.low, self.high, count)
+        raw = (self.high - self.low) / max(count, 1)
+        size = 10.0 ** math.floor(math.log10(raw))
+        step = min((size * factor for factor in STEPS), key=lambda near: abs(math.log(near / raw)))
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [place * step for place in range(first, last + 1)]
+
+
+def scale_of(
+    values: Iterable[float], *, pad: float = 0.0, log: bool | None = None, wide: float = WIDE
+) -> Scale:
+    """The whole range of the finite values; logarithmic where `wide`, unless `log` says.
+
+    `pad`: share of the range added at both ends. One value alone gets a range around it.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return Scale(0.0, 1.0)
+    return _scale(min(finite), max(finite), pad, log, wide)
+
+
+def objective_scale(
+    values: Iterable[float], sign: int, *, tail: float = 90, shown: Iterable[float] = ()
+) -> Scale:
+    """The range of a metric that a few bad trials do not stretch.
+
+    From the best value to the `tail`-th percentile of the finite values in the bad direction, or
+    to the worst of those to be `shown` in any case; to the worst of all if that is not far.
+    """
+    losses = sign * np.array([value for value in values if math.isfinite(value)])
+    if not losses.size:
+        return Scale(0.0, 1.0)
+    low, high = float(losses.min()), float(np.percentile(losses, tail))
+    high = max([high, *(sign * value for value in shown if math.isfinite(value))])
+    if float(losses.max()) <= high + 0.3 * (high - low):
+        high = float(losses.max())  # there is no tail
+    ends = sorted((sign * low, sign * high))
+    return _scale(ends[0], ends[1], 0.04)
+
+
+def curve_scale(story: Story) -> Scale:
+    """The range of a story's learning curves: the best one is seen whole."""
+    values = [value for trial in story.trials for _, value in trial.curve]
+    shown = [value for _, value in story.best.curve] if story.best else []
+    return objective_scale(values, story.sign, tail=75, shown=shown)
+
+
+def _scale(
+    low: float, high: float, pad: float, log: bool | None = None, wide: float = WIDE
+) -> Scale:
+    if low == high:
+        width = abs(low) / 10 or 1.0
+        return Scale(low - width, high + width)
+    log = low > 0 and high / low >= wide if log is None else log and low > 0
+    if log:
+        factor = (high / low) ** pad
+        return Scale(low / factor, high * factor, True)
+    width = (high - low) * pad
+    return Scale(low - width, high + width)
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    decades = [10.0**power for power in range(first, last + 1)]
+    inside = [value for value in decades if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    if len(inside) > count:
+        return inside[:: math.ceil(len(inside) / count)]
+    if len(inside) >= 3:
+        return inside
+    finer = [digit * value for value in decades for digit in (1, 2, 5)]
+    return [value for value in finer if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+
+
+def short(value: float) -> str:
+    """A number for a label: four digits, no more than needed."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    return f"{value + 0.0:.4g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+
+
+def unit_of_time(end: float) -> tuple[str, float]:
+    """The name and the size in seconds of the unit in which times up to `end` are shown."""
+    return next(((name, size) for name, size in UNITS if end >= 2 * size), ("s", 1.0))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 42 s, 3.5 min, 2.1 h, 4.0 d."""
+    unit, size = unit_of_time(abs(seconds))
+    if unit != "s":
+        return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if abs(seconds) < 10 else f"{seconds:.0f} s"

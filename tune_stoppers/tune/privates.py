@@ -1,0 +1,92 @@
+"""Every private name of Ray Tune that this package touches: where Ray leaves no other way.
+
+Each function says what it is for; `tests/tune/test_privates.py` fails when Ray changes it.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from pyarrow.fs import FileType
+from ray.tune import Stopper
+from ray.tune.stopper import CombinedStopper, NoopStopper
+
+
+def stopper_of(controller: Any) -> Stopper:
+    """The sweep's stopper, of a controller as any of a scheduler's methods gets it.
+
+    Some get a wrapper that logs a warning for every name but a few; what it wraps is asked.
+    """
+    inner = getattr(controller, "_tune_controller", controller)
+    stopper: Stopper = getattr(inner, "_stopper", None) or NoopStopper()  # a replay hides it
+    return stopper
+
+
+def members_of(stopper: Stopper) -> Iterator[Stopper]:
+    """The stoppers that Ray has combined into this one, or itself.
+
+    Ray combines a list of stoppers, and a stopper with `time_budget_s`.
+    """
+    if not isinstance(stopper, CombinedStopper):
+        yield stopper
+        return
+    for member in stopper._stoppers:
+        yield from members_of(member)
+
+
+def keep_checkpoint(trial: Any, name: str) -> None:
+    """See to it that Ray does not delete `name` when it registers the trial's next checkpoint.
+
+    Of its list Ray deletes what is before the last `num_to_keep`. Sorting by a score does not
+    hold the best there: not where the metric is nested, a score is equal, or a checkpoint came
+    without the metric. So `name` is put last, and there are at least two to keep: it and the new
+    one.
+    """
+    manager = trial.run_metadata.checkpoint_manager
+    config = getattr(manager, "checkpoint_config", None)
+    if config is None or config.num_to_keep is None:
+        return  # nothing is ever deleted
+    if config.num_to_keep < 2:
+        manager._checkpoint_config = replace(config, num_to_keep=2)  # the trials share `config`
+    manager._checkpoint_results.sort(key=lambda result: _name_of(result) == name)
+
+
+def checkpoint_of(trial: Any, name: str) -> Any:
+    """What Ray has registered as the trial's checkpoint `name`, if it is still there; else None.
+
+    Here the names are public, of a class that is not documented.
+    """
+    manager = trial.run_metadata.checkpoint_manager
+    for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
+        if result is not None and _name_of(result) == name:
+            where = result.checkpoint
+            found = where.filesystem.get_file_info(where.path).type
+            return None if found is FileType.NotFound else result
+    return None
+
+
+def resume_from(trial: Any, result: Any) -> None:
+    """Let a trial that does not run start from `result`, which `checkpoint_of` gave.
+
+    Ray offers only a trial's newest checkpoint. Its metrics are copied: Ray takes them for the
+    trial's last result, and writes into that.
+    """
+    chosen = copy.copy(result)
+    chosen.metrics = dict(result.metrics)
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = chosen
+
+
+def write_status(controller: Any, trial: Any) -> None:
+    """See to it that Ray's next snapshot has the status of a trial that is being stopped.
+
+    Of one that has no process Ray would leave the old one on disk: PAUSED, and a restore would
+    take the trial up again. A replay has no snapshots.
+    """
+    mark = getattr(controller, "_mark_trial_to_checkpoint", None)
+    if mark is not None:
+        mark(trial)
+
+
+def _name_of(result: Any) -> str:
+    return str(result.checkpoint.path).rsplit("/", 1)[-1]
