@@ -26,6 +26,7 @@ from ray.tune.stopper import (
     TrialPlateauStopper,
 )
 
+from tune_stoppers import PromotionASHAScheduler
 from tune_stoppers.backtest.process import Faults
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
@@ -237,6 +238,12 @@ def plateau_or_seven() -> Stopper:
 
 # Each trial of the real side is a process that imports Ray: few trials, many properties.
 CASES = {
+    "promotions, held and paused trials": Case(
+        small_sweep(9, 9, 5, 9),
+        lambda: PromotionASHAScheduler(8, 2, 2, pen=2, resume_share=1e9, metric="loss", mode="min"),
+        NoopStopper,
+        checkpoint_every=1,
+    ),
     "FIFO with stoppers, and a crash between two checkpoints": Case(
         small_sweep(9, 9, 5), FIFOScheduler, plateau_or_seven, checkpoint_every=2, crash=(0, 3)
     ),

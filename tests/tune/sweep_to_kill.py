@@ -18,6 +18,7 @@ from tune_stoppers import rules
 
 SCHEDULERS: dict[str, Any] = {
     "bound": lambda: ts.BoundASHAScheduler(18, grace_period=2),
+    "promotion": lambda: ts.PromotionASHAScheduler(18, grace_period=2, pen=4),
     "rule": lambda: ts.RuleScheduler(rules.Patience(4, 0.01)),
 }
 
@@ -61,8 +62,10 @@ def main(storage: str, scheduler: str, *options: str) -> None:
             result.metrics.get("stop_reason", ""),
         ]
         for result in results
+        if result.config  # not of a trial that was given up before it ran
     }
-    print(json.dumps({"errors": results.num_errors, "trials": rows}))
+    statuses = [trial.status for trial in results._experiment_analysis.trials]
+    print(json.dumps({"statuses": statuses, "errors": results.num_errors, "trials": rows}))
 
 
 if __name__ == "__main__":

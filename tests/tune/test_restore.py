@@ -78,7 +78,7 @@ def check_each_once(lines: list[dict[str, Any]]) -> None:
     assert len(seen) == len(set(seen))
 
 
-KILLS = [pytest.param("bound", 25), pytest.param("rule", 30)] + [
+KILLS = [pytest.param("bound", 25), pytest.param("rule", 30), pytest.param("promotion", 20)] + [
     pytest.param(name, reports, marks=pytest.mark.stress)
     for name in SCHEDULERS
     for reports in (3, 12, 40, 60, 75)
@@ -93,7 +93,8 @@ def test_killed_and_restored(tmp_path: Path, scheduler: str, reports: int) -> No
     outcome = finish(start(str(tmp_path), scheduler, "--restore"))
     lines = journal_of(tmp_path)
     assert outcome["errors"] == 0
-    assert len(outcome["trials"]) == 10
+    assert set(outcome["statuses"]) == {"TERMINATED"}
+    assert len(outcome["statuses"]) == 10
     assert sum(line.get("event") == "restored" for line in lines) == 1
     assert len(judged(lines)) > known
     check_each_once(lines)

@@ -116,6 +116,8 @@ def replay(
         )
         if stopper is not None:
             use_clock(stopper, lambda: cluster.now)  # budgets of seconds are of virtual ones
+        if hasattr(scheduler, "use_clock"):
+            scheduler.use_clock(lambda: cluster.now)  # and so is the cost of a resume
         runaway = RUNAWAY * sweep.reports
         limit = runaway if max_reports is None else max_reports
         try:

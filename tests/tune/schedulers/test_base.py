@@ -230,7 +230,7 @@ def test_spent_time_survives_a_restore(tmp_path: Path) -> None:
 
 
 def test_pause_needs_a_checkpoint(tmp_path: Path) -> None:
-    """A rule's PAUSE is carried out on a report that came with a checkpoint, else the trial runs."""
+    """A rule's PAUSE is carried out where the report came with a checkpoint, else not."""
     scheduler = ts.RuleScheduler(Pausing(), metric="loss", mode="min")
     trial = StandIn(tmp_path, 0)
     controller = started(scheduler, trial)
@@ -250,7 +250,7 @@ class Pausing(rules.Patience):
 
 def test_unknown_keyword_is_named() -> None:
     """A misspelt keyword says what is taken."""
-    with pytest.raises(TypeError, match="BoundASHAScheduler has no parameter 'modus'.*mode"):
+    with pytest.raises(TypeError, match=r"BoundASHAScheduler has no parameter 'modus'.*mode"):
         ts.BoundASHAScheduler(9, modus="min")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="RuleScheduler needs a rule"):
         ts.RuleScheduler(3)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
@@ -10,6 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.rules.promotion import Choice, Promotion, Record
@@ -17,19 +19,19 @@ from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 from tune_stoppers.tune.schedulers.pace import Pace
 from tune_stoppers.tune.schedulers.workers import Workers
+from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
 
 logger = logging.getLogger("tune_stoppers")
 
 BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
-AT_PAUSE = "saved when paused"  # a class trainable's checkpoint
+AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable
 
 
 class PromotionASHAScheduler(SweepScheduler[Record]):
     """Pauses trials at rungs and promotes the best; the others wait, and are given up at the end.
 
-    `rules.promotion.Promotion` says exactly who is paused, promoted and given up. For cheap
-    checkpoints and few workers: where a resume costs more than a fifth of a report or so, or with
-    many workers, `BoundASHAScheduler` finds as much and needs no checkpoints.
+    `rules.promotion.Promotion` says exactly who is paused, promoted and given up. It is for few
+    workers: with many, `BoundASHAScheduler` finds as much as soon, and needs no checkpoints.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
     otherwise; one that reports none goes on to the end. Report a checkpoint with each evaluation.
@@ -40,8 +42,8 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
     may come one trial late. A searcher without a limit, such as a plain `OptunaSearch`, would be
     asked for all its samples at once if they were held back: its trials start by themselves, and
     promotions take turns with them. With `max_concurrent_trials` or a `ConcurrencyLimiter` paused
-    trials count: where they leave the searcher no place while a worker is free, the worst is
-    given up. Give a limit of at least twice the workers then.
+    trials count: where they leave the searcher no place, the worst of them is given up for each
+    new trial. Give a limit of at least twice the workers then.
 
     Trials of Ray Train (`TorchTrainer` and others started in a Tune function) are refused: Tune
     does not see their checkpoints, and a pause would leave their workers running. So is
@@ -81,15 +83,16 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
         self._begin()
 
     def _begin(self) -> None:
-        self._trials: dict[str, Any] = {}  # those that have not ended
+        self._met: set[str] = set()  # ids of the trials that Ray has added
         self._held: dict[str, Any] = {}  # new ones, in Ray's order
         self._workers = Workers()
         self._pace = Pace()
-        self._warned = False
+        self._warned = False  # that a trial has no checkpoint
+        self._makes_room = False  # a trial was given up, and the searcher has suggested none yet
 
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed."""
-        mine = ("_trials", "_held", "_workers", "_pace", "_warned")
+        mine = ("_met", "_held", "_workers", "_pace", "_warned", "_makes_room")
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -112,31 +115,31 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
 
     def adopted(self, controller: Any, trial: Any) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
-        again = trial.trial_id in self._trials
-        self._trials[trial.trial_id] = trial
-        if trial.status != Trial.PENDING:
+        if trial.status != Trial.PENDING or self.dry_run:
             return
-        if not again and self.rule.is_paused(self.record, trial.trial_id):
+        trial_id, record = trial.trial_id, self.record
+        again = trial_id in self._met
+        self._met.add(trial_id)
+        if not again and self.rule.is_paused(record, trial_id):
             trial.set_status(Trial.PAUSED)
-        elif not again and self._is_new(trial) and self._may_hold(controller):
+        elif not again and trial_id not in record.courses and _may_hold(controller.search_alg):
+            self._makes_room = False
             trial.init_local_path()  # without it Ray's ResultGrid fails if it is never run
             trial.set_status(Trial.PAUSED)
-            self._held[trial.trial_id] = trial
+            self._held[trial_id] = trial
         else:
             self._workers.add(trial, self._clock(), chosen=False)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
-        self._refuse_train(trial, result)
-        result.setdefault(CHECKPOINT_NAME, AT_PAUSE)  # a class trainable does not say: it saves
-        step = result.get(self.time_attr)
-        if isinstance(step, (int, float)):
-            cost = self._pace.report(trial.trial_id, step, self._clock())
-            if cost is not None:
-                self._note(trial.trial_id, "cost", cost=cost)
+        if has_train_workers(result):
+            raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
+        if CHECKPOINT_NAME not in result and _saves_when_asked(trial):
+            result[CHECKPOINT_NAME] = AT_PAUSE
+        self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
-        if not result[CHECKPOINT_NAME] and self.rule.is_due(self.record, trial.trial_id):
-            self._warn(trial)
+        if not self._warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
+            self._warn_if_due(trial.trial_id)
         return action
 
     def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
@@ -164,15 +167,117 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
         self._drop(trial.trial_id)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        """The trial for the next worker, once there is room; else the one that waits for it."""
-        self._memory.settle()
-        if self.dry_run:
+        """The trial for the next worker, if there is room for one more; else who waits for it."""
+        if self.dry_run or self._over:
             return super().choose_trial_to_run(controller)
+        self._memory.settle()
         now = self._clock()
-        for place in self._workers.look(now):
-            self._pace.left(place.trial.trial_id, now)
-        for trial in self._workers.started():
-            self._pace.started(...)
-        if self._workers.room:
-            self._choose(controller, now)
-        return self._workers.next
+        for trial_id in self._workers.look(now):
+            self._pace.left(trial_id, now)
+        chosen = self._choose(controller) if self._workers.room else None
+        if chosen is None:
+            return self._workers.next
+        self._workers.add(chosen, now, chosen=True)
+        return chosen
+
+    def debug_string(self) -> str:
+        """One line: trials at rungs, how many of them wait, and what a resume costs."""
+        rungs = ", ".join(
+            f"{time:g}: {len(rung.losses)} ({len(waiting)} wait)"
+            for time, rung, waiting in zip(
+                self.rule.rungs, self.record.rungs, self.record.paused, strict=True
+            )
+        )
+        cost = self.rule.resume_cost(self.record)
+        return (
+            f"{self.name}: trials recorded at rungs {{{rungs}}}; {len(self._held)} not started; "
+            f"a resume costs {cost:.3g} of {self.time_attr}"
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _choose(self, controller: Any) -> Any:
+        """A paused or held trial to run next, or None."""
+        search, workers = controller.search_alg, self._workers
+        over, holding = search.is_finished(), _may_hold(search)
+        more_come = not over and not holding and not workers.idle  # by themselves
+        fresh = bool(self._held) or more_come
+        while True:
+            choice = self.rule.choose(self.record, fresh=fresh, over=over, idle=workers.idle)
+            if choice is None or choice.move != "give up":
+                break
+            self._give_up(controller, choice)
+        if choice is None:
+            if _is_limited(search) and not (over or fresh or self._makes_room):
+                self._make_room(controller)
+            return None
+        if choice.move == "start":
+            return self._held.pop(next(iter(self._held))) if self._held else None
+        trial = _find(controller, choice.trial_id)
+        if trial.status != Trial.PAUSED:
+            return None  # its pause is still being carried out
+        self._note(choice.trial_id, "resumed", why=choice.decision.say(self.sign))
+        return trial
+
+    def _make_room(self, controller: Any) -> None:
+        """Give a paused trial up that keeps the searcher from suggesting another one."""
+        choice = self.rule.worst(self.record)
+        if choice is not None and _find(controller, choice.trial_id).status == Trial.PAUSED:
+            self._makes_room = True  # until the searcher has made use of it
+            self._give_up(controller, choice)
+
+    def _give_up(self, controller: Any, choice: Choice) -> None:
+        trial = _find(controller, choice.trial_id)
+        self.decisions[choice.trial_id] = choice.decision
+        why = self.explain(choice.trial_id)
+        self._note(choice.trial_id, "given up", why=why)
+        trial.last_result[STOP_REASON] = why
+        controller.stop_trial(trial)
+
+    def _measure(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        step = result.get(self.time_attr)
+        if not isinstance(step, (int, float)):
+            return
+        since = self._workers.since(trial_id)
+        cost = self._pace.report(trial_id, step, self._clock(), since)
+        if cost is not None:
+            self._note(trial_id, "cost", cost=cost)
+
+    def _drop(self, trial_id: str) -> None:
+        self._held.pop(trial_id, None)
+        self._pace.drop(trial_id)
+
+    def _warn_if_due(self, trial_id: str) -> None:
+        if self.rule.is_due(self.record, trial_id):
+            self._warned = True
+            logger.warning(
+                "%s: trial %s came to a rung without a checkpoint. Such trials go on until they "
+                "report one: report a checkpoint with every evaluation.",
+                *(self.name, trial_id),
+            )
+
+
+def _find(controller: Any, trial_id: str) -> Any:
+    return next(trial for trial in controller.get_trials() if trial.trial_id == trial_id)
+
+
+def _is_limited(search: Any) -> bool:
+    """Whether the searcher suggests no more than so many trials before one has ended."""
+    if isinstance(search, SearchGenerator):
+        return isinstance(search.searcher, ConcurrencyLimiter)
+    return isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
+
+
+def _may_hold(search: Any) -> bool:
+    """Whether new trials can be held back without drawing ever more from the searcher."""
+    if isinstance(search, BasicVariantGenerator) and search.total_samples >= sys.maxsize:
+        return _is_limited(search)
+    return _is_limited(search) or not isinstance(search, SearchGenerator)
+
+
+def _saves_when_asked(trial: Any) -> bool:
+    """Whether it is a class trainable that can save: Ray has it save when it is paused."""
+    cls: Any = trial.get_trainable_cls()
+    if issubclass(cls, FunctionTrainable):
+        return False
+    return bool(cls.save_checkpoint is not Trainable.save_checkpoint)

@@ -20,7 +20,6 @@ class Place:
     chosen: bool  # by the scheduler; else it started by itself
     since: float | None = None  # when a worker came free for it; None: it still waits
     running: bool = False
-    left_at: float | None = None  # when its pause was decided
 
 
 class Workers:
@@ -37,9 +36,9 @@ class Workers:
         since = now if len(self.places) < self.most else None
         self.places[trial.trial_id] = Place(trial, now, chosen, since)
 
-    def look(self, now: float) -> list[Place]:
-        """See who has started; those that have left since the last look."""
-        gone = []
+    def look(self, now: float) -> list[str]:
+        """See who has started; the ids of those that have left since the last look."""
+        gone: list[Place] = []
         running = 0
         for trial_id, place in list(self.places.items()):
             status = place.trial.status
@@ -56,7 +55,7 @@ class Workers:
         for place in gone:
             if place.running:
                 self._pass_on(now)
-        return gone
+        return [place.trial.trial_id for place in gone]
 
     def _pass_on(self, now: float) -> None:
         """A worker came free: it goes to the first in line."""
@@ -64,6 +63,11 @@ class Workers:
             if place.since is None and not place.running:
                 place.since, self._ahead = now, 1
                 return
+
+    def since(self, trial_id: str) -> float | None:
+        """When a worker came free for the trial; None if that is not known."""
+        place = self.places.get(trial_id)
+        return None if place is None else place.since
 
     @property
     def idle(self) -> bool:

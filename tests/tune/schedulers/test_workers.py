@@ -1,0 +1,106 @@
+"""Workers: who has a worker, who waits for one, and how many there seem to be."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from tune_stoppers.tune.schedulers.workers import Workers
+
+
+def trial(name: str, status: str = "PENDING") -> Any:
+    return SimpleNamespace(trial_id=name, status=status)
+
+
+def running(workers: Workers, count: int, now: float = 0.0) -> list[Any]:
+    """So many trials, chosen one after the other, that have all started."""
+    trials = [trial(f"t{i}") for i in range(count)]
+    for each in trials:
+        assert workers.room
+        workers.add(each, now, chosen=True)
+        each.status = "RUNNING"
+        workers.look(now)
+    return trials
+
+
+def test_one_waits_in_line_and_more_while_the_cluster_takes_them() -> None:
+    """The number chosen ahead doubles with the trials that run, until one has to wait."""
+    workers = Workers()
+    first, *others = (trial(f"t{i}") for i in range(9))
+    workers.add(first, 0.0, chosen=True)
+    assert not workers.room
+    first.status = "RUNNING"
+    workers.look(1.0)
+    added = 0
+    while workers.room:
+        workers.add(others[added], 1.0, chosen=True)
+        added += 1
+    assert added == 1
+    for each in others[:3]:
+        workers.add(each, 1.0, chosen=True)
+        each.status = "RUNNING"
+    workers.look(2.0)
+    for each in others[3:7]:
+        assert workers.room
+        workers.add(each, 2.0, chosen=True)
+    assert not workers.room  # four run, four wait
+    first.status = "PAUSED"
+    assert workers.look(3.0) == ["t0"]
+    assert workers.since("t4") == 3.0  # the first in line got its worker
+    assert not workers.room  # the cluster is full: one ahead is enough
+
+
+def test_a_free_worker_makes_room_for_one_more() -> None:
+    """Beside the one that is starting already."""
+    workers = Workers()
+    first, second, third = running(workers, 3)
+    waiting = trial("waiting")
+    workers.add(waiting, 1.0, chosen=True)
+    for each in (first, second, third):
+        each.status = "TERMINATED"
+    workers.look(2.0)
+    assert workers.since("waiting") == 2.0
+    assert workers.free == 2
+    for name in "ab":
+        assert workers.room
+        workers.add(trial(name), 4.0, chosen=True)
+        assert workers.since(name) == 4.0
+    assert workers.free == 0
+
+
+def test_a_trial_waits_from_when_a_worker_came_free() -> None:
+    """Or, where one was free that had not been seen yet, from when it was asked for."""
+    workers = Workers()
+    (first,) = running(workers, 1)
+    waiting, early = trial("waiting"), trial("early")
+    workers.add(waiting, 1.0, chosen=True)
+    assert workers.since("waiting") is None
+    waiting.status = "RUNNING"
+    workers.look(5.0)
+    assert workers.since("waiting") == 1.0
+    workers.add(early, 6.0, chosen=True)
+    first.status = "PAUSED"
+    workers.look(7.0)
+    assert workers.since("early") == 7.0
+
+
+def test_what_starts_by_itself_takes_a_worker_but_no_place_in_line() -> None:
+    """A promotion may be chosen beside the searcher's next trial."""
+    workers = Workers()
+    running(workers, 2)
+    workers.add(trial("new"), 1.0, chosen=False)
+    while workers.room:
+        workers.add(trial(f"more{len(workers.places)}"), 1.0, chosen=True)
+    assert len(workers.places) == 5  # two run, two are in line, and the searcher's
+    assert workers.next.trial_id == "more3"
+
+
+def test_a_trial_that_ends_unseen_frees_nobody() -> None:
+    """One that is taken away while it is pending had no worker."""
+    workers = Workers()
+    running(workers, 1)
+    gone, waiting = trial("gone"), trial("waiting")
+    workers.add(gone, 1.0, chosen=True)
+    workers.add(waiting, 1.0, chosen=True)
+    gone.status = "TERMINATED"
+    workers.look(2.0)
+    assert workers.since("waiting") is None
+    assert not workers.idle
