@@ -35,17 +35,22 @@ from tune_stoppers import (
     BoundASHAScheduler,
     DivergenceStopper,
     PatienceStopper,
+    PromotionASHAScheduler,
+    RollbackScheduler,
+    RuleScheduler,
     ThresholdStopper,
     checkpoint_config,
 )
 from tune_stoppers.expressions import parse
 from tune_stoppers.metrics import closest
+from tune_stoppers.rules import Patience
 
 STOPPERS = {
     cls.__name__: cls
     for cls in (AllOf, AnyOf, DivergenceStopper, PatienceStopper, ThresholdStopper)
 }
-DEFAULT_STOP = "PatienceStopper(patience=2) | DivergenceStopper()"
+DEFAULT_STOP = "DivergenceStopper()"
+SCHEDULERS = ["bound_asha", "promotion_asha", "rollback", "patience", "asha", "none"]
 LORA_RANKS = (4, 8, 16)
 MAX_TOKENS = 64  # holds nine pairs in ten whole
 N_HELDOUT = 128  # pairs that no trial sees
@@ -87,8 +92,13 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--eval-examples", type=int, default=24, help="pairs that trials are compared on")
     add("--batch-size", type=int, default=4, help="examples per optimizer step")
     add("--search", choices=["random", "optuna"], default="random")
-    add("--scheduler", choices=["none", "asha", "bound_asha"], default="none")
-    add("--stop", default=DEFAULT_STOP, metavar="EXPRESSION", help="stoppers, or none")
+    add("--scheduler", choices=SCHEDULERS, default="bound_asha", help="asha is Ray's own")
+    add(
+        "--stop",
+        metavar="EXPRESSION",
+        help=f"stoppers, or none (default: {DEFAULT_STOP}; none "
+        "with rollback, which rescues what a stopper would end)",
+    )
     add("--metric", default="eval_loss", help="what is minimised")
     add("--concurrent", type=int, default=2, help="trials at a time")
     add("--gpus-per-trial", type=float, help="fractions allowed; default: what there is, shared")
@@ -181,30 +191,32 @@ def resources(args: argparse.Namespace, task: Task) -> dict[str, float]:
     return {"cpu": task.threads, "gpu": gpus}
 
 
-def stopper(args: argparse.Namespace, journal: Path | None = None) -> Any:
+def stopper(args: argparse.Namespace) -> Any:
     """The stopper that `--stop` describes; None for none."""
-    if args.stop == "none":
+    expression = args.stop or ("none" if args.scheduler == "rollback" else DEFAULT_STOP)
+    if expression == "none":
         return None
     try:
-        return parse(
-            args.stop, STOPPERS, metric=args.metric, mode="min", time_attr="step", journal=journal
-        )
+        return parse(expression, STOPPERS, metric=args.metric, mode="min", time_attr="step")
     except (ValueError, TypeError) as error:  # also the constructors'
         raise UsageError(f"--stop: {error}") from error
 
 
 def scheduler(args: argparse.Namespace) -> TrialScheduler:
     """The scheduler asked for; its time is the number of optimizer steps."""
-    if args.scheduler == "none":
-        return FIFOScheduler()
-    if args.scheduler == "asha":
-        return AsyncHyperBandScheduler(
-            time_attr="step",
-            max_t=args.max_steps,
-            grace_period=args.eval_every,
-            reduction_factor=3,
-        )
-    return BoundASHAScheduler(args.max_steps, grace_period=args.eval_every, time_attr="step")
+    horizon = {"max_t": args.max_steps, "grace_period": args.eval_every, "time_attr": "step"}
+    match args.scheduler:
+        case "bound_asha":
+            return BoundASHAScheduler(**horizon)
+        case "promotion_asha":
+            return PromotionASHAScheduler(**horizon)
+        case "rollback":
+            return RollbackScheduler(patience=2, lr_key="learning_rate", time_attr="step")
+        case "patience":
+            return RuleScheduler(Patience(2), time_attr="step")
+        case "asha":
+            return AsyncHyperBandScheduler(**horizon, reduction_factor=3)
+    return FIFOScheduler()
 
 
 def searcher(args: argparse.Namespace) -> Any:
@@ -241,7 +253,6 @@ def new_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
     storage = check_storage(args.storage, args.trials, checkpoint_bytes(task))
     name = time.strftime("finetune_sweep_%Y-%m-%d_%H-%M-%S")
     notes = Path(storage, name, "tune_stoppers")
-    journal = None if "://" in storage else notes / "journal.jsonl"
     start_ray(args, task)
     trainable = trainable_of(task, data)
     tuner = tune.Tuner(
@@ -257,14 +268,14 @@ def new_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
         run_config=tune.RunConfig(
             name=name,
             storage_path=storage,
-            stop=stopper(args, journal),
+            stop=stopper(args),
             checkpoint_config=checkpoint_config(args.metric, "min"),
             callbacks=[Endings()],
             progress_reporter=reporter(args.full),
             verbose=1,
         ),
     )
-    if journal is not None:
+    if "://" not in storage:
         notes.mkdir(parents=True, exist_ok=True)
         (notes / SETTINGS).write_text(json.dumps(vars(args) | {"task": asdict(task)}))
     return tuner, task, data

@@ -1,6 +1,7 @@
 """What a sweep found: trials, compute spent and saved, and the best state measured again."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from experiments.finetune import Data, Task, build_model, evaluate
 from experiments.model import sample
 from tune_stoppers import BestState, best_state, best_states
+from tune_stoppers.report import experiment_story, write_page
 
 AGREE = 1e-3  # nats: how well the restored state must reproduce its recorded loss
 SAMPLE_TOKENS = 24
@@ -33,6 +35,10 @@ def summarise(results: Any, task: Task, data: Data) -> int:
         summary["best"], status = measure_again(results, task, data)
     folder = write(results, trials, summary)
     print(f"\nResults: {folder}")
+    if "://" not in folder:
+        story = experiment_story(results, task.metric, task.mode, time_attr="step")
+        page = write_page(story, Path(folder) / "report.html")
+        print(f"Report: {page}")
     return status
 
 
