@@ -129,9 +129,11 @@ def test_results_folder_holds_what_was_printed(small_run: tuple[int, str, Path])
     needed: set[str] = {"eval_loss", "train_loss", "grad_norm", "lr", "step"}
     assert all(needed <= set(report) for report in reports)
     journal: list[dict[str, Any]] = [
-        json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()
+        json.loads(line)
+        for path in folder.glob("*-*/journal-*.jsonl")
+        for line in path.read_text().splitlines()
     ]
-    assert {line["owner"] for line in journal} == {"PatienceStopper", "DivergenceStopper"}
+    assert {line["owner"] for line in journal} == {"BoundASHAScheduler", "DivergenceStopper"}
 
 
 def test_finished_sweep_can_be_resumed(small_run: tuple[int, str, Path]) -> None:

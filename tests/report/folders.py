@@ -64,7 +64,8 @@ def trial(
 
 def journal(folder: Path, *lines: dict[str, Any]) -> Path:
     """Our journal in the experiment's folder."""
-    path = folder / "tune_stoppers" / "journal.jsonl"
+    run = "2026-01-01_00-00-00-Test-00000000"
+    path = folder / "tune_stoppers" / run / "journal-000000000001.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)

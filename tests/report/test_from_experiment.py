@@ -142,7 +142,8 @@ def test_reports_that_are_not_numbers_are_seen_and_never_win(tmp_path):
 def test_the_journal_tells_objective_and_time(tmp_path):
     """Where it says so, neither need be given; else the steps that it counts in are found."""
     trial(tmp_path, "a0000", [3.0, 2.0], done=True, step=20)
-    journal(tmp_path, {"trial": "", "event": "begins", "metric": "loss", "sign": -1, "owner": "X"})
+    task = {"metric": "loss", "sign": -1}
+    journal(tmp_path, {"time": 0.0, "trial": "", "event": "begins", "owner": "X"} | task)
     story = experiment_story(tmp_path)
     assert (story.metric, story.mode, story.time_attr) == ("loss", "max", "training_iteration")
     journal(tmp_path, stop_line("a0000", 20))
