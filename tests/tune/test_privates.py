@@ -1,0 +1,180 @@
+"""The private names of Ray that are touched: each test fails when Ray changes one."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint, CheckpointConfig, Stopper
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopper, TimeoutStopper
+
+from tune_stoppers.tune.privates import (
+    checkpoint_of,
+    keep_checkpoint,
+    members_of,
+    resume_from,
+    stopper_of,
+    write_status,
+)
+
+
+def trial_with(config: CheckpointConfig | None = None) -> Trial:
+    return Trial("t", stub=True, checkpoint_config=config)
+
+
+def save(trial: Trial, folder: Path, step: int, **metrics: Any) -> str:
+    """Register a checkpoint as Ray does; its name."""
+    name = f"checkpoint_{step:06d}"
+    (folder / name).mkdir()
+    result = _TrainingResult(
+        Checkpoint(str(folder / name)), {"training_iteration": step, **metrics}
+    )
+    trial.run_metadata.checkpoint_manager.register_checkpoint(result)
+    return name
+
+
+SCORED = {"checkpoint_score_attribute": "loss", "checkpoint_score_order": "min"}
+CONFIGS = {
+    "nothing is deleted": CheckpointConfig(),
+    "one": CheckpointConfig(num_to_keep=1),
+    "two": CheckpointConfig(num_to_keep=2),
+    "the one of the best score": CheckpointConfig(num_to_keep=1, **SCORED),
+    "those of the best score": CheckpointConfig(num_to_keep=3, **SCORED),
+    "one by something else": CheckpointConfig(
+        num_to_keep=1, checkpoint_score_attribute="training_iteration"
+    ),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_kept_checkpoint_outlives_all_that_follow(
+    tmp_path: Path, config: CheckpointConfig
+) -> None:
+    """Whatever `CheckpointConfig` says, and whatever comes with them; the others still go."""
+    trial = trial_with(config)
+    best = save(trial, tmp_path, 1, loss=1.0)
+    losses: list[dict[str, Any]] = [{"loss": 5.0}, {"loss": 0.1}, {}, {"loss": 0.2}, {"loss": 9.0}]
+    for step, metrics in enumerate(losses, start=2):
+        keep_checkpoint(trial, best)
+        newest = save(trial, tmp_path, step, **metrics)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {best, newest} <= left
+    kept = config.num_to_keep
+    assert len(left) == 6 if kept is None else len(left) <= max(kept, 2) + 1
+    assert checkpoint_of(trial, best).metrics["training_iteration"] == 1
+
+
+def test_without_it_ray_deletes_the_best(tmp_path: Path) -> None:
+    """Why it is needed; if this fails, it may no longer be."""
+    trial = trial_with(CheckpointConfig(num_to_keep=1, **SCORED))
+    best = save(trial, tmp_path, 1, loss=1.0)
+    save(trial, tmp_path, 2)  # without the metric
+    assert not (tmp_path / best).exists()
+
+
+def test_trials_do_not_share_what_is_changed(tmp_path: Path) -> None:
+    """Ray gives every trial the same `CheckpointConfig`, which is the user's."""
+    config = CheckpointConfig(num_to_keep=1)
+    trial = trial_with(config)
+    keep_checkpoint(trial, save(trial, tmp_path, 1))
+    assert config.num_to_keep == 1
+    assert trial.run_metadata.checkpoint_manager.checkpoint_config.num_to_keep == 2
+
+
+def test_the_best_may_move_on(tmp_path: Path) -> None:
+    """One that is no longer kept is deleted in its turn."""
+    trial = trial_with(CheckpointConfig(num_to_keep=1))
+    for step in range(1, 6):
+        keep_checkpoint(trial, save(trial, tmp_path, step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint_000004",
+        "checkpoint_000005",
+    ]
+
+
+def test_a_checkpoint_is_found_by_name_while_it_exists(tmp_path: Path) -> None:
+    """The newest too, and not once its folder is gone."""
+    trial = trial_with()
+    names = [save(trial, tmp_path, step) for step in (1, 2)]
+    steps = [checkpoint_of(trial, name).metrics["training_iteration"] for name in names]
+    assert steps == [1, 2]
+    assert checkpoint_of(trial, "checkpoint_000003") is None
+    (tmp_path / names[0]).rmdir()
+    assert checkpoint_of(trial, names[0]) is None
+
+
+def test_the_newest_is_found_though_its_score_is_the_worst(tmp_path: Path) -> None:
+    """Ray's own list of the best leaves it out."""
+    trial = trial_with(CheckpointConfig(num_to_keep=2, **SCORED))
+    names = [save(trial, tmp_path, step, loss=float(step)) for step in (1, 2, 3)]
+    assert checkpoint_of(trial, names[2]).metrics["loss"] == 3.0
+
+
+def test_a_trial_resumes_from_the_one_chosen(tmp_path: Path) -> None:
+    """And its metrics are out of reach of what Ray writes into the trial's last result."""
+    trial = trial_with()
+    names = [save(trial, tmp_path, step) for step in (1, 2)]
+    resume_from(trial, checkpoint_of(trial, names[0]))
+    chosen = trial.latest_checkpoint_result  # what Ray restores from
+    assert chosen is not None and chosen.checkpoint.path.endswith(names[0])
+    chosen.metrics["done"] = True
+    assert "done" not in checkpoint_of(trial, names[0]).metrics
+
+
+def test_combined_stoppers_are_told_apart() -> None:
+    """Ray combines a list of them, and `time_budget_s` with any."""
+    first, second, clock = NoopStopper(), MaximumIterationStopper(3), TimeoutStopper(9)
+    assert list(members_of(first)) == [first]
+    combined = CombinedStopper(CombinedStopper(first, second), clock)
+    assert list(members_of(combined)) == [first, second, clock]
+
+
+class Looks(FIFOScheduler):
+    """Asks for the stopper wherever Ray hands over a controller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Stopper] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self.seen.append(stopper_of(tune_controller))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Any) -> None:
+        self.seen.append(stopper_of(tune_controller))
+
+
+class Mine(MaximumIterationStopper):  # type: ignore[misc]  # Ray's is untyped
+    """A stopper to be recognised."""
+
+
+def test_a_scheduler_can_see_the_stopper(
+    ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the wrapped controller and of the raw one, without Ray's warning about private names."""
+    scheduler = Looks()
+    tune.Tuner(
+        lambda config: tune.report({"loss": 1.0}),
+        tune_config=tune.TuneConfig(scheduler=scheduler),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0, stop=Mine(5)),
+    ).fit()
+    assert [type(stopper) for stopper in scheduler.seen] == [Mine, Mine]
+    assert "restricted" not in caplog.text
+
+
+def test_a_replay_hides_its_stopper() -> None:
+    """Its trials cannot go back anyway."""
+    assert isinstance(stopper_of(object()), NoopStopper)
+
+
+def test_a_stopped_trials_status_can_be_marked_for_the_next_snapshot() -> None:
+    """Ray's controller still has the call that `write_status` makes; a replay has none."""
+    assert callable(TuneController._mark_trial_to_checkpoint)
+    marked: list[Any] = []
+    write_status(SimpleNamespace(_mark_trial_to_checkpoint=marked.append), "trial")
+    assert marked == ["trial"]
+    write_status(SimpleNamespace(), "trial")
