@@ -166,9 +166,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """A new trial, one that is tried again, or one of those that Ray has restored."""
         super().on_trial_add(controller, trial)
-        known = self._memory.meet(
-            trial, self.sign, metric=self._metric, time_attr=self.time_attr
-        )
+        known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
         if trial.status == Trial.TERMINATED and not known.ended:
             self._end(trial.trial_id, trial.last_result or {})
         self.adopted(controller, trial)
