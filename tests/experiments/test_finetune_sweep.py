@@ -136,6 +136,7 @@ def test_results_folder_holds_what_was_printed(small_run: tuple[int, str, Path])
     assert {line["owner"] for line in journal} == {"BoundASHAScheduler", "DivergenceStopper"}
 
 
+@pytest.mark.stress
 def test_finished_sweep_can_be_resumed(small_run: tuple[int, str, Path]) -> None:
     """`--resume` goes through Tuner.restore with the sweep's own settings and measures again."""
     status, output = run("--resume", str(small_run[2]))

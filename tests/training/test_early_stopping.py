@@ -59,7 +59,7 @@ def test_a_mapping_of_metrics_may_be_passed():
     stop = EarlyStopping(rules.Divergence(gradient_limit=1.0), metric="eval/loss", mode="min")
     assert not stop({"eval": {"loss": 3.0}, "grad_norm": 0.5})
     assert stop({"eval/loss": 2.0, "grad_norm": 1.5})
-    assert "gradient norm 1.5 is above its limit 1" in stop.reason
+    assert "grad_norm 1.5 is above its limit 1" in stop.reason
 
 
 def test_a_metric_that_is_absent_names_those_present():

@@ -77,7 +77,7 @@ def test_what_else_a_rule_reads_comes_from_the_newest_log(tmp_path: Path) -> Non
     """The gradient norm is in training logs, the objective in evaluations."""
     callback = RuleCallback(Divergence(gradient_limit=1e-6), "eval_loss", "min")
     assert train(tmp_path, callback).state.global_step == 2
-    assert "gradient norm" in callback.reason
+    assert "grad_norm" in callback.reason
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_killed_and_restored(tmp_path: Path, scheduler: str, reports: int) -> No
     check_against_fresh(scheduler, lines)
 
 
+@pytest.mark.stress
 def test_single_slot_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
     """One trial at a time, killed and restored: the same trials end at the same steps."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"

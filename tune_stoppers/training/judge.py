@@ -189,8 +189,7 @@ class Judge:
             "best_step": self.best_step,
             "stopped": self.stopped,
             "reason": self.reason,
-            "seconds": self._spending.elapsed(),
-        }
+        } | ({"seconds": self._spending.elapsed()} if self._spends else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`. `ValueError` if it is another rule's.

@@ -433,7 +433,7 @@ def test_the_journal_gives_the_same_decisions_again(tmp_path: Path) -> None:
     again = list(fold(made.rule, record, lines, scheduler.sign))
     assert [d.action.value for _, d in again] == [line["action"] for line, _ in again]
     assert [d.say(scheduler.sign) for _, d in again] == [line["reason"] for line, _ in again]
-    assert made.rule.dump(record) == made.rule.dump(scheduler.record)
+    assert str(made.rule.dump(record)) == str(made.rule.dump(scheduler.record))  # nan
     events = {line.get("event") for line in lines}
     assert {"paused", "resumed", "cost", "given up"} <= events
     assert json.loads(json.dumps(lines)) == lines
