@@ -85,6 +85,21 @@ def test_revived_trial_that_goes_further_is_recorded_where_it_ends(tmp_path: Pat
     assert second.record.rungs[0].of_trial == {"t0": 3.0}
 
 
+def test_revived_trial_repeats_up_to_the_end_that_a_stopper_saw(tmp_path: Path) -> None:
+    """Its last report was the stopper's alone: those before it are still repeats."""
+    first = bound()
+    trial = StandIn(tmp_path, 0)
+    controller = started(first, trial)
+    report(first, controller, trial, 2, 5.0)
+    trial.last_result = {"training_iteration": 3, "loss": 3.0}
+    first.on_trial_complete(controller, trial, trial.last_result)
+    before = repr(first.rule.dump(first.record))
+    second = restored(first)
+    again = started(second, trial)
+    assert report(second, again, trial, 2, 9.0) == "CONTINUE"
+    assert repr(second.rule.dump(second.record)) == before
+
+
 def test_sweep_that_has_ended_stays_ended(tmp_path: Path) -> None:
     """After a restore nothing more is started, and what Ray runs again stops."""
     rule = rules.Threshold(0.5, scope="sweep")
