@@ -59,7 +59,7 @@ def schedulers(reports: int) -> dict[str, Callable[[], Any]]:
         ),
         "RuleScheduler(Patience)": lambda: ts.RuleScheduler(rules.Patience(5), **task),
         "Ray ASHAScheduler": lambda: ASHAScheduler(max_t=reports, grace_period=1, **task),
-        "Ray MedianStoppingRule": lambda: MedianStoppingRule(grace_period=1, **task),
+        "Ray MedianStoppingRule": lambda: MedianStoppingRule(grace_period=2, **task),
     }
 
 
@@ -84,7 +84,7 @@ def drive(scheduler: Any, trials: int, reports: int, upto: int) -> Iterator[tupl
         scheduler.on_trial_add(controller, trial)
     deadline = time.perf_counter() + SECONDS
     for number, step, loss in reports_of(trials, reports):
-        if step > upto or (step > 2 and time.perf_counter() > deadline):
+        if step > upto or (step > 1 and time.perf_counter() > deadline):
             return
         if number not in running:
             continue

@@ -94,7 +94,9 @@ def test_the_journal_tells_endings_too(
     write(tmp_path, [row(1), row(2)])
     ours = tmp_path / "tune_stoppers" / "2026-PatienceStopper-0123abcd"
     ours.mkdir(parents=True)
-    text = "".join(json.dumps({"time": 0.0, "trial": "9f18b_00000", **line}) + "\n" for line in lines)
+    text = "".join(
+        json.dumps({"time": 0.0, "trial": "9f18b_00000", **line}) + "\n" for line in lines
+    )
     (ours / "journal-000000000001.jsonl").write_text(text)
     frame = best_states(tmp_path, "loss", "min")
     assert frame["status"].tolist() == [status]

@@ -14,7 +14,7 @@ from tune_stoppers.tune.experiment import TrialRecord
 from tune_stoppers.tune.state import CONFIG, TRIAL
 
 TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
-UNSHOWN = (ENDED, FORGOT, TRIAL, CONFIG, "cost", "out of order")  # book-keeping
+UNSHOWN = (ENDED, FORGOT, TRIAL, CONFIG, "over", "cost", "out of order")  # book-keeping
 PAUSED = ("pause", "paused")
 GIVEN_UP = "given up"  # a paused trial that is not gone on with
 

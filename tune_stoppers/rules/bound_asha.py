@@ -8,7 +8,7 @@ that pays for noise and for learning-rate decay.
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -224,6 +224,20 @@ class BoundASHA(SweepRule[Record]):
             "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
         }
 
+    def freeze(self, record: Record) -> Callable[[], dict[str, Any]]:
+        """As `dump`, later: of what a course holds, only the times and losses are changed."""
+        rungs = [Rung(self.window) for _ in record.rungs]
+        for copied, rung in zip(rungs, record.rungs, strict=True):
+            copied.of_trial = dict(rung.of_trial)
+        courses = {
+            trial_id: Course(
+                c.times[:], c.losses[:], c.recent, c.time, c.loss, c.rung, c.rate, c.decision
+            )
+            for trial_id, c in record.courses.items()
+        }
+        now = Record(rungs, courses, dict(record.bests), record.incumbent)
+        return lambda: self.dump(now)
+
     def load(self, data: dict[str, Any]) -> Record:
         """The record that `dump` wrote."""
         record = self.init()
@@ -348,8 +362,6 @@ class BoundASHA(SweepRule[Record]):
 
 
 def _dump_course(course: Course) -> list[Any]:
-    decision = course.decision
-    said = decision and [decision.action.value, decision.text, dict(decision.numbers)]
     timed = [
         [*course.times],
         [*course.losses],
@@ -358,14 +370,31 @@ def _dump_course(course: Course) -> list[Any]:
         course.loss,
         course.rung,
     ]
-    return [*timed, list(course.rate), said]
+    return [*timed, list(course.rate), dump_decision(course.decision)]
 
 
 def _load_course(data: list[Any]) -> Course:
     times, losses, recent, time, loss, rung, (newest, highest), said = data
-    decision = said and Decision(Action(said[0]), said[1], NAME, said[2])
+    decision = load_decision(said, NAME)
     rate = LearningRate(_number(newest), _number(highest))
     return Course(times, losses, recent, _number(time), _number(loss), rung, rate, decision)
+
+
+def dump_decision(decision: Decision | None) -> list[Any] | None:
+    """A decision on a course, as JSON data."""
+    if decision is None:
+        return None
+    return [decision.action.value, decision.text, dict(decision.numbers)]
+
+
+def load_decision(said: list[Any] | None, name: str) -> Decision | None:
+    """The decision of the rule `name` that `dump_decision` wrote."""
+    if said is None:
+        return None
+    action, text, numbers = said
+    not_finite = ("inf", "-inf", "nan")  # JSON lacks them: they may have come back as strings
+    known = {key: float(v) if v in not_finite else v for key, v in numbers.items()}
+    return Decision(Action(action), text, name, known)
 
 
 def _number(value: float | str) -> float:

@@ -1,6 +1,7 @@
 """A trial-level rule over a whole sweep: each trial has its own state, and nothing is compared."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,17 @@ class PerTrial(SweepRule[Tracks]):
         """Each trial's track as JSON data."""
         return {trial_id: track.dump() for trial_id, track in record.items()}
 
+    def freeze(self, record: Tracks) -> Callable[[], dict[str, Any]]:
+        """As `dump`, later: a state is replaced at a report, never changed."""
+        now = {trial_id: _as_it_is(track) for trial_id, track in record.items()}
+        return lambda: self.dump(now)
+
     def load(self, data: dict[str, Any]) -> Tracks:
         """The record that `dump` wrote."""
         return {trial_id: Track.load(self.rule, track) for trial_id, track in data.items()}
+
+
+def _as_it_is(track: Track) -> Track:
+    kept = copy(track)
+    kept.time = copy(track.time)
+    return kept

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Action, Decision, Report, require_number
-from tune_stoppers.rules.bound_asha import BoundASHA, Rung
+from tune_stoppers.rules.bound_asha import BoundASHA, Rung, dump_decision, load_decision
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 NAME = "Promotion"
@@ -129,6 +129,7 @@ class Promotion(SweepRule[Record]):
         if time == course.time and course.decision is not None:
             return course.decision
         self._take_out(record, trial_id)  # a paused trial that reports has been resumed
+        record.given_up.discard(trial_id)
         if time < course.time:
             course.reached = bisect_left(self.rungs, time)
             course.time, course.loss = -math.inf, math.inf
@@ -143,7 +144,7 @@ class Promotion(SweepRule[Record]):
         if course is None or report.step > course.time:
             self.update(record, report)
         self._take_out(record, report.trial_id)
-        course = record.courses.pop(report.trial_id)
+        course = record.courses[report.trial_id]  # it stays: the trial may yet be restored
         if report.loss is not None and math.isfinite(report.loss):
             record.ended[report.trial_id] = course.best
 
@@ -166,7 +167,7 @@ class Promotion(SweepRule[Record]):
 
         The cost is in `numbers["cost"]`, in units of the time.
         """
-        course = record.courses.setdefault(trial_id, Course())
+        course = record.courses.get(trial_id) or Course()
         if event == "paused" and not course.paused and course.reached:
             course.paused = True
             index = course.reached - 1
@@ -268,7 +269,7 @@ class Promotion(SweepRule[Record]):
         checkpoint: bool,
     ) -> Decision:
         before, first = course.loss, course.time == -math.inf
-        course.time, course.loss = time, loss
+        course.time, course.loss = time, loss if math.isfinite(loss) else math.inf
         if not math.isfinite(loss):
             if course.reached < len(self.rungs):
                 record.rungs[course.reached].record(trial_id, math.inf)
@@ -383,8 +384,6 @@ class Promotion(SweepRule[Record]):
 
 
 def _dump_course(course: Course) -> list[Any]:
-    decision = course.decision
-    said = decision and [decision.action.value, decision.text, dict(decision.numbers)]
     return [
         course.time,
         course.loss,
@@ -392,11 +391,11 @@ def _dump_course(course: Course) -> list[Any]:
         course.reached,
         course.passed,
         course.paused,
-        said,
+        dump_decision(course.decision),
     ]
 
 
 def _load_course(data: list[Any]) -> Course:
     time, loss, best, reached, passed, paused, said = data
-    decision = said and Decision(Action(said[0]), said[1], NAME, said[2])
+    decision = load_decision(said, NAME)
     return Course(float(time), float(loss), float(best), reached, passed, paused, decision)

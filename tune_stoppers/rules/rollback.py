@@ -4,7 +4,8 @@ The real form of `Recovery`: there a trial that stopped improving is only given 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -161,7 +162,9 @@ class Rollback(SweepRule[Record]):
 
     def note(self, record: Record, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
         """ "rollback": the trial has gone back. "checkpoint gone": it cannot."""
-        course = record[trial_id]
+        course = record.get(trial_id)
+        if course is None:
+            return
         if event == WENT_BACK and course.anchor is not None:
             anchor = course.anchor
             course.rollbacks += 1
@@ -197,6 +200,11 @@ class Rollback(SweepRule[Record]):
             }
             for trial_id, course in record.items()
         }
+
+    def freeze(self, record: Record) -> Callable[[], dict[str, Any]]:
+        """As `dump`, later: what a course holds is replaced at a report, never changed."""
+        now = {trial_id: copy(course) for trial_id, course in record.items()}
+        return lambda: self.dump(now)
 
     def load(self, data: dict[str, Any]) -> Record:
         """The record that `dump` wrote."""

@@ -5,7 +5,7 @@ changes the record is a line of the journal, so the record can always be had aga
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from tune_stoppers.core import Decision, Report
@@ -81,6 +81,14 @@ class SweepRule(ABC, Generic[R]):
     @abstractmethod
     def dump(self, record: R) -> Any:
         """`record` as JSON data (floats that JSON lacks may be in it)."""
+
+    def freeze(self, record: R) -> Callable[[], Any]:
+        """What makes the `dump` of `record` as it is now; called later, on another thread.
+
+        For a rule whose `dump` takes long: to keep what it needs takes less.
+        """
+        data = self.dump(record)
+        return lambda: data
 
     @abstractmethod
     def load(self, data: Any) -> R:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tune_stoppers.core import Action
 from tune_stoppers.journal import Line, event_line
+from tune_stoppers.metrics import number
 from tune_stoppers.recorder import Recorder, Remembered
 from tune_stoppers.rules.fold import ENDED, FORGOT, fold
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.track import Timeline
+from tune_stoppers.tune.combined import USER
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -29,6 +32,7 @@ TRIAL, CONFIG = (
     "trial",
     "config",
 )  # events: a trial was added; it goes on with another configuration
+OVER = "over"  # event: the search has ended
 LINES_BETWEEN_STATES = 500
 
 R = TypeVar("R")
@@ -36,8 +40,19 @@ R = TypeVar("R")
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A short name of a configuration, the same in every process."""
-    text = json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_named(config)).encode()).hexdigest()[:16]
+
+
+def _named(value: Any) -> Any:
+    """`value` as JSON data in one order; what is neither text nor a number by its type."""
+    if isinstance(value, Mapping):
+        return sorted(((str(key), _named(item)) for key, item in value.items()), key=str)
+    if isinstance(value, list | tuple):
+        return [_named(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    as_number = number(value)  # of numpy, say
+    return type(value).__name__ if as_number is None else as_number
 
 
 def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
@@ -51,17 +66,29 @@ def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
     return Recorder(storage.storage_filesystem, f"{top}/{run}", f"{top}/{REQUESTS}")
 
 
+def asked(why: str) -> str:
+    """The reason of a trial that a user wants stopped."""
+    return f"{USER}: {why or 'no reason given'}"
+
+
 class Known:
     """A trial as a scheduler remembers it."""
 
-    __slots__ = ("ahead", "configs", "ended", "metrics", "time")
+    __slots__ = ("ahead", "configs", "ended", "metrics", "stopped", "time")
 
     def __init__(self, configs: list[str]) -> None:
         self.configs = configs  # fingerprints, oldest first
         self.time = Timeline()
         self.ahead: float | None = None  # restored: reports up to here were judged before
         self.ended = False
+        self.stopped = ""  # why it is to stop, whatever it reports
         self.metrics: Mapping[str, float] = {}  # of its newest report, those that the rule reads
+
+    def end(self, step: float) -> None:
+        """The trial has ended with a report at `step`, which may not have been judged before."""
+        self.ended = True
+        if self.time.step is None or step > self.time.step:
+            self.time.step = step
 
     def catching_up(self, step: float) -> bool:
         """Whether a report at `step` repeats what was judged before the restore."""
@@ -79,6 +106,7 @@ class Memory(Generic[R]):
         self.record = rule.init()
         self.trials: dict[str, Known] = {}
         self.sign = 1
+        self.over = ""  # why the search has ended
         self._recorder: Recorder | None = None
         self._opened = False
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
@@ -128,6 +156,16 @@ class Memory(Generic[R]):
         self._save()
 
     @property
+    def keeps(self) -> bool:
+        """Whether anything is written: a replay has no storage."""
+        return self._recorder is not None
+
+    def end(self, why: str) -> None:
+        """The search has ended."""
+        self.over = why
+        self.log_event("", OVER, why=why)
+
+    @property
     def requested(self) -> dict[str, str]:
         """Trials that a user wants stopped, and why."""
         return {} if self._recorder is None else self._recorder.requested
@@ -175,9 +213,10 @@ class Memory(Generic[R]):
         state = remembered.state
         if state is not None:
             self.record = self.rule.load(state["record"])
-            for trial_id, (configs, step, ended, metrics) in state["trials"].items():
+            self.over = state["over"]
+            for trial_id, (configs, step, ended, stopped, metrics) in state["trials"].items():
                 known = self.trials[trial_id] = Known(configs)
-                known.time.step, known.ended = step, ended
+                known.time.step, known.ended, known.stopped = step, ended, stopped
                 known.metrics = {name: float(value) for name, value in metrics.items()}
         for line in remembered.lines:
             self._recall_time(line)
@@ -194,11 +233,18 @@ class Memory(Generic[R]):
         elif event in (TRIAL, CONFIG):
             self.known(trial_id).configs.append(line["config"])
         elif "action" in line:
-            self.known(trial_id).time.place(line["step"])
-            metrics = line.get("metrics", {})
-            self.known(trial_id).metrics = {name: float(value) for name, value in metrics.items()}
+            known = self.known(trial_id)
+            known.time.place(line["step"])
+            known.metrics = {name: float(v) for name, v in line.get("metrics", {}).items()}
+            taken = not (line.get("dry_run") or line.get("early"))
+            if taken and line["action"] == Action.STOP.value:
+                known.stopped = f"{self.owner}: {line['reason']}"
         elif event == ENDED:
-            self.known(trial_id).ended = True
+            self.known(trial_id).end(line["step"])
+        elif event == USER:
+            self.known(trial_id).stopped = asked(line["numbers"]["why"])
+        elif event == OVER:
+            self.over = line["why"]
 
     def _forget(self, trial_ids: Iterable[str]) -> None:
         gone = list(trial_ids)
@@ -213,15 +259,17 @@ class Memory(Generic[R]):
         self._lines = 0
         body = {
             "rule": self.rule.signature,
-            "record": self.rule.dump(self.record),  # here: it goes on changing
+            "over": self.over,
             "trials": {
                 trial_id: (
                     list(known.configs),
                     known.time.step,
                     known.ended,
+                    known.stopped,
                     dict(known.metrics),
                 )
                 for trial_id, known in self.trials.items()
             },
         }
-        self._recorder.save(lambda: body)
+        record = self.rule.freeze(self.record)  # it goes on changing
+        self._recorder.save(lambda: body | {"record": record()})

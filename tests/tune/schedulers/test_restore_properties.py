@@ -120,6 +120,19 @@ def test_sweep_that_has_ended_stays_ended(tmp_path: Path) -> None:
     assert "past" in other.last_result["stop_reason"]
 
 
+def test_stop_that_a_kill_came_before_is_carried_out(tmp_path: Path) -> None:
+    """Also where Ray has kept the checkpoint of that very report, and the trial goes on from it."""
+    trials = [StandIn(tmp_path, n) for n in range(4)]
+    first = bound()
+    controller = started(first, *trials)
+    for trial, loss in zip(trials, (1.0, 2.0, 3.0, 9.0), strict=True):
+        action = report(first, controller, trial, 3, loss)
+    assert action == "STOP"
+    for second in (restored(first), restored(restored(first))):
+        assert report(second, started(second, *trials), trials[3], 4, 0.1) == "STOP"
+        assert "rank 4 of 4 at rung 3" in trials[3].last_result["stop_reason"]
+
+
 def test_trial_that_a_user_stopped_stays_stopped(tmp_path: Path) -> None:
     """A kill right after the request was met does not bring the trial back for good."""
     first = bound()
@@ -178,9 +191,10 @@ def test_worst_value_in_a_reason_survives_a_restore(tmp_path: Path) -> None:
     reason = first.explain("t3")
     assert "-inf is rank 4 of 4 at rung 3" in reason
     second = restored(first)
-    started(second, *peers)
-    record = second.record
-    again = second.rule.update(record, Report("t3", 10, -1.0))
+    second.choose_trial_to_run(started(second, *peers))  # writes a state
+    third = restored(second)
+    started(third, *peers)
+    again = third.rule.update(third.record, Report("t3", 10, -1.0))
     assert f"BoundASHAScheduler: {again.say(-1)}" == reason
 
 
@@ -337,10 +351,16 @@ def test_killed_scheduler_knows_and_decides_as_one_that_was_not(name: str, data:
         scheduler = sweep.scheduler
         scheduler._memory.flush()
         lines = journal_of(folder)
+        frozen = scheduler.rule.freeze(scheduler.record)
+        expected = repr(scheduler.rule.dump(scheduler.record))
+        for trial in trials:
+            scheduler.rule.update(
+                scheduler.record, Report(trial.trial_id, LAST + 1, 0.0, {"lr": 1.0})
+            )
     seen = [(line["trial"], line["step"]) for line in lines if "action" in line]
     assert len(seen) == len(set(seen))
     assert set(seen) == set(sweep.fresh)
     rule, record = scheduler.rule, scheduler.rule.init()
     for line, decision in fold(rule, record, lines, scheduler.sign):
         assert line["reason"] == decision.say(scheduler.sign)
-    assert repr(rule.dump(record)) == repr(rule.dump(scheduler.record))
+    assert repr(rule.dump(record)) == expected == repr(frozen())

@@ -22,9 +22,10 @@ from tune_stoppers.journal import line_of
 from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
 from tune_stoppers.rules.fold import ENDED, LOST
 from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.combined import USER
 from tune_stoppers.tune.privates import write_status
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON, Reading, ResultReader
-from tune_stoppers.tune.state import Memory
+from tune_stoppers.tune.state import Memory, asked
 
 R = TypeVar("R")
 
@@ -99,12 +100,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._reader: ResultReader | None = None
         self._memory: Memory[R] = Memory(self.name, rule, self._uid)
         self._reasons: dict[str, str] = {}  # of the trials being stopped
-        self._over = ""  # why the sweep has ended
+        self._closed = False  # the search, once the sweep is over
 
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed: what happened since is on the experiment's storage."""
         fresh = {"_memory": Memory(self.name, self.rule, self._uid), "decisions": {}}
-        return self.__dict__ | fresh | {"_reader": None, "_reasons": {}, "_over": ""}
+        return self.__dict__ | fresh | {"_reader": None, "_reasons": {}, "_closed": False}
 
     # -- what subclasses use and change --------------------------------------------------------
 
@@ -167,13 +168,15 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """A new trial, one that is tried again, or one of those that Ray has restored."""
         super().on_trial_add(controller, trial)
         known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
-        if trial.status == Trial.TERMINATED and not known.ended:
+        if trial.status != Trial.TERMINATED:
+            known.ended = False  # Ray's memory may be older than its end
+        elif not known.ended:
             self._end(trial.trial_id, trial.last_result or {})
         self.adopted(controller, trial)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
-        self._memory.settle()
+        self._settle(controller)
         reading = self._read(trial.trial_id, result)
         if reading is None:
             return CONTINUE
@@ -181,6 +184,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         known = memory.known(trial.trial_id)
         if known.catching_up(step):
             return CONTINUE
+        if known.stopped:  # before a kill or a crash that came in between
+            return self._stop(trial.trial_id, result, known.stopped)
         warn = known.time.in_order
         event = known.time.place(step, reading.since_restore)
         if event == "out of order":
@@ -200,6 +205,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             since_restore=reading.since_restore,
         )
         self.decisions[trial.trial_id] = decision
+        if decision.action is Action.STOP and not self.dry_run and step >= self.start_after:
+            known.stopped = self.explain(trial.trial_id)
         if event != "repeat":
             self._log(reading, decision, event, checkpoint)
         return self._take(controller, trial, result, step, decision)
@@ -225,7 +232,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Ray's order."""
-        self._memory.settle()
+        self._settle(controller)
         return super().choose_trial_to_run(controller)
 
     def explain(self, trial_id: str) -> str:
@@ -256,9 +263,11 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             action = self.act(controller, trial, result, decision)
             if self.ends_sweep(decision):
                 self._end_sweep(controller, why)
-        if action == STOP:
-            result[STOP_REASON] = self._reasons[trial.trial_id] = why
-        return action
+        return self._stop(trial.trial_id, result, why) if action == STOP else action
+
+    def _stop(self, trial_id: str, result: dict[str, Any], why: str) -> str:
+        result[STOP_REASON] = self._reasons[trial_id] = why
+        return STOP
 
     def _asked_by_user(self, trial_id: str) -> str:
         requested = self._memory.requested
@@ -266,18 +275,37 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             return ""
         why = requested[trial_id]
         self._memory.honoured(trial_id)
-        self._note(trial_id, "user", why=why)
-        return f"user: {why or 'no reason given'}"
+        reason = self._memory.known(trial_id).stopped = asked(why)
+        self._note(trial_id, USER, why=why)
+        return reason
+
+    @property
+    def _over(self) -> str:
+        """Why the sweep has ended."""
+        return self._memory.over
+
+    def _settle(self, controller: Any) -> None:
+        """Catch up with what was asked for while trials wait, or before a restore."""
+        memory = self._memory
+        memory.settle()
+        if memory.over and not self._closed:
+            self._close(controller)
+        requested = memory.requested
+        if requested and any(trial_id in memory.trials for trial_id in requested):
+            for trial in _waiting(controller):
+                if why := self._asked_by_user(trial.trial_id):
+                    _stop_waiting(controller, trial, why)
 
     def _end_sweep(self, controller: Any, why: str) -> None:
+        self._memory.end(why)
+        self._close(controller)
+
+    def _close(self, controller: Any) -> None:
         """Start nothing more; what runs is stopped at its next report."""
-        self._over = why
+        self._closed = True
         controller.search_alg.set_finished()
-        for trial in controller.get_trials():
-            if trial.status in (Trial.PENDING, Trial.PAUSED):
-                trial.init_local_path()  # without it Ray's ResultGrid fails on a trial never run
-                self._reasons[trial.trial_id] = why
-                controller.stop_trial(trial)
+        for trial in _waiting(controller):
+            _stop_waiting(controller, trial, self._over)
 
     def _note(self, trial_id: str, event: str, **numbers: Any) -> None:
         """Journal something done on the rule's behalf, and tell the rule."""
@@ -287,6 +315,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def _log(
         self, reading: Reading, decision: Decision, event: str | None, checkpoint: str | None
     ) -> None:
+        if not self._memory.keeps:
+            return
         report = reading.report
         self._memory.log(
             partial(
@@ -314,6 +344,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             self._lose(trial_id)
         elif not known.ended:
             report = reading.report
+            known.end(report.step)  # before the line: a state may follow it at once
             self.rule.ended(self._memory.record, report)
             value = None if report.loss is None else self.sign * report.loss
             seen = {"metrics": dict(report.metrics)} if report.metrics else {}
@@ -339,6 +370,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if self.rule.needs_objective:
                 check_metric(self.name, self._metric, self._mode)
             self._reader = self.reader()
+            if any(known.time.step is not None for known in self._memory.trials.values()):
+                known_names = {self.time_attr, self._metric or "", *self.rule.reads}
+                self._reader.metrics.seen |= known_names  # or the first report had raised
         reading = self._reader.read(trial_id, result)
         if reading is None or (self.rule.needs_objective and reading.report.loss is None):
             return None
@@ -346,3 +380,15 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):
             return None
         return reading
+
+
+def _waiting(controller: Any) -> list[Any]:
+    return [t for t in controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
+
+
+def _stop_waiting(controller: Any, trial: Any, why: str) -> None:
+    """Stop a trial that is pending or paused: it may never have run."""
+    trial.init_local_path()  # without it Ray's ResultGrid fails on a trial never run
+    if trial.last_result:
+        trial.last_result[STOP_REASON] = why
+    controller.stop_trial(trial)

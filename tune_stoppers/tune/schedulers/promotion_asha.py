@@ -168,9 +168,9 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
+        self._settle(controller)
         if self.dry_run or self._over:
             return super().choose_trial_to_run(controller)
-        self._memory.settle()
         now = self._clock()
         for trial_id in self._workers.look(now):
             self._pace.left(trial_id, now)
