@@ -33,8 +33,11 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -
         raise ExpressionError(f"An expression of {len(text)} characters; at most {MAX_LENGTH}.")
     try:
         tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ExpressionError(f"{_short(text)!r} is no expression: {error}.") from error
+    try:
         return _build(tree.body, known, defaults)
-    except (SyntaxError, RecursionError, MemoryError) as error:
+    except RecursionError as error:
         raise ExpressionError(f"{_short(text)!r} is no expression: {error}.") from error
 
 
@@ -51,6 +54,8 @@ def _build(
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             made = _find(name, known)
             named = {_keyword(k): _literal(k.value) for k in keywords}
+            if len(named) < len(keywords):
+                raise ExpressionError(f"{_short(ast.unparse(node))!r} gives a keyword twice.")
             return _call(made, [_literal(arg) for arg in args], named, defaults)
     raise ExpressionError(
         f"{_short(ast.unparse(node))!r} is not understood: write NAME(keyword=value), joined with "

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ logger = logging.getLogger("tune_stoppers")
 
 Line = dict[str, Any]
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
+LONGEST_LINE = 2**24  # characters; of a result with 100,000 metrics it is 5 million
+DEEPEST = 100  # brackets within brackets
+NAMED = 5  # torn lines of a file that are named one by one
+HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # of surrogates, perhaps: no text file can hold one
 
 
 def line_of(
@@ -134,14 +139,55 @@ def parse_lines(text: str, path: str | os.PathLike[str]) -> list[Line]:
 
 def numbered_lines(text: str, path: str | os.PathLike[str]) -> Iterator[tuple[int, Line]]:
     """The whole lines in the `text` of the file `path`, with their rows, from 1."""
-    for row, cells in enumerate(text.split("\n"), start=1):
+    torn = 0
+    for row, cells in enumerate(_cut(text), start=1):
         if not cells:
             continue
         try:
-            line = json.loads(cells)
-        except (ValueError, RecursionError):
+            line = parsed(cells) if len(cells) <= LONGEST_LINE else None
+        except ValueError:
             line = None
         if isinstance(line, dict):
             yield row, line
-        else:
+            continue
+        torn += 1
+        if torn <= NAMED:
             logger.warning("%s: line %d is torn and is left out.", path, row)
+    if torn > NAMED:
+        logger.warning("%s: %d lines are torn and are left out.", path, torn)
+
+
+def parsed(text: str) -> Any:
+    """The data in a JSON text; `ValueError` if it is none, or nested more than 100 deep.
+
+    So that whoever goes through the data, or writes it into a page, meets nothing odd: half a
+    surrogate pair becomes a question mark.
+    """
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} deep") from None
+    if text.count("[") + text.count("{") > DEEPEST:
+        _check_depth(data)
+    if HALF_A_PAIR.search(text):
+        data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    return data
+
+
+def _check_depth(data: Any) -> None:
+    level = [data]
+    for _ in range(DEEPEST):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"nested more than {DEEPEST} deep")
+
+
+def _cut(text: str) -> Iterator[str]:
+    """The lines of `text`, one at a time: a file of nothing but ends of lines has many."""
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]

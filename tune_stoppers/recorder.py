@@ -25,7 +25,15 @@ from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
 
-from tune_stoppers.journal import Line, as_text, event_line, numbered_lines, plain, thinned
+from tune_stoppers.journal import (
+    Line,
+    as_text,
+    event_line,
+    numbered_lines,
+    parsed,
+    plain,
+    thinned,
+)
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -384,7 +392,8 @@ def read_lines(
 def _read(filesystem: pafs.FileSystem, path: str, what: str) -> str:
     size = filesystem.get_file_info(path).size or 0
     if size > LARGEST_FILE:
-        raise ValueError(f"{path} is no {what} of tune_stoppers: it has {size} bytes")
+        over = f"above the limit of {LARGEST_FILE} bytes"
+        raise ValueError(f"{path}, {over}, is no {what} of tune_stoppers: it has {size} bytes")
     with filesystem.open_input_stream(path) as file:
         return bytes(file.read()).decode("utf-8", "replace")
 
@@ -400,8 +409,8 @@ def read_state(filesystem: pafs.FileSystem, path: str) -> dict[str, Any]:
     """The body of a state file. `ValueError` says which file is torn, foreign or too new."""
     text = _read(filesystem, path, "state")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = parsed(text)
+    except ValueError:
         raise ValueError(f"{path} is torn or no state of tune_stoppers") from None
     if not isinstance(data, dict) or not isinstance(data.get("format"), int):
         raise ValueError(f"{path} is no state of tune_stoppers")
@@ -425,14 +434,15 @@ def read_requests(filesystem: pafs.FileSystem, folder: str) -> dict[str, str]:
     found = {}
     selector = pafs.FileSelector(folder, allow_not_found=True)
     for info in filesystem.get_file_info(selector):
-        if not info.base_name.endswith(".json") or (info.size or 0) > 10_000:
+        sensible = info.type is pafs.FileType.File and (info.size or 0) <= 10_000
+        if not sensible or not info.base_name.endswith(".json"):
             continue
         try:
             with filesystem.open_input_stream(info.path) as file:
-                data = json.loads(bytes(file.read()))
+                data = parsed(bytes(file.read()).decode())
         except FileNotFoundError:  # met and removed meanwhile
             continue
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         if isinstance(data, dict):
             found[info.base_name[:-5]] = str(data.get("why", ""))

@@ -291,3 +291,9 @@ def test_bound_waits_for_the_learning_rate(lr: Any, schedule_end: Any, stopped: 
     decisions = [rule.update(record, Report("t", t, 3.0, {"lr": lr(t)})) for t in range(1, 9)]
     assert (decisions[-1].action is Action.STOP) == stopped
     assert stopped or "lr" in decisions[-1].reason
+
+
+def test_a_factor_near_one_is_refused() -> None:
+    """Billions of rungs are a mistake, not a wait."""
+    with pytest.raises(ValueError, match="more than 1000 rungs"):
+        BoundASHA(max_t=1e308, grace_period=1, reduction_factor=1.0000001)

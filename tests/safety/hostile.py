@@ -1,6 +1,6 @@
 """What somebody who means harm, or a broken disk, may put into a file; and how much is tried.
 
-Short runs are part of `make test`; `make stress` tries a hundred times as many.
+Short runs are part of `make test`; `make stress` tries fifty times as many.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,9 @@ DEEP = "[" * 10**6
 SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 words = st.one_of(
-    st.sampled_from(["", "nan", "null", "..", "../..", "/etc/passwd", "\x00", "\ud800", "<script>"]),
+    st.sampled_from(
+        ["", "nan", "null", "..", "../..", "/etc/passwd", "\x00", "\ud800", "<script>"]
+    ),
     st.text(max_size=8),
 )
 scalars = st.one_of(
@@ -47,7 +49,7 @@ def mutated(sound: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 def short_and_long(examples: int) -> Callable[..., Any]:
     """Parametrises a test by how hard it tries: `run_with` gives the settings."""
-    long = pytest.param(100 * examples, marks=pytest.mark.stress, id="long")
+    long = pytest.param(50 * examples, marks=pytest.mark.stress, id="long")
     return pytest.mark.parametrize("examples", [pytest.param(examples, id="short"), long])
 
 
@@ -60,3 +62,19 @@ def hard(examples: int) -> settings:
         database=None,
         suppress_health_check=SLOW_TO_DRAW,
     )
+
+
+def answer(
+    read: Callable[[], Any], *refusals: type[Exception], told: str = "", at_most: int = 10**7
+) -> Any:
+    """What `read` gives, or None where it is refused by one of `refusals`, in words."""
+    try:
+        return read()
+    except UnicodeEncodeError:  # a `ValueError`, but nobody's word on what is wrong
+        raise
+    except refusals as error:
+        words = str(error)
+    assert words
+    assert told in words
+    assert len(words) <= at_most
+    return None

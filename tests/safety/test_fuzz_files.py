@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.safety.hostile import anything, hard, mutated, short_and_long, words
+from tests.safety.hostile import answer, anything, hard, mutated, short_and_long, words
 from tests.watched import journal_of, watched, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
@@ -74,10 +74,8 @@ def test_a_state_file_is_read_or_refused(tmp_path: Path, examples: int) -> None:
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        try:
-            assert isinstance(read_state(LOCAL, str(path))["lines"], int)
-        except ValueError as error:
-            assert str(path) in str(error)
+        body = answer(lambda: read_state(LOCAL, str(path)), ValueError, told=str(path))
+        assert body is None or isinstance(body["lines"], int)
         Recorder(LOCAL, str(tmp_path)).read()
 
     fuzz(examples, torn(texts), check)
@@ -114,12 +112,7 @@ def read_in_every_way(folder: Path, metric: str = "loss") -> None:
         lambda: page(experiment_story(folder, metric, "min")).encode(),
         lambda: Sweep.from_ray(folder, metric=metric, mode="min").frame,
     ):
-        try:
-            read()
-        except UnicodeError:
-            raise
-        except ValueError as error:
-            assert str(error)
+        answer(read, ValueError)
 
 
 @short_and_long(40)
@@ -145,9 +138,7 @@ def test_results_are_read_or_refused(examples: int) -> None:
 
 
 @short_and_long(40)
-def test_journals_are_read_or_refused(
-    capsys: pytest.CaptureFixture[str], examples: int
-) -> None:
+def test_journals_are_read_or_refused(capsys: pytest.CaptureFixture[str], examples: int) -> None:
     """Their lines with anything in them, by every reader and by the command."""
     with tempfile.TemporaryDirectory() as name:
         folder = watched(Path(name) / "sweep")
@@ -187,10 +178,8 @@ def test_a_rule_is_built_or_refused(examples: int) -> None:
     tagged = st.dictionaries(tags, anything | specs, max_size=2)
 
     def check(spec: Any) -> None:
-        try:
-            assert isinstance(from_spec(spec), (Rule, SweepRule))
-        except ValueError as error:
-            assert str(error)
+        rule = answer(lambda: from_spec(spec), ValueError)
+        assert rule is None or isinstance(rule, (Rule, SweepRule))
         assert isinstance(in_words(spec), str)
 
     def nested(inner: Any) -> dict[str, Any]:

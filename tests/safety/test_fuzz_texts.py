@@ -2,7 +2,7 @@
 
 import json
 import logging
-import shlex
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.safety.hostile import anything, hard, scalars, short_and_long, words
+from tests.safety.hostile import answer, anything, hard, scalars, short_and_long, words
 from tests.watched import watched
 from tune_stoppers import PatienceStopper, Sweep
 from tune_stoppers.backtest.named import build
@@ -31,7 +31,14 @@ def quiet() -> Iterator[None]:
     logging.getLogger("tune_stoppers").setLevel(logging.NOTSET)
 
 
-NAMES = ["PatienceStopper", "DivergenceStopper", "BoundASHAScheduler", "ASHAScheduler", "x", "print"]
+NAMES = [
+    "PatienceStopper",
+    "DivergenceStopper",
+    "BoundASHAScheduler",
+    "ASHAScheduler",
+    "x",
+    "print",
+]
 KEYWORDS = ["patience", "min_delta", "metric", "mode", "max_t", "grace_period", "factor", "y", "*"]
 literals = st.one_of(
     st.builds(repr, anything),
@@ -45,9 +52,12 @@ calls = st.builds(
 expressions = st.one_of(
     st.lists(calls, min_size=1, max_size=3).map(" | ".join),
     st.lists(calls, min_size=2, max_size=3).map(" & ".join),
-    st.lists(st.sampled_from([*NAMES, "(", ")", "|", "&", "=", "'", ",", "3", "\n", "\\", "\x00"]))
-    .map(" ".join),
-    st.sampled_from(["(" * 300, "-" * 5000 + "1", "x(" * 90, "[" * 9000, "A|" * 3000 + "A", "\ud800"]),
+    st.lists(
+        st.sampled_from([*NAMES, "(", ")", "|", "&", "=", "'", ",", "3", "\n", "\\", "\x00"])
+    ).map(" ".join),
+    st.sampled_from(
+        ["(" * 300, "-" * 5000 + "1", "x(" * 90, "[" * 9000, "A|" * 3000 + "A", "\ud800"]
+    ),
     words,
 )
 
@@ -64,11 +74,11 @@ def test_an_expression_is_understood_or_refused(examples: int) -> None:
     @given(text=expressions)
     def check(text: str) -> None:
         try:
-            parse(text, {"PatienceStopper": known, "x": known})
-        except ExpressionError as error:
-            assert len(str(error)) < 1000
-        except (TypeError, ValueError) as error:
-            assert "needs" in str(error) or "argument" in str(error)  # the constructor's
+            names = {"PatienceStopper": known, "x": known}
+            answer(lambda: parse(text, names), ExpressionError, at_most=1000)
+        except (TypeError, ValueError) as error:  # the constructor's
+            if not re.search("needs|argument", str(error)):
+                raise
 
     check()
 
@@ -89,18 +99,21 @@ def test_a_rule_by_name_is_built_or_refused(recorded: Sweep, examples: int) -> N
     @hard(examples)
     @given(text=expressions, kind=st.sampled_from(["stopper", "scheduler"]))
     def check(text: str, kind: Any) -> None:
-        try:
-            assert build(text, recorded, kind) is not None
-        except (ValueError, TypeError) as error:
-            assert str(error)
+        answer(lambda: build(text, recorded, kind), ValueError, TypeError)
 
     check()
+
+
+def whole(value: Any) -> Any:
+    """Without half a surrogate pair: neither a table nor a captured stream holds one."""
+    return value.replace("\ud800", "?") if isinstance(value, str) else value
 
 
 def column(rows: int) -> st.SearchStrategy[list[Any]]:
     huge = st.sampled_from([2**53 - 1, 2**62, 2**63, -(2**64)])
     kinds = [st.integers(-2, 9), st.floats(), words, scalars, huge]
-    return st.one_of([st.lists(kind, min_size=rows, max_size=rows) for kind in kinds])
+    cells = [kind.map(whole) for kind in kinds]
+    return st.one_of([st.lists(kind, min_size=rows, max_size=rows) for kind in cells])
 
 
 @st.composite
@@ -140,19 +153,15 @@ def test_a_table_is_read_or_refused(tmp_path: Path, examples: int) -> None:
 
 
 def checked(read: Any) -> None:
-    try:
-        sweep = read()
-    except ValueError as error:
-        assert str(error)
+    sweep = answer(read, ValueError)
+    if sweep is None:
         return
     assert all((np.diff(curve.iterations) > 0).all() for curve in sweep)
     assert len(sweep.frame) == sweep.reports
 
 
 @short_and_long(60)
-def test_a_damaged_parquet_file_is_refused(
-    tmp_path: Path, recorded: Sweep, examples: int
-) -> None:
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path, recorded: Sweep, examples: int) -> None:
     """`ValueError` or `OSError`: cut short, or with some bytes changed."""
     path = tmp_path / "sound.parquet"
     recorded.to_parquet(path)
@@ -166,10 +175,7 @@ def test_a_damaged_parquet_file_is_refused(
         for at, byte in changed:
             data[at] = byte
         path.write_bytes(data[:cut])
-        try:
-            Sweep.from_parquet(path)
-        except (ValueError, OSError) as error:
-            assert str(error)
+        answer(lambda: Sweep.from_parquet(path), ValueError, OSError)
 
     check()
 
@@ -178,7 +184,14 @@ COMMANDS = ["explain", "report", "best", "stop", "replay", "advise", "--help", "
 OPTIONS = ["--metric", "--mode", "--json", "--verify", "--top", "--why", "--stop", "--scheduler"]
 OPTIONS += ["--workers", "--seed", "--cost", "--time-attr", "--dataset-size", "--task", "--rules"]
 VALUES = ["loss", "min", "max", "-1", "0", "3", "1e9", "flat", "", "../..", "x" * 3000, "SWEEP"]
-VALUES += ["TABLE", "PatienceStopper(3)", "BoundASHAScheduler", "s3x://a", "file:///", "classification"]
+VALUES += [
+    "TABLE",
+    "PatienceStopper(3)",
+    "BoundASHAScheduler",
+    "s3x://a",
+    "file:///",
+    "classification",
+]
 
 
 @short_and_long(60)
@@ -189,7 +202,7 @@ def test_a_command_line_is_done_or_refused(
     folder, table = watched(tmp_path / "sweep"), tmp_path / "table.parquet"
     recorded.to_parquet(table)
     places = {"SWEEP": str(folder), "TABLE": str(table)}
-    parts = st.sampled_from([*OPTIONS, *VALUES]) | words
+    parts = st.sampled_from([*OPTIONS, *VALUES]) | words.map(whole)
 
     @hard(examples)
     @given(command=st.sampled_from(COMMANDS), more=st.lists(parts, max_size=4), sound=st.booleans())
@@ -199,7 +212,7 @@ def test_a_command_line_is_done_or_refused(
         found = [places.get(part, part) for part in arguments] + output
         status = main(found)
         told = capsys.readouterr().err
-        assert status in (0, 1, 2), shlex.join(found)
+        assert status in (0, 1, 2)
         if status == 2:
             assert told.startswith("error: ")
             assert told.count("\n") == 1

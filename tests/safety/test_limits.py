@@ -62,9 +62,7 @@ READ = [name for name in PLACES if name not in ("state", "request", "Ray's")]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_gigabyte_is_not_read(
-    sweep: Path, caplog: pytest.LogCaptureFixture, place: str
-) -> None:
+def test_a_gigabyte_is_not_read(sweep: Path, caplog: pytest.LogCaptureFixture, place: str) -> None:
     """In any file of an experiment: a note names it and the limit, and the rest is read."""
     path = sweep / PLACES[place]
     path.parent.mkdir(exist_ok=True)

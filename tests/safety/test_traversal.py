@@ -54,8 +54,11 @@ def checkpoint_of(sweep: Path, trial: str = "falling") -> Any:
 @pytest.mark.parametrize("key", ["checkpoint_dir_name", "checkpoint_path"])
 @pytest.mark.parametrize(
     "path",
-    ["..", "../../../outside/checkpoint_000001", "{outside}/checkpoint_000001", "/", "."]
-    + ["{sweep}/../../outside/checkpoint_000001", "{sweep}/link", "file://{outside}", "~", "", "\x00"],
+    [
+        *("..", "../../../outside/checkpoint_000001", "{outside}/checkpoint_000001", "/", "."),
+        *("{sweep}/../../outside/checkpoint_000001", "{sweep}/link", "file://{outside}"),
+        *("~", "", "\x00"),
+    ],
 )
 def test_a_checkpoint_elsewhere_is_none(sweep: Path, outside: Path, key: str, path: str) -> None:
     """Whatever a result calls its checkpoint: `..`, absolute, or a link out of the storage."""
@@ -117,7 +120,7 @@ def test_a_request_stays_in_its_folder(sweep: Path, odd: str) -> None:
     path = sweep / "train_falling_1" / "result.json"
     path.write_text(path.read_text().replace('"falling"', json.dumps(odd)))
     before = sorted(sweep.parents[1].rglob("*"))
-    with pytest.raises(ValueError, match="is no id that Ray gives|No trial"):
+    with pytest.raises(ValueError, match=r"is no id that Ray gives|No trial"):
         ask_to_stop(sweep, odd)
     assert sorted(sweep.parents[1].rglob("*")) == before
 
@@ -159,8 +162,10 @@ def test_shards_lie_beside_their_index(tmp_path: Path) -> None:
 
 def test_inside_on_storage_without_links(tmp_path: Path) -> None:
     """Names are enough there; a folder is not inside one whose name begins so."""
-    store = pafs._MockFileSystem() if hasattr(pafs, "_MockFileSystem") else pafs.SubTreeFileSystem(
-        str(tmp_path), LOCAL
+    store = (
+        pafs._MockFileSystem()
+        if hasattr(pafs, "_MockFileSystem")
+        else pafs.SubTreeFileSystem(str(tmp_path), LOCAL)
     )
     assert is_inside(store, "bucket/sweep/a", "bucket/sweep")
     for path in ("bucket/sweep", "bucket/sweeper/a", "bucket/sweep/../a", "/etc", "../bucket"):

@@ -11,8 +11,10 @@ import numpy as np
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from tune_stoppers.backtest.table import Curve
+from tune_stoppers.metrics import number
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
 
+MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
 ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
     "trial_id",
     "done",
@@ -31,7 +33,7 @@ def read_experiment(path: str | os.PathLike[str]) -> list[Curve]:
     off by a kill, and trials that never reported, are left out. `ExperimentError` if it is no
     experiment, or if no trial reported.
     """
-    trials = [trial for trial in Experiment.at(path).trials() if trial.rows]
+    trials = [trial for trial in Experiment.at(path).trials() if _last_run(trial.rows)]
     if not trials:
         raise ExperimentError(f"{os.fspath(path)!r} holds no trial that reported.")
     return [_curve(trial) for trial in trials]
@@ -54,7 +56,7 @@ def _curve(trial: TrialRecord) -> Curve:
     return Curve(
         trial_id=trial.trial_id,
         config={key: value for key, value in config.items() if value is not None},
-        iterations=np.array([int(row["training_iteration"]) for row in rows], dtype=np.int64),
+        iterations=np.array([row["training_iteration"] for row in rows], dtype=np.int64),
         metrics=metrics,
         steps=_column(flat, "step") if has_steps else None,
         seconds=np.maximum.accumulate(_column(rows, "time_total_s")) if has_times else None,
@@ -63,9 +65,15 @@ def _curve(trial: TrialRecord) -> Curve:
 
 
 def _last_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop what was reported again after a restore: a report takes the place of all later ones."""
+    """Drop what was reported again after a restore: a report takes the place of all later ones.
+
+    So are rows without an iteration, which are none of Ray's.
+    """
     kept: list[dict[str, Any]] = []
     for row in rows:
+        iteration = row.get("training_iteration")
+        if type(iteration) is not int or not 0 <= iteration <= MOST_ITERATIONS:
+            continue
         while kept and kept[-1]["training_iteration"] >= row["training_iteration"]:
             kept.pop()
         kept.append(row)
@@ -92,4 +100,5 @@ def _is_real(value: Any) -> bool:
 
 def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     cells: list[Any] = [row.get(name) for row in rows]
-    return np.array([float(cell) if _is_real(cell) else np.nan for cell in cells])
+    numbers = [number(cell) if _is_real(cell) else None for cell in cells]
+    return np.array([np.nan if value is None else value for value in numbers])

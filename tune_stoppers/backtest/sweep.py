@@ -12,6 +12,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tune_stoppers.backtest.table import CONFIG, Curve, cut, metric_columns
+from tune_stoppers.journal import parsed
 
 DESCRIPTION_KEY = b"sweep"
+KINDS: dict[str, Any] = {  # of the description
+    "name": str,
+    "primary": str,
+    "mode": str,
+    "metrics": dict,
+    "target": (int, float),
+    "surrogate": bool,
+}
 
 
 class Sweep:
@@ -177,7 +187,7 @@ class Sweep:
         `nan="missing"`: a NaN means "not reported", as in tables that know no nulls.
         """
         table = pq.read_table(path)
-        described = json.loads((table.schema.metadata or {}).get(DESCRIPTION_KEY, b"{}"))
+        described = _described(table.schema, path)
         name = described.pop("name", None) or os.path.splitext(os.path.basename(path))[0]
         modes = described.pop("metrics", None) or {}
         primary, own_mode = described.pop("primary", None), described.pop("mode", None)
@@ -260,6 +270,21 @@ class Sweep:
         curves = read_experiment(path)
         name = name or os.fspath(path).rstrip("/").rpartition("/")[2]
         return cls(curves, name=name, metric=metric, mode=mode, target=target)
+
+
+def _described(schema: pa.Schema, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the source of a sweep says of it; ValueError if that is no description."""
+    text = (schema.metadata or {}).get(DESCRIPTION_KEY, b"{}")
+    try:
+        described = parsed(text.decode())
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: its description is no JSON: {error}") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{os.fspath(path)}: its description is no JSON object.")
+    for key, kinds in KINDS.items():
+        if not isinstance(described.get(key), (kinds, NoneType)):
+            raise ValueError(f"{os.fspath(path)}: {key!r} of its description: {described[key]!r}")
+    return described
 
 
 def _config_array(cells: list[Any]) -> pa.Array:

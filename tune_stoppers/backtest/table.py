@@ -16,6 +16,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CONFIG = "config/"
+LARGEST = 2.0**53  # iteration: beyond, floats do not tell one from the next
 KEYS = ("trial_id", "training_iteration", "step", "time_total_s")
 
 
@@ -140,7 +141,10 @@ def _numbers(
     codes: Ints,
 ) -> Floats:
     column = frame[name]
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    try:
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    except OverflowError as error:
+        raise ValueError(f"{name} has an integer that is too large for a float.") from error
     if pd.api.types.is_numeric_dtype(column.dtype):
         return numbers
     for row, cell in enumerate(column):
@@ -160,11 +164,12 @@ def _iterations(
     same: Bools,
 ) -> Ints:
     numbers = _numbers(frame, "training_iteration", None, trials, codes)
-    broken = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)))
+    broken = ~((np.abs(numbers) <= LARGEST) & (numbers == np.floor(numbers)))
     if broken.any():
         row = int(np.argmax(broken))
         got = frame["training_iteration"].iloc[row]
-        _fail(row, trials[codes[row]], f"training_iteration must be a whole number, got {got}.")
+        what = f"training_iteration must be a whole number of at most 2**53, got {got}."
+        _fail(row, trials[codes[row]], what)
     falling = np.flatnonzero(same & (np.diff(numbers[order]) <= 0))
     if falling.size:
         row, before = int(order[falling[0] + 1]), int(order[falling[0]])

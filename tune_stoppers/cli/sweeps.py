@@ -175,8 +175,10 @@ def _load(path: str, metric: str | None, mode: str | None) -> Sweep:
     """A recorded sweep whose objective is known."""
     from tune_stoppers.backtest.sweep import Sweep
 
-    local = Path(path).expanduser()
-    if "://" not in path and not local.exists():
+    with mistakes(path):
+        local = Path(path).expanduser()
+        found = "://" in path or local.exists()
+    if not found:
         raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
     if "://" in path or local.is_dir():
         with mistakes(path):

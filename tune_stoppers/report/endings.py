@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from pyarrow import fs
-
 from tune_stoppers.journal import Line
 from tune_stoppers.metrics import number
 from tune_stoppers.report.journalled import GIVEN_UP, asks_to_stop, why_of
@@ -88,7 +86,7 @@ def cause_of(reason: str) -> str:
 def error_of(experiment: Experiment, record: TrialRecord) -> str:
     """The last line of what went wrong."""
     path = f"{record.folder}/{ERROR}"
-    if experiment.filesystem.get_file_info(path).type is not fs.FileType.File:
+    if not experiment.is_file(path):
         return "no error was kept"
     with experiment.filesystem.open_input_file(path) as file:
         file.seek(max(file.size() - TAIL, 0))

@@ -19,6 +19,7 @@ from tune_stoppers.rules.sweep_rule import SweepRule
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
 NAME = "BoundASHA"
+MOST_RUNGS = 1_000
 UNKNOWN_RATE = LearningRate()
 
 
@@ -155,6 +156,11 @@ class BoundASHA(SweepRule[Record]):
         rungs = []
         rung = self.grace_period
         while rung < self.max_t:
+            require(
+                len(rungs) < MOST_RUNGS,
+                f"reduction_factor {self.reduction_factor!r} makes more than {MOST_RUNGS} rungs "
+                f"between {self.grace_period!r} and {self.max_t!r}; give a larger one.",
+            )
             rungs.append(rung)
             rung *= self.reduction_factor
         object.__setattr__(self, "rungs", tuple(rungs))

@@ -50,12 +50,12 @@ def from_spec(spec: Any) -> AnyRule:
     kind = _known().get(name)
     if kind is None:
         raise ValueError(f"{name} is no rule of tune_stoppers {_versions_hint(name)}")
-    parameters = {key: _decode(value) for key, value in spec.items() if key != CLASS}
+    given = {key: value for key, value in spec.items() if key != CLASS}
     build = _COMBINED.get(name, kind)
     try:
-        return build(**parameters)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} cannot be built from {parameters}: {error}") from error
+        return build(**{key: _decode(value) for key, value in given.items()})
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{name} cannot be built from {given}: {error}") from error
 
 
 def in_words(spec: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import uuid
 from collections.abc import Sequence
 
 import pyarrow.fs as pafs
@@ -9,6 +10,7 @@ import pyarrow.fs as pafs
 from tune_stoppers.metrics import closest
 from tune_stoppers.recorder import request_text
 from tune_stoppers.tune.experiment import FAILED, TERMINATED, Experiment, ExperimentError
+from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.runs import runs_of
 from tune_stoppers.tune.state import FOLDER, REQUESTS
 
@@ -48,10 +50,13 @@ def ask_to_stop(
             f"{experiment.root} yet."
         )
     folder = f"{experiment.root}/{FOLDER}/{REQUESTS}"
+    if not is_inside(experiment.filesystem, folder, experiment.root):
+        raise ExperimentError(f"{folder} leads out of the experiment's folder: remove the link.")
     experiment.filesystem.create_dir(folder, recursive=True)
-    with experiment.filesystem.open_output_stream(f"{folder}/{trial_id}.part") as file:
+    part = f"{folder}/{uuid.uuid4().hex}.part"  # a name that no link waits under
+    with experiment.filesystem.open_output_stream(part) as file:
         file.write(request_text(why).encode())
-    experiment.filesystem.move(f"{folder}/{trial_id}.part", f"{folder}/{trial_id}.json")
+    experiment.filesystem.move(part, f"{folder}/{trial_id}.json")
     return trial_id
 
 

@@ -4,7 +4,6 @@ Reads `params.json`, `result.json`, `error.txt` and our own journal; never Ray's
 and nothing is unpickled.
 """
 
-import json
 import logging
 import os
 import posixpath
@@ -16,9 +15,11 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from tune_stoppers.core import Action
-from tune_stoppers.journal import Line, parse_lines
+from tune_stoppers.journal import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
+from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.rules.fold import ENDED
+from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.reader import STOP_REASON
 from tune_stoppers.tune.runs import merged, runs_of
 
@@ -93,12 +94,24 @@ class Experiment:
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""
-        inside = posixpath.normpath(path).startswith(posixpath.dirname(self.root) + "/")
+        inside = is_inside(self.filesystem, path, posixpath.dirname(self.root))
         return inside and self.filesystem.get_file_info(path).type is fs.FileType.Directory
+
+    def is_file(self, path: str) -> bool:
+        """Whether `path` is a file in this folder, not a link to elsewhere."""
+        if self.filesystem.get_file_info(path).type is not fs.FileType.File:
+            return False
+        return self._is_ours(path)
+
+    def _is_ours(self, path: str) -> bool:
+        if is_inside(self.filesystem, path, self.root):
+            return True
+        logger.warning("%s leads out of the experiment's folder and is left out.", path)
+        return False
 
     def _folders(self, path: str) -> Iterator[str]:
         for info in self.filesystem.get_file_info(fs.FileSelector(path)):
-            if info.type is fs.FileType.Directory:
+            if info.type is fs.FileType.Directory and self._is_ours(info.path):
                 yield info.path
 
     def _trial(self, folder: str) -> TrialRecord | None:
@@ -117,7 +130,7 @@ class Experiment:
             rows=rows,
             checkpoints=frozenset(name for name in inner if name.startswith("checkpoint_")),
             status=self._status(folder, rows),
-            reason=rows[-1].get(STOP_REASON) if rows else None,
+            reason=str(rows[-1][STOP_REASON]) if rows and rows[-1].get(STOP_REASON) else None,
         )
 
     def _status(self, folder: str, rows: list[dict[str, Any]]) -> str:
@@ -137,8 +150,7 @@ class Experiment:
         """Whether the last failure came after the last report."""
         text = self._text(f"{folder}/{ERROR}")
         if text is None:
-            pickled = self.filesystem.get_file_info(f"{folder}/{PICKLED_ERROR}")
-            return bool(pickled.type is fs.FileType.File)
+            return self.is_file(f"{folder}/{PICKLED_ERROR}")
         failures = FAILED_AT.findall(text)
         return not failures or failures[-1] >= reported  # both as Ray writes dates
 
@@ -158,7 +170,12 @@ class Experiment:
         return filled
 
     def _text(self, path: str) -> str | None:
-        if self.filesystem.get_file_info(path).type is not fs.FileType.File:
+        if not self.is_file(path):
+            return None
+        size = self.filesystem.get_file_info(path).size or 0
+        if size > LARGEST_FILE:
+            told = "%s has %d bytes, of which at most %d are read: it is left out."
+            logger.warning(told, path, size, LARGEST_FILE)
             return None
         with self.filesystem.open_input_stream(path) as stream:
             return bytes(stream.read()).decode("utf-8", errors="replace")
@@ -168,8 +185,8 @@ class Experiment:
         if text is None:
             return None
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
+            data = parsed(text)
+        except ValueError:
             logger.warning("%s is torn and is left out.", path)
             return None
         return data if isinstance(data, dict) else None

@@ -277,7 +277,8 @@ def _folder(trial: TrialRecord, row: dict[str, Any]) -> str | None:
     name = row.get(CHECKPOINT_NAME)
     if name:
         return f"{trial.folder}/{name}"
-    return row.get(TRAIN_CHECKPOINT) or None
+    path = row.get(TRAIN_CHECKPOINT)
+    return path if isinstance(path, str) and path else None
 
 
 def _existing(
@@ -286,9 +287,9 @@ def _existing(
     """Those of the reports in `kept`, by folder, whose folder still exists."""
     for folder, row in kept.items():
         if row.get(CHECKPOINT_NAME):
-            if row[CHECKPOINT_NAME] in trial.checkpoints:
+            if str(row[CHECKPOINT_NAME]) in trial.checkpoints:
                 yield row
-        elif isinstance(folder, str) and experiment.is_folder(folder):
+        elif folder is not None and experiment.is_folder(folder):
             yield row
 
 

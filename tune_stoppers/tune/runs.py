@@ -17,10 +17,11 @@ from tune_stoppers.journal import Line
 from tune_stoppers.metrics import logger, number
 from tune_stoppers.recorder import read_lines, segments_of
 from tune_stoppers.rules.fold import FORGOT
+from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.state import FOLDER
 
 _NAME = re.compile(r"(?P<birth>.+)-(?P<owner>\w+)-(?P<uid>[0-9a-f]{8})")
-_ACTIONS = frozenset(action.value for action in Action)
+_WORDS = tuple(action.value for action in Action)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def runs_of(filesystem: pafs.FileSystem, root: str, *, every: bool = False) -> l
     ]
     newest = max((match["birth"] for match, _ in named), default="")
     runs = [
-        _run(filesystem, path, **match.groupdict())
+        _run(filesystem, root, path, **match.groupdict())
         for match, path in named
         if every or match["birth"] == newest
     ]
@@ -71,9 +72,15 @@ def merged(runs: Iterable[Run]) -> list[Line]:
     return sorted(lines, key=lambda line: number(line.get("time")) or 0.0)
 
 
-def _run(filesystem: pafs.FileSystem, folder: str, birth: str, owner: str, uid: str) -> Run | None:
+def _run(
+    filesystem: pafs.FileSystem, root: str, folder: str, birth: str, owner: str, uid: str
+) -> Run | None:
+    segments = segments_of(filesystem, folder)
+    if any(not is_inside(filesystem, segment.path, root) for segment in segments):
+        logger.warning("%s leads out of the experiment's folder and is left out.", folder)
+        return None
     try:
-        numbered = read_lines(filesystem, segments_of(filesystem, folder))
+        numbered = read_lines(filesystem, segments)
     except (OSError, ValueError) as error:
         logger.warning("%s is left out.", error)
         return None
@@ -84,12 +91,24 @@ def _run(filesystem: pafs.FileSystem, folder: str, birth: str, owner: str, uid: 
 
 def _is_sound(line: Line) -> bool:
     """Whether a line has what every reader relies on."""
-    if number(line.get("time")) is None or not isinstance(line.get("trial"), str):
+    if not _is_finite(line.get("time")) or not isinstance(line.get("trial"), str):
+        return False
+    if not all(isinstance(line.get(key, ""), str) for key in ("event", "owner")):
+        return False
+    if not _are_numbers(line.get("numbers", {})):
         return False
     if "action" in line:
-        step = number(line.get("step"))
-        return line["action"] in _ACTIONS and step is not None and math.isfinite(step)
-    numbers, trials = line.get("numbers", {}), line.get("trials", [])
-    if not isinstance(line.get("event"), str) or not isinstance(numbers, dict):
+        return line["action"] in _WORDS and _is_finite(line.get("step"))
+    return "event" in line and (line["event"] != FORGOT or isinstance(line.get("trials"), list))
+
+
+def _is_finite(value: Any) -> bool:
+    known = number(value)
+    return known is not None and math.isfinite(known)
+
+
+def _are_numbers(numbers: Any) -> bool:
+    """Whether these are numbers by name, and, in a combined decision, those of its parts."""
+    if not isinstance(numbers, dict) or not isinstance(numbers.get("parts", []), list):
         return False
-    return line["event"] != FORGOT or isinstance(trials, list)
+    return all(_are_numbers(part) for part in numbers.get("parts", ()))
