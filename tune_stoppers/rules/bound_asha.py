@@ -153,7 +153,7 @@ class BoundASHA(SweepRule[Record]):
                 "window", self.window, at_least=math.ceil(self.reduction_factor), integer=True
             )
         check_schedule(self.lr_metric, self.schedule_end)
-        rungs = []
+        rungs: list[float] = []
         rung = self.grace_period
         while rung < self.max_t:
             require(
