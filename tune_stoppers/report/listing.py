@@ -38,6 +38,7 @@ def endings_table(story: Story, marks: dict[str, Mark]) -> str:
 
 
 def trials_table(story: Story, numbers: Mapping[str, int], marks: dict[str, Mark]) -> str:
+    """The table of all trials, the best first; a click on a column sorts it."""
     names = [parameter.name for parameter in story.swept]
     numeric = {parameter.name for parameter in story.parameters if parameter.numeric}
     eventful = any(trial.events for trial in story.trials)

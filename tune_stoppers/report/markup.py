@@ -15,6 +15,7 @@ LISTED = 6  # values of a hyperparameter, or columns of them, that are listed
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Names with their values; nothing where there are none."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     return f"<dl>{items}</dl>" if items else ""
 

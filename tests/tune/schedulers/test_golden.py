@@ -13,6 +13,8 @@ from tune_stoppers import Sweep, replay, rules
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULERS = {
     "bound_asha": lambda max_t: ts.BoundASHAScheduler(max_t, time_attr="training_iteration"),
+    "promotion": lambda max_t: ts.PromotionASHAScheduler(max_t),
+    "rollback": lambda max_t: ts.RollbackScheduler(4, lr_key="learning_rate"),  # recovery alone
     "rule": lambda max_t: ts.RuleScheduler(rules.Patience(4)),
 }
 
