@@ -53,6 +53,7 @@ def train(config: dict[str, Any]) -> None:
     ).fit()
 
 
+@pytest.mark.stress
 def test_train_runs_are_judged_stopped_freed_and_found(tmp_path: Path) -> None:
     """Stoppers and schedulers decide on a Train run's metrics, and its workers go with the trial.
 
