@@ -363,8 +363,11 @@ FLAT: dict[str, Callable[[], Stopper]] = {
 def test_a_curve_without_any_spread_divides_by_nothing(
     make: Callable[[], Stopper], value: float
 ) -> None:
-    """Ax divides by an interquartile range of zero."""
-    stops_at(make(), [value] * 30)
+    """Ax divides by an interquartile range of zero; a flat curve is flat at any height."""
+    expected = stops_at(make(), [1.0] * 30)
+    got = stops_at(make(), [value] * 30)
+    # sums of the largest floats overflow: a slope's interval is then undecidable, and never stops
+    assert got == expected or (value == 1e308 and got is None)
 
 
 # -- GradES, stoppower, rt-stoppers-contrib, evestop, LC-PFN -------------------------------------

@@ -21,6 +21,14 @@ from tune_stoppers.core import Action, Decision
 logger = logging.getLogger("tune_stoppers")
 
 Line = dict[str, Any]
+
+# events: what a line that judges no report is about
+BEGINS, RESTORED = "begins", "restored"  # a process of the run starts
+TRIAL, CONFIG = "trial", "config"  # a trial was added; it goes on with another configuration
+ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
+FORGOT = "forgot"  # trials that a restored sweep does not have
+OVER = "over"  # the search
+USER = "user"  # who asked for a trial to be stopped, in place of a rule
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
 LONGEST_LINE = 2**24  # characters; of a result with 100,000 metrics it is 5 million
 DEEPEST = 100  # brackets within brackets

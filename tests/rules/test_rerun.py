@@ -8,10 +8,9 @@ import pytest
 
 from tests.test_contract import RULES
 from tune_stoppers.core import Report
-from tune_stoppers.journal import Line, as_text, event_line, line_of, thinned
+from tune_stoppers.journal import ENDED, FORGOT, LOST, Line, as_text, event_line, line_of, thinned
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.rules.fold import ENDED, FORGOT, LOST
 from tune_stoppers.rules.per_trial import PerTrial
 from tune_stoppers.rules.rerun import rerun
 from tune_stoppers.rules.spec import from_spec, to_spec

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune_stoppers.core import Decision, Report
-from tune_stoppers.journal import Line
+from tune_stoppers.journal import ENDED, FORGOT, LOST, Line
 from tune_stoppers.rules.sweep_rule import SweepRule
-
-ENDED, LOST, FORGOT = "ended", "lost", "forgot"
 
 
 def report_of(line: Line, sign: int) -> Report:

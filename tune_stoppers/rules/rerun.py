@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tune_stoppers.core import Decision, Rule
-from tune_stoppers.journal import Line
+from tune_stoppers.journal import BEGINS, RESTORED, Line
 from tune_stoppers.rules.fold import fold, report_of
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.track import Track
-
-BEGINS, RESTORED = "begins", "restored"  # events: a process of the run starts
 
 
 class Difference(NamedTuple):

@@ -6,9 +6,8 @@ from typing import Any
 from ray.tune import Stopper
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.journal import USER
 from tune_stoppers.tune.reader import STOP_REASON
-
-USER = "user"  # who asked for a trial to be stopped, in place of a rule
 
 
 class ExplainedStopper(Stopper):

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from tune_stoppers.core import Action
-from tune_stoppers.journal import Line, parse_lines, parsed
+from tune_stoppers.journal import ENDED, Line, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
-from tune_stoppers.rules.fold import ENDED
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.reader import STOP_REASON
 from tune_stoppers.tune.runs import merged, runs_of

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
 
 from tune_stoppers.core import Mode, OnMissing, Report
-from tune_stoppers.metrics import MetricReader, Reads
+from tune_stoppers.metrics import MetricReader, Reads, logger
 
 # keys of a result
 CHECKPOINT_NAME = "checkpoint_dir_name"  # Ray's: the folder of the checkpoint that came with it
@@ -29,6 +29,15 @@ class Reading(NamedTuple):
     checkpoint: bool  # the report came with a checkpoint
     since_restore: int | None  # reports since the trial's process last started
     done: bool  # the trial has ended
+
+
+def warn_out_of_order(owner: str, trial_id: str, time_attr: str, step: float, newest: Any) -> None:
+    """Say that a trial's clock runs backwards, though it has not restarted."""
+    logger.warning(
+        "%s: trial %s reports %s = %g after %g without having restarted; such reports are left "
+        "out.",
+        *(owner, trial_id, time_attr, step, newest),
+    )
 
 
 class ResultReader:

@@ -18,16 +18,15 @@ from tune_stoppers.core import (
     Rule,
     require_number,
 )
-from tune_stoppers.journal import Journal, Line, event_line, line_of
-from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
+from tune_stoppers.journal import BEGINS, ENDED, RESTORED, USER, Journal, Line, event_line, line_of
+from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.recorder import Recorder
-from tune_stoppers.rules.fold import ENDED
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
-from tune_stoppers.tune.combined import USER, ExplainedStopper
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader
-from tune_stoppers.tune.state import recorder_for
+from tune_stoppers.tune.combined import ExplainedStopper
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
+from tune_stoppers.tune.state import asked, recorder_for
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
@@ -48,7 +47,8 @@ class RuleStopper(ExplainedStopper):
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
         journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written to `tune_stoppers/` in the experiment's folder.
+            default they are written, and then off the controller's thread, to `tune_stoppers/` in
+            the experiment's folder.
 
     A trial that is stopped carries `stop_reason` in that result, so that `result.json`, loggers
     and the `ResultGrid` show why. A rule's PAUSE means nothing to a stopper: use `RuleScheduler`.
@@ -123,10 +123,8 @@ class RuleStopper(ExplainedStopper):
             step = reading.report.step
             self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
         if judged.warn:
-            logger.warning(
-                "%s: trial %s reports %s = %g after %g without having restarted; such reports "
-                "are left out.",
-                *(self.name, trial_id, self._reader.time_attr, reading.report.step, track.step),
+            warn_out_of_order(
+                self.name, trial_id, self._reader.time_attr, reading.report.step, track.step
             )
         self._write(
             trial_id,
@@ -193,7 +191,7 @@ class RuleStopper(ExplainedStopper):
             return
         again = self._recorder.go_on()
         self._recorder.watch()
-        event = "restored" if again else "begins"
+        event = RESTORED if again else BEGINS
         metrics = self._reader.metrics
         line = event_line(
             self.name,
@@ -208,11 +206,11 @@ class RuleStopper(ExplainedStopper):
         self._log(lambda: line)
 
     def _stop_for_user(self, trial_id: str, recorder: Recorder) -> Decision:
-        why = recorder.requested[trial_id] or "no reason given"
+        why = recorder.requested[trial_id]
         recorder.honoured(trial_id)
         line = event_line(self.name, trial_id, USER, numbers={"why": why})
         self._log(lambda: line)
-        return Decision(Action.STOP, f"{USER}: {why}", USER)
+        return Decision(Action.STOP, asked(why), USER)
 
 
 class Common(TypedDict, total=False):

@@ -13,10 +13,9 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from tune_stoppers.core import Action
-from tune_stoppers.journal import Line
+from tune_stoppers.journal import FORGOT, Line
 from tune_stoppers.metrics import logger, number
 from tune_stoppers.recorder import read_lines, segments_of
-from tune_stoppers.rules.fold import FORGOT
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.state import FOLDER
 

@@ -15,24 +15,29 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tune_stoppers.core import Action
-from tune_stoppers.journal import Line, event_line
+from tune_stoppers.journal import (
+    BEGINS,
+    CONFIG,
+    ENDED,
+    FORGOT,
+    OVER,
+    RESTORED,
+    TRIAL,
+    USER,
+    Line,
+    event_line,
+)
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import Recorder, Remembered
-from tune_stoppers.rules.fold import ENDED, FORGOT, fold
+from tune_stoppers.rules.fold import fold
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.track import Timeline
-from tune_stoppers.tune.combined import USER
 
 logger = logging.getLogger("tune_stoppers")
 
 FOLDER = "tune_stoppers"  # in the experiment's folder; at its top Ray would overwrite our files
 REQUESTS = "requests"  # in FOLDER
-TRIAL, CONFIG = (
-    "trial",
-    "config",
-)  # events: a trial was added; it goes on with another configuration
-OVER = "over"  # event: the search has ended
 LINES_BETWEEN_STATES = 500
 
 R = TypeVar("R")
@@ -203,11 +208,11 @@ class Memory(Generic[R]):
         self._recorder.watch()
         if remembered.state is None and not remembered.lines:
             said = {"rule": self.rule.signature, "spec": to_spec(self.rule)}
-            self.log_event("", "begins", sign=sign, **task, **said)
+            self.log_event("", BEGINS, sign=sign, **task, **said)
             return
         self._recall(remembered)
         self._unmet = set(self.trials)
-        self.log_event("", "restored", trials=len(self.trials))
+        self.log_event("", RESTORED, trials=len(self.trials))
 
     def _recall(self, remembered: Remembered) -> None:
         state = remembered.state

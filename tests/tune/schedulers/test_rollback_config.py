@@ -118,8 +118,10 @@ def test_a_divergence_stopper_is_refused_at_the_start(tmp_path: Path, stopper: S
 @pytest.mark.parametrize("stopper", HARMLESS.values(), ids=HARMLESS)
 def test_others_are_not(tmp_path: Path, stopper: Stopper | None) -> None:
     """Nor is any in shadow mode, where nobody is rescued."""
-    Stage(tmp_path, RollbackScheduler(**QUICK), stopper=stopper).add()
-    Stage(tmp_path / "dry", RollbackScheduler(**QUICK, dry_run=True), stopper=DIVERGENCE).add()
+    stage = Stage(tmp_path, RollbackScheduler(**QUICK), stopper=stopper)
+    assert stage.report(stage.add(), 1, 1.0) == "CONTINUE"
+    dry = Stage(tmp_path / "dry", RollbackScheduler(**QUICK, dry_run=True), stopper=DIVERGENCE)
+    assert dry.report(dry.add(), 1, 1.0) == "CONTINUE"
 
 
 def test_trials_of_ray_train_are_refused(tmp_path: Path) -> None:

@@ -18,13 +18,17 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import line_of
-from tune_stoppers.metrics import check_metric, logger, sign_of, unknown_keyword
-from tune_stoppers.rules.fold import ENDED, LOST
+from tune_stoppers.journal import ENDED, LOST, USER, line_of
+from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.tune.combined import USER
 from tune_stoppers.tune.privates import write_status
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON, Reading, ResultReader
+from tune_stoppers.tune.reader import (
+    CHECKPOINT_NAME,
+    STOP_REASON,
+    Reading,
+    ResultReader,
+    warn_out_of_order,
+)
 from tune_stoppers.tune.state import Memory, asked
 
 R = TypeVar("R")
@@ -190,11 +194,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         event = known.time.place(step, reading.since_restore)
         if event == "out of order":
             if warn:
-                logger.warning(
-                    "%s: trial %s reports %s = %g after %g without having restarted; such "
-                    "reports are left out.",
-                    *(self.name, trial.trial_id, self.time_attr, step, known.time.step),
-                )
+                warn_out_of_order(self.name, trial.trial_id, self.time_attr, step, known.time.step)
             return CONTINUE
         known.metrics = reading.report.metrics
         checkpoint = result.get(CHECKPOINT_NAME) or None
