@@ -5,7 +5,8 @@ import math
 import pytest
 
 from tune_stoppers.core import Action, Report
-from tune_stoppers.rules import After, Budget
+from tune_stoppers.rules import After, Budget, Patience
+from tune_stoppers.rules.budget import sweep_is_spent
 from tune_stoppers.testing import run_rule
 
 NAN, INF = math.nan, math.inf
@@ -117,3 +118,17 @@ def test_wrong_parameters_are_refused(options, error, said):
     """At construction."""
     with pytest.raises(error, match=said):
         Budget(**options)
+
+
+@pytest.mark.parametrize("on_end", ["kill", "drain"])
+def test_a_spent_sweep_is_told_from_a_spent_trial(on_end):
+    """Also inside a combination, and not from the numbers of a decision to go on."""
+    rule = Budget(trial_seconds=10, gpu_hours=1, on_end=on_end) | Patience(9)
+    totals = {"trial_active_seconds": 5.0, "sweep_active_seconds": 100.0, "sweep_seconds": 100.0}
+    for more, spent in (
+        ({}, False),
+        ({"trial_active_seconds": 11.0}, False),
+        ({"sweep_active_seconds": 3600.0}, True),
+    ):
+        _, decision = rule.update(rule.init(), Report("t", 1, 1.0, totals | more))
+        assert sweep_is_spent(decision) == spent

@@ -3,7 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Decision, Report, Rule, require, require_choice, require_number
+from tune_stoppers.core import (
+    Action,
+    Decision,
+    Report,
+    Rule,
+    require,
+    require_choice,
+    require_number,
+)
 
 # what adapters add to reports for this rule, in seconds
 TRIAL_ACTIVE_SECONDS = "trial_active_seconds"  # work of this trial, also what a restart lost
@@ -113,3 +121,11 @@ _WORDS = {  # the sweep's budgets come first: theirs is the wider end
     "sweep_seconds": "the sweep has run {sweep_seconds:.6g} of {sweep_seconds_budget:.6g} s",
     "trial_seconds": "the trial has used {trial_seconds:.6g} of {trial_seconds_budget:.6g} s",
 }
+
+
+def sweep_is_spent(decision: Decision) -> bool:
+    """Whether a decision to stop says that a budget of the whole sweep is spent, drained or not."""
+    mine = decision.rule == Budget.__name__ and decision.action is Action.STOP
+    if mine and not {"gpu_hours", "sweep_seconds"}.isdisjoint(decision.numbers):
+        return True
+    return any(sweep_is_spent(part) for part in decision.parts)

@@ -254,3 +254,14 @@ def test_unknown_keyword_is_named() -> None:
         ts.BoundASHAScheduler(9, modus="min")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="RuleScheduler needs a rule"):
         ts.RuleScheduler(3)  # type: ignore[arg-type]
+
+
+def test_request_that_came_too_late_is_cleared_away(tmp_path: Path) -> None:
+    """A trial that has ended needs no stopping, and is not looked for ever after."""
+    trial = StandIn(tmp_path, 0)
+    scheduler = bound()
+    controller = started(scheduler, trial)
+    report(scheduler, controller, trial, 1, 1.0)
+    scheduler._memory._recorder.requested["t0"] = "too late"
+    scheduler.on_trial_complete(controller, trial, trial.last_result)
+    assert scheduler._memory.requested == {}

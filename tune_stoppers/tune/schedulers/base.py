@@ -350,6 +350,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             seen = {"metrics": dict(report.metrics)} if report.metrics else {}
             self._memory.log_event(trial_id, ENDED, step=report.step, value=value, **seen)
         known.ended = True
+        if trial_id in self._memory.requested:
+            self._memory.honoured(trial_id)  # it came too late: nothing is left to stop
 
     def _lose(self, trial_id: str) -> None:
         self.rule.lost(self._memory.record, trial_id)

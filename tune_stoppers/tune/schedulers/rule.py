@@ -1,9 +1,9 @@
 """`RuleScheduler`: any trial-level rule as a scheduler, which can pause as well as stop."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from tune_stoppers.core import Decision, Rule
-from tune_stoppers.rules.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS
+from tune_stoppers.rules.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS, sweep_is_spent
 from tune_stoppers.rules.per_trial import PerTrial, Tracks
 from tune_stoppers.training.spending import TOTALS, Spending
 from tune_stoppers.tune.budget_stopper import SpendingReader
@@ -49,10 +49,4 @@ class RuleScheduler(SweepScheduler[Tracks]):
 
     def ends_sweep(self, decision: Decision) -> bool:
         """Also where the budget of the sweep is spent and drains."""
-        return super().ends_sweep(decision) or _sweep_budget_spent(decision)
-
-
-def _sweep_budget_spent(decision: Decision) -> bool:
-    numbers: Any = decision.numbers
-    mine = decision.rule == "Budget" and not {"gpu_hours", "sweep_seconds"}.isdisjoint(numbers)
-    return mine or any(_sweep_budget_spent(part) for part in decision.parts)
+        return super().ends_sweep(decision) or sweep_is_spent(decision)
