@@ -80,6 +80,12 @@ def thinned(line: Line) -> Line:
     return {key: value for key, value in line.items() if key not in WORDS}
 
 
+def asks_to_stop(line: Line) -> bool:
+    """Whether the line is a decision to stop that was taken: no dry run, and not too early."""
+    stops = line.get("action") == Action.STOP.value
+    return stops and not line.get("dry_run") and not line.get("early")
+
+
 def as_text(line: Line) -> str:
     """A line as it is written, with its end."""
     return json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n"

@@ -83,6 +83,7 @@ GO_ON = {"action": "CONTINUE", "owner": "Other", "step": 2, "time": 1002.0}
         ([STOP, GO_ON], "TERMINATED", "Sched: rank 3 of 3"),  # another owner, the same report
         ([STOP, {**GO_ON, "step": 3}], "UNKNOWN", None),  # the stop was never carried out
         ([{**STOP, "dry_run": True}], "UNKNOWN", None),
+        ([{**STOP, "early": True}], "UNKNOWN", None),  # before `start_after`
         ([GO_ON], "UNKNOWN", None),
         ([{"event": "ended", "step": 1, "time": 1000.5}], "UNKNOWN", None),  # it reported later
     ],

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tune_stoppers.journal import USER, Line
+from tune_stoppers.journal import USER, Line, asks_to_stop
 from tune_stoppers.metrics import number
-from tune_stoppers.report.journalled import GIVEN_UP, asks_to_stop, why_of
+from tune_stoppers.report.journalled import GIVEN_UP, why_of
 from tune_stoppers.report.story import Ending
 from tune_stoppers.tune.experiment import ERROR, FAILED, TERMINATED, Experiment, TrialRecord
 from tune_stoppers.tune.reader import STOP_REASON

@@ -26,7 +26,6 @@ NO_JOURNAL = (
     "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
     "pauses, retries and what was compared are not known. Endings are those that the results tell."
 )
-BOOK_KEEPING = {*UNSHOWN, "trial", "config"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class TrialTold:
     @cached_property
     def events(self) -> list[Line]:
         """What else happened, in words of the journal: rewinds, rollbacks, promotions, …"""
-        return [line for line in self.lines if line.get("event", "") not in {"", *BOOK_KEEPING}]
+        return [line for line in self.lines if line.get("event", "") not in {"", *UNSHOWN}]
 
     @property
     def step(self) -> float | None:

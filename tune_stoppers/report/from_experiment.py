@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, Protocol
 from pyarrow import fs
 
 from tune_stoppers.core import Mode
-from tune_stoppers.journal import Line
+from tune_stoppers.journal import Line, asks_to_stop
 from tune_stoppers.metrics import closest, flat_keys, lookup, number
 from tune_stoppers.report.endings import Said, ending_of, horizon_of, said_by
 from tune_stoppers.report.journalled import (
     TIMES,
-    asks_to_stop,
     events_of,
     numbers_of,
     objective_of,

@@ -17,12 +17,6 @@ PAUSED = ("pause", "paused")
 GIVEN_UP = "given up"  # a paused trial that is not gone on with
 
 
-def asks_to_stop(line: Line) -> bool:
-    """Whether the line is a decision to stop that was taken, not one that a dry run shows."""
-    stops = line.get("action") == Action.STOP.value
-    return stops and not line.get("dry_run") and not line.get("early")
-
-
 def would_stop(line: Line) -> bool:
     """Whether the line is a decision to stop that a dry run did not take."""
     return line.get("action") == Action.STOP.value and bool(line.get("dry_run"))

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from tune_stoppers.core import Action
-from tune_stoppers.journal import ENDED, Line, parse_lines, parsed
+from tune_stoppers.journal import ENDED, Line, asks_to_stop, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.tune.inside import is_inside
@@ -25,7 +24,6 @@ from tune_stoppers.tune.runs import merged, runs_of
 logger = logging.getLogger("tune_stoppers")
 
 RESULTS, PARAMS, ERROR, PICKLED_ERROR = "result.json", "params.json", "error.txt", "error.pkl"
-OURS = "tune_stoppers"  # our folder in the experiment's
 FAILED_AT = re.compile(r"^Failure # \d+ \(occurred at ([\d_-]+)\)", re.MULTILINE)  # in ERROR
 TRIAL_FOLDER = re.compile(r"_([0-9a-f]{5,8}(?:_\d{5})?)_\d+(?=_|$)")  # name_<trial id>_<n>_…
 
@@ -206,7 +204,7 @@ def _ended(journal: list[Line], records: Mapping[str, TrialRecord]) -> dict[str,
     for line in journal:
         trial_id = str(line.get("trial"))
         time, step = number(line.get("time")) or 0.0, number(line.get("step")) or 0.0
-        if line.get("action") == Action.STOP.value and not line.get("dry_run"):
+        if asks_to_stop(line):
             ends[trial_id] = _End(time, step, f"{line.get('owner')}: {line.get('reason')}")
         elif line.get("event") == ENDED:
             known = ends.get(trial_id)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tune_stoppers.core import Action
 from tune_stoppers.journal import (
     BEGINS,
     CONFIG,
@@ -25,6 +24,7 @@ from tune_stoppers.journal import (
     TRIAL,
     USER,
     Line,
+    asks_to_stop,
     event_line,
 )
 from tune_stoppers.metrics import number
@@ -241,8 +241,7 @@ class Memory(Generic[R]):
             known = self.known(trial_id)
             known.time.place(line["step"])
             known.metrics = {name: float(v) for name, v in line.get("metrics", {}).items()}
-            taken = not (line.get("dry_run") or line.get("early"))
-            if taken and line["action"] == Action.STOP.value:
+            if asks_to_stop(line):
                 known.stopped = f"{self.owner}: {line['reason']}"
         elif event == ENDED:
             self.known(trial_id).end(line["step"])
