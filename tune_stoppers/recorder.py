@@ -333,7 +333,8 @@ _LIVE: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 
 
 @atexit.register
-def _flush_all() -> None:
+def flush_all() -> None:
+    """Write what this process's recorders hold; each is waited for at most 10 seconds."""
     for recorder in list(_LIVE):
         recorder.flush()
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.watched import BEGIN, BIRTH, OLDER, journal_of, watched, write_journal
 from tune_stoppers.journal import event_line
+from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.spec import from_spec
 from tune_stoppers.tune.runs import merged, runs_of
@@ -22,6 +23,18 @@ def test_a_run_says_who_watched_with_which_rule(tmp_path: Path) -> None:
     assert from_spec(run.spec) == Patience(2)
     assert run.sign == 1
     assert len(run.lines) == 15
+
+
+def test_what_is_still_to_be_written_is_read_too(tmp_path: Path) -> None:
+    """A sweep that has just ended in this process is explained to its last line."""
+    folder = tmp_path / "tune_stoppers" / f"{BIRTH}-PatienceStopper-0123abcd"
+    recorder = Recorder(LOCAL, str(folder))
+    recorder.write(lambda: event_line("PatienceStopper", "", "begins"))
+    recorder.flush()  # its next line waits for more to come
+    for number in range(5):
+        recorder.write(lambda number=number: event_line("PatienceStopper", f"t{number}", "rewind"))
+        (run,) = runs_of(LOCAL, str(tmp_path))
+        assert run.lines[-1]["trial"] == f"t{number}"
 
 
 def test_only_the_newest_birth_counts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from tune_stoppers.core import Action
 from tune_stoppers.journal import FORGOT, Line
 from tune_stoppers.metrics import logger, number
-from tune_stoppers.recorder import read_lines, segments_of
+from tune_stoppers.recorder import flush_all, read_lines, segments_of
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.state import FOLDER
 
@@ -47,9 +47,10 @@ class Run:
 def runs_of(filesystem: pafs.FileSystem, root: str, *, every: bool = False) -> list[Run]:
     """The runs in the experiment folder `root`, of its newest birth unless `every` is asked for.
 
-    Lines that are torn, or are none of ours, are left out with a note; so is a run that cannot be
-    read.
+    What this process has still to write is written first. Lines that are torn, or are none of
+    ours, are left out with a note; so is a run that cannot be read.
     """
+    flush_all()
     selector = pafs.FileSelector(f"{root}/{FOLDER}", allow_not_found=True)
     named = [
         (match, info.path)
