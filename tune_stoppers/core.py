@@ -193,7 +193,7 @@ class Rule(ABC):
         """Whether `report` carries what the rule reads; otherwise it is neutral."""
         if self.needs_objective and report.loss is None:
             return False
-        return all(key in report.metrics for key in self.reads)
+        return all(map(report.metrics.__contains__, self.reads))
 
     def init(self) -> State:
         """The state before the first report."""
@@ -212,8 +212,8 @@ class Rule(ABC):
             return State(report.step, bad, state.own)
         if bad is not None:
             report = self._screened(report)
-        if not self.concerns(report):
-            return state  # nothing finite is left of it
+            if not self.concerns(report):
+                return state  # nothing finite is left of it
         return State(report.step, None, self.observe(state.own, report))
 
     def _screened(self, report: Report) -> Report:

@@ -6,15 +6,19 @@ user's units), `action`, `rule`, `reason`, `numbers` (those compared, losses in 
 `dry_run` and `ends_sweep`. Values that are not finite are the strings "nan", "inf" and "-inf".
 """
 
+import contextlib
+import errno
 import json
 import logging
 import math
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tune_stoppers.core import Action, Decision
 
@@ -26,10 +30,13 @@ Line = dict[str, Any]
 BEGINS, RESTORED = "begins", "restored"  # a process of the run starts
 TRIAL, CONFIG = "trial", "config"  # a trial was added; it goes on with another configuration
 ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
+UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be judged
 FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search
+GIVEN_UP = "given up"  # a paused trial: it is not gone on with
 USER = "user"  # who asked for a trial to be stopped, in place of a rule
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
+HELD_LINES = 100_000  # while a disk fails
 LONGEST_LINE = 2**24  # characters; of a result with 100,000 metrics it is 5 million
 DEEPEST = 100  # brackets within brackets
 NAMED = 5  # torn lines of a file that are named one by one
@@ -103,24 +110,58 @@ def plain(value: Any) -> Any:
 
 
 class Journal:
-    """Appends lines to a local file; it may be pickled, and a copy goes on where it ended."""
+    """Appends lines to a local file; it may be pickled, and a copy goes on where it ended.
+
+    A file that cannot be opened at first is an error: the journal was asked for. A disk that fails
+    later ends no sweep: one warning says so, lines are held (the newest 100,000) and written with
+    the next line that can be, or when the journal is closed.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._file: IO[str] | None = None
+        self._file: FileIO | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._held: deque[bytes] = deque(maxlen=HELD_LINES)
+        self._begun = self._failing = False
 
     def write(self, line: Line) -> None:
         """Append `line`; a crash right after loses nothing that was written."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
-            if _is_torn(self.path):
-                self._file.write("\n")  # what a crash cut off keeps to its own line
-        self._file.write(as_text(line))
-        self._file.flush()
+        self._held.append(as_text(line).encode())
+        try:
+            self._write_held()
+        except OSError as error:
+            self._drop_file()
+            if not self._begun:
+                raise
+            if not self._failing:
+                told = "%s cannot be written (%s). Its lines are held in memory: free the disk."
+                logger.warning(told, self.path, error)
+            self._failing = True
 
     def close(self) -> None:
         """Close the file; a later `write` opens it again."""
+        if self._held and self._begun:
+            with contextlib.suppress(OSError):
+                self._write_held()
+            if self._held:
+                logger.warning("%s: %d lines are lost.", self.path, len(self._held))
+        self._drop_file()
+
+    def _write_held(self) -> None:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab", buffering=0)  # what is not on disk is held here
+            if _is_torn(self.path):
+                self._file.write(b"\n")  # what a crash cut off keeps to its own line
+        while self._held:
+            if self._file.write(self._held[0]) < len(self._held[0]):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._held.popleft()
+            self._begun, self._failing = True, False
+
+    def _drop_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -130,6 +171,10 @@ class Journal:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_file": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
 
 def _is_torn(path: Path) -> bool:

@@ -128,12 +128,15 @@ class MetricReader:
     def read(self, trial_id: str, step: float, result: Mapping[str, Any]) -> Report:
         """The report that the rule sees."""
         loss = self.value(trial_id, result, self.metric) if self.metric is not None else None
+        loss = None if loss is None else self._sign * loss
+        if not self._reads:
+            return Report(trial_id, step, loss)  # no mapping of its own for each trial to keep
         metrics: dict[str, float] = {}
         for key in self._reads:
             value = self.value(trial_id, result, key)
             if value is not None:
                 metrics[key] = value
-        return Report(trial_id, step, None if loss is None else self._sign * loss, metrics)
+        return Report(trial_id, step, loss, metrics)
 
     def value(self, trial_id: str, result: Mapping[str, Any], key: str) -> float | None:
         """The number at `key`, or None where it is absent and that is neutral."""
@@ -155,11 +158,12 @@ class MetricReader:
         if found is not None:
             problem = f"{key!r} is no number but {type(found).__name__} {str(found)[:40]!r}"
         else:
-            problem = f"{key!r} is missing"
+            problem = f"{key!r} is {None if key in present else 'missing'}"
+        hint = "" if key in present else closest(key, present)
         return (
             f"{self.owner}: {problem} in the report of trial {trial_id}. "
             f"It has: {', '.join(present[:20]) or 'nothing'}"
-            f"{', …' if len(present) > 20 else ''}.{closest(key, present)}"
+            f"{', …' if len(present) > 20 else ''}.{hint}"
         )
 
 

@@ -25,15 +25,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
 
-from tune_stoppers.journal import (
-    Line,
-    as_text,
-    event_line,
-    numbered_lines,
-    parsed,
-    plain,
-    thinned,
-)
+from tune_stoppers.journal import Line, as_text, event_line, numbered_lines, parsed, plain, thinned
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -336,7 +328,11 @@ _LIVE: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 def flush_all() -> None:
     """Write what this process's recorders hold; each is waited for at most 10 seconds."""
     for recorder in list(_LIVE):
-        recorder.flush()
+        if not recorder.flush():
+            logger.warning(
+                "%s: the newest lines are not written, and lost if this process ends now.",
+                recorder.folder,
+            )
 
 
 def _text(line: Callable[[], Line], thin: bool, folder: str) -> bytes:

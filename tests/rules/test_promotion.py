@@ -191,6 +191,18 @@ def test_a_given_up_trial_does_not_count_as_run() -> None:
     assert choose(rule, record, fresh=False, over=True, idle=True) == ("resume", "t0")
 
 
+def test_a_forgotten_trial_keeps_no_other_from_going_on() -> None:
+    """The best of those that have run is that of the others then, also after a restore."""
+    rule = Promotion(max_t=9, grace_period=1, pen=1)
+    record = at_first_rung(rule, [5.0, 3.0])
+    rule.ended(record, Report("best", 9, 1.0))
+    rule.ended(record, Report("next", 9, 4.0))
+    record = rule.load(rule.dump(record))
+    assert choose(rule, record, fresh=False, over=True, idle=True) == ("give up", "t1")
+    rule.forget(record, ["best"])
+    assert choose(rule, record, fresh=False, over=True, idle=True) == ("resume", "t1")
+
+
 @pytest.mark.parametrize(("loss", "counts"), [(1.0, True), (math.nan, False)])
 def test_a_diverged_trial_is_no_result(loss: float, counts: bool) -> None:
     """What it had before does not keep the paused from going on."""

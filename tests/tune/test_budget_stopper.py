@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from ray import cloudpickle, tune
 
+from tests.tune.ray_runs import fit
 from tune_stoppers import BudgetStopper, PatienceStopper, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.core import MissingMetricError
@@ -293,25 +294,6 @@ def leaves_files_open(test):
     for name in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
         test = pytest.mark.filterwarnings(f"ignore::{name}")(test)
     return test
-
-
-def fit(trainable, stop, folder, space=None, **options):
-    """Run a sweep; its results, in the order of the grid."""
-    failure = tune.FailureConfig(max_failures=options.pop("max_failures", 0))
-    return list(
-        tune.Tuner(
-            trainable,
-            param_space=space or {},
-            tune_config=tune.TuneConfig(**options),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(folder),
-                stop=stop,
-                verbose=0,
-                failure_config=failure,
-            ),
-        ).fit()
-    )
 
 
 def steps(results):

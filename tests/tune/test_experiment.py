@@ -72,6 +72,9 @@ def test_status_is_what_the_files_tell(
 
 STOP = {"action": "STOP", "owner": "Sched", "reason": "rank 3 of 3", "step": 2, "time": 1002.0}
 GO_ON = {"action": "CONTINUE", "owner": "Other", "step": 2, "time": 1002.0}
+GIVEN_UP = {"event": "given up", "time": 1003.0, "numbers": {"why": "Sched: no room"}}
+AGAIN = {**GO_ON, "step": 3, "time": 1004.0}
+ASKED = {"event": "user", "time": 1003.0, "numbers": {"why": "enough"}}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,13 @@ GO_ON = {"action": "CONTINUE", "owner": "Other", "step": 2, "time": 1002.0}
         ([{**STOP, "early": True}], "UNKNOWN", None),  # before `start_after`
         ([GO_ON], "UNKNOWN", None),
         ([{"event": "ended", "step": 1, "time": 1000.5}], "UNKNOWN", None),  # it reported later
+        ([GO_ON, GIVEN_UP], "TERMINATED", "Sched: no room"),  # it was paused
+        (
+            [GO_ON, GIVEN_UP, {**GO_ON, "step": 3, "time": 1004.0}],
+            "UNKNOWN",
+            None,
+        ),  # Ray had forgotten that
+        ([GO_ON, ASKED], "TERMINATED", "user: enough"),  # it was waiting
     ],
 )
 def test_the_journal_tells_endings_too(
@@ -182,6 +192,15 @@ def test_train_checkpoints_are_found_in_the_same_storage(
     write(storage / "sweep", [row(1, checkpoint_path=path, checkpoint_dir_name=None)])
     (kept,) = best_states(storage / "sweep", "loss", "min")["checkpoint"]
     assert kept == (path if found else None)
+
+
+def test_a_trial_that_ray_made_again_counts_once(tmp_path: Path) -> None:
+    """A kill before Ray's first snapshot leaves a folder; the newest one is the trial's."""
+    older, newer = (FOLDER.replace("03-04-05", time) for time in ("03-04-05", "03-04-06"))
+    write(tmp_path, [row(1), row(2, loss=0.1)], newer.replace("0.1000", "0.0500"))
+    write(tmp_path, [row(1, loss=0.01)], older)
+    frame = best_states(tmp_path, "loss", "min")
+    assert frame[["trial_id", "best_value"]].values.tolist() == [["9f18b_00000", 0.1]]
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", "params.json", "absent"])

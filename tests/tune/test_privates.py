@@ -1,5 +1,6 @@
 """The private names of Ray that are touched: each test fails when Ray changes one."""
 
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopp
 
 from tune_stoppers.tune.privates import (
     checkpoint_of,
+    drop_decision,
     keep_checkpoint,
     members_of,
     resume_from,
@@ -178,3 +180,30 @@ def test_a_stopped_trials_status_can_be_marked_for_the_next_snapshot() -> None:
     write_status(SimpleNamespace(_mark_trial_to_checkpoint=marked.append), "trial")
     assert marked == ["trial"]
     write_status(SimpleNamespace(), "trial")
+
+
+class StaleStop(FIFOScheduler):
+    """Adds trials as a restore does whose snapshot was taken before a stop; drops one of these."""
+
+    def on_trial_add(self, controller: Any, trial: Trial) -> None:
+        controller._tune_controller._cached_trial_decisions[trial.trial_id] = "STOP"
+        if trial.config["drop"]:
+            drop_decision(controller, trial)
+
+
+def saves(config: dict[str, Any]) -> None:
+    """Three reports, each with a checkpoint."""
+    for step in (1, 2, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            tune.report({"step": step}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def test_a_decision_of_a_killed_driver_can_be_dropped(ray_session: None, tmp_path: Path) -> None:
+    """Ray carries it out at the trial's first checkpoint otherwise."""
+    results = tune.Tuner(
+        saves,
+        param_space={"drop": tune.grid_search([False, True])},
+        tune_config=tune.TuneConfig(scheduler=StaleStop()),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert [result.metrics["step"] for result in results] == [1, 3]

@@ -95,6 +95,14 @@ def test_the_time_itself_is_named_where_it_is_all_there_is():
         reader().read("t", RAYS)
 
 
+@pytest.mark.parametrize(("value", "told"), [(None, "is None"), ("0.1", "is no number but str")])
+def test_a_metric_that_is_there_is_not_called_missing(value, told):
+    """Nor is its own name suggested instead."""
+    with pytest.raises(MissingMetricError, match=rf"'eval/loss' {told}") as error:
+        reader().read("t", RAYS | {"eval": {"loss": value}})
+    assert "Did you mean" not in str(error.value)
+
+
 def test_the_metrics_that_a_rule_reads_come_along():
     """Nested, and required like the objective."""
     one = reader(Divergence(gradient_limit=1.0, gradient_metric="train/norm"))

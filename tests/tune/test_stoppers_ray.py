@@ -9,6 +9,7 @@ import pytest
 from ray import tune
 from ray.tune.stopper import MaximumIterationStopper
 
+from tests.tune.ray_runs import fit
 from tune_stoppers.journal import read_journal
 from tune_stoppers.tune.stoppers import (
     PatienceStopper,
@@ -20,25 +21,6 @@ pytestmark = [
     # Ray's own, in the driver: its event loop policy and the loggers it still loads by default
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
 ]
-
-
-def fit(trainable, stop, folder, space=None, **options):
-    """Run a sweep; its results, in the order of the grid unless a trial was retried."""
-    failure = tune.FailureConfig(max_failures=options.pop("max_failures", 0))
-    return list(
-        tune.Tuner(
-            trainable,
-            param_space=space or {},
-            tune_config=tune.TuneConfig(**options),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(folder),
-                stop=stop,
-                verbose=0,
-                failure_config=failure,
-            ),
-        ).fit()
-    )
 
 
 def last_steps(results):

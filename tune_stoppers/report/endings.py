@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tune_stoppers.journal import USER, Line, asks_to_stop
+from tune_stoppers.journal import ENDED, GIVEN_UP, OVER, UNJUDGED, USER, Line, asks_to_stop
 from tune_stoppers.metrics import number
-from tune_stoppers.report.journalled import GIVEN_UP, why_of
+from tune_stoppers.report.journalled import why_of
 from tune_stoppers.report.story import Ending
 from tune_stoppers.tune.experiment import ERROR, FAILED, TERMINATED, Experiment, TrialRecord
 from tune_stoppers.tune.reader import STOP_REASON
@@ -31,6 +31,7 @@ class Said(NamedTuple):
 
     last: dict[str, list[Line]]  # of each trial, the last word of each run
     over: str  # why a run ended the whole sweep, or ""
+    before: frozenset[str]  # trials that had ended by then
 
     def end(self, trial_id: str) -> Line | None:
         """The newest line that ended the trial, if it did not go on after it."""
@@ -61,7 +62,7 @@ def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: 
     whole = bool(record.rows) and _last(record) >= horizon.last
     if whole and (record.status == TERMINATED or horizon.sure):
         return Ending("finished", WHOLE, f"{_last(record):g} iterations")
-    if said.over:
+    if said.over and record.trial_id not in said.before:
         return Ending("stopped", cause_of(said.over), said.over)
     if not record.rows:
         return Ending("unfinished", "never reported", "no result was recorded")
@@ -97,17 +98,28 @@ def error_of(experiment: Experiment, record: TrialRecord) -> str:
 def said_by(runs: Sequence[Run]) -> Said:
     """What the runs say, in one pass over them."""
     last: dict[str, list[Line]] = {}
-    over = ""
+    ended: dict[str, float] = {}  # seconds since the epoch
+    over, since = "", math.inf
     for run in runs:
         of_run: dict[str, Line] = {}
         for line in run.lines:
             if "action" in line or line.get("event") in (USER, GIVEN_UP):
                 of_run[line["trial"]] = line
-            if line.get("ends_sweep") and asks_to_stop(line):
-                over = over or f"{run.owner}: ended the sweep: {why_of(line)}"
+            if line.get("event") in (ENDED, UNJUDGED):
+                ended[line["trial"]] = number(line["time"]) or 0.0
+            if why := _over(run.owner, line):
+                over, since = over or why, min(since, number(line["time"]) or 0.0)
         for trial_id, line in of_run.items():
             last.setdefault(trial_id, []).append(line)
-    return Said(last, over)
+    before = frozenset(trial_id for trial_id, time in ended.items() if time < since)
+    return Said(last, over, before)
+
+
+def _over(owner: str, line: Line) -> str:
+    """Why this line ends the sweep, or ""."""
+    if line.get("ends_sweep") and asks_to_stop(line):
+        return f"{owner}: ended the sweep: {why_of(line)}"
+    return str(line.get("why", "")) if line.get("event") == OVER else ""  # by the clock
 
 
 def _ends(line: Line) -> bool:

@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.core import Action, Mode
-from tune_stoppers.journal import CONFIG, ENDED, FORGOT, OVER, TRIAL, Line
+from tune_stoppers.journal import CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
 from tune_stoppers.metrics import lookup, number, sign_of
 from tune_stoppers.report.story import Event
 from tune_stoppers.tune.experiment import TrialRecord
 
 TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
-UNSHOWN = (ENDED, FORGOT, TRIAL, CONFIG, OVER, "cost", "out of order")  # book-keeping
+UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, "cost", "out of order")  # book-keeping
 PAUSED = ("pause", "paused")
-GIVEN_UP = "given up"  # a paused trial that is not gone on with
 
 
 def would_stop(line: Line) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tune_stoppers.core import Decision, Report
-from tune_stoppers.journal import ENDED, FORGOT, LOST, Line
+from tune_stoppers.journal import ENDED, FORGOT, LOST, UNJUDGED, Line
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 
@@ -32,7 +32,7 @@ def fold(
             yield line, decision
         elif event == ENDED:
             rule.ended(record, report_of(line, sign))
-        elif event == LOST:
+        elif event in (LOST, UNJUDGED):
             rule.lost(record, line["trial"])
         elif event == FORGOT:
             rule.forget(record, line["trials"])

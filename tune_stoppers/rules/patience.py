@@ -80,11 +80,11 @@ class Patience(LrAware):
         if not math.isfinite(report.loss):
             return own._replace(bad=own.bad + 1, loss=report.loss, patience=patience)
         window, loss = smooth(self.smoothing, own.window, report.loss)
-        own = own._replace(loss=loss, patience=patience, window=window)
+        bad = own.bad + 1
         if not self._improves(loss, own.best):
-            return own._replace(bad=own.bad + 1)
+            return PatienceState(own.best, own.best_step, bad, loss, patience, window)
         beaten = self.baseline is None or self._improves(loss, self.baseline)
-        return own._replace(best=loss, best_step=report.step, bad=0 if beaten else own.bad + 1)
+        return PatienceState(loss, report.step, 0 if beaten else bad, loss, patience, window)
 
     def uncounted(self, before: PatienceState, after: PatienceState) -> PatienceState:
         return after._replace(bad=before.bad)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Action, Decision, Report, require_number
-from tune_stoppers.rules.bound_asha import BoundASHA, Rung, dump_decision, load_decision
+from tune_stoppers.rules.bound_asha import BoundASHA, dump_decision, load_decision
+from tune_stoppers.rules.rung import Rung
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 NAME = "Promotion"
@@ -49,6 +50,7 @@ class Record:
     paused: list[list[tuple[float, str]]]  # per rung: loss there and trial, best first
     courses: dict[str, Course] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)  # lowest losses, of trials that have run
+    target: float = math.inf  # the lowest of those
     given_up: set[str] = field(default_factory=set)
     resumes: int = 0  # whose cost was measured
     cost: float = 0.0  # of all of these together, in units of the time
@@ -147,6 +149,7 @@ class Promotion(SweepRule[Record]):
         course = record.courses[report.trial_id]  # it stays: the trial may yet be restored
         if report.loss is not None and math.isfinite(report.loss):
             record.ended[report.trial_id] = course.best
+            record.target = min(record.target, course.best)
 
     def lost(self, record: Record, trial_id: str) -> None:
         """The trial's process died or it was dropped: what it recorded stays, it waits no more."""
@@ -161,6 +164,7 @@ class Promotion(SweepRule[Record]):
             record.given_up.discard(trial_id)
             for rung in record.rungs:
                 rung.drop(trial_id)
+        record.target = min(record.ended.values(), default=math.inf)
 
     def note(self, record: Record, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
         """ "paused": it waits from now on. "resumed": it is promoted. "cost": what that took.
@@ -255,6 +259,7 @@ class Promotion(SweepRule[Record]):
                 course.paused = False
                 self.note(record, trial_id, "paused", {})
         record.ended = {trial: float(loss) for trial, loss in data["ended"].items()}
+        record.target = min(record.ended.values(), default=math.inf)
         record.given_up = set(data["given_up"])
         record.resumes, record.cost = data["resumes"], data["cost"]
         return record
@@ -339,19 +344,14 @@ class Promotion(SweepRule[Record]):
 
     def _at_rest(self, record: Record, over: bool) -> Choice | None:
         """Nothing runs, is pending or is promoted."""
-        everyone = (
-            (loss, -index, trial_id)
-            for index, waiting in enumerate(record.paused)
-            for loss, trial_id in waiting
-        )
-        best = min(everyone, default=None)
+        firsts = ((-index, waiting[0]) for index, waiting in enumerate(record.paused) if waiting)
+        best = min(((loss, place, trial_id) for place, (loss, trial_id) in firsts), default=None)
         if best is None:
             return None
         loss, place, trial_id = best
-        target = min(record.ended.values(), default=math.inf)
-        if over and loss >= target:
+        if over and loss >= record.target:
             text = "nothing else is left to run, and no paused trial beats {target:loss}"
-            return self._give_up(trial_id, text, target=target)
+            return self._give_up(trial_id, text, target=record.target)
         text = "nothing runs: {loss:loss} at rung {rung:g} is the best of the paused"
         return Choice("resume", trial_id, self._keep(text, loss=loss, rung=self.rungs[-place]))
 

@@ -9,6 +9,7 @@ from ray.tune import Stopper
 from ray.tune.result import PID, TIME_THIS_ITER_S, TIME_TOTAL_S, TIMESTAMP, TRAINING_ITERATION
 
 from tune_stoppers.core import Decision, Mode, OnMissing, Report
+from tune_stoppers.journal import OVER, event_line
 from tune_stoppers.metrics import Reads, logger, number
 from tune_stoppers.rules.budget import SWEEP_ACTIVE_SECONDS, TRIAL_ACTIVE_SECONDS, Budget
 from tune_stoppers.training.spending import TOTALS, Spending
@@ -136,7 +137,9 @@ class BudgetStopper(RuleStopper):
         _, decision = self.rule.update(self.rule.init(), now)
         if decision.ends_sweep:
             self._ended = True
-            logger.warning("%s: every trial ends.", self.describe(decision))
+            why = self.describe(decision)
+            self._log(lambda: event_line(self.name, "", OVER, why=why))
+            logger.warning("%s: every trial ends.", why)
         return self._ended
 
     def use_clock(self, clock: Callable[[], float]) -> None:
@@ -145,8 +148,8 @@ class BudgetStopper(RuleStopper):
 
 
 def use_clock(stopper: Stopper, clock: Callable[[], float]) -> None:
-    """Let every `BudgetStopper` in `stopper` go by `clock`: a replay has its own time."""
-    if isinstance(stopper, BudgetStopper):
+    """Let every stopper in `stopper` that has a clock go by `clock`: a replay has its own time."""
+    if hasattr(stopper, "use_clock"):
         stopper.use_clock(clock)
     for member in getattr(stopper, "stoppers", ()):
         use_clock(member, clock)

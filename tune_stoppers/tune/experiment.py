@@ -14,18 +14,29 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from tune_stoppers.journal import ENDED, Line, asks_to_stop, parse_lines, parsed
+from tune_stoppers.journal import (
+    ENDED,
+    GIVEN_UP,
+    UNJUDGED,
+    USER,
+    Line,
+    asks_to_stop,
+    parse_lines,
+    parsed,
+)
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.reader import STOP_REASON
 from tune_stoppers.tune.runs import merged, runs_of
+from tune_stoppers.tune.state import asked
 
 logger = logging.getLogger("tune_stoppers")
 
 RESULTS, PARAMS, ERROR, PICKLED_ERROR = "result.json", "params.json", "error.txt", "error.pkl"
 FAILED_AT = re.compile(r"^Failure # \d+ \(occurred at ([\d_-]+)\)", re.MULTILINE)  # in ERROR
 TRIAL_FOLDER = re.compile(r"_([0-9a-f]{5,8}(?:_\d{5})?)_\d+(?=_|$)")  # name_<trial id>_<n>_…
+BIRTH = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")  # there too
 
 # what the files of a trial say of its end
 TERMINATED, FAILED, UNKNOWN = "TERMINATED", "ERROR", "UNKNOWN"
@@ -74,11 +85,14 @@ class Experiment:
     def trials(self, statuses: Mapping[str, str] | None = None) -> list[TrialRecord]:
         """Every trial that has a folder, in order of folder names.
 
+        Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
+
         `statuses`: what is known better than the files can say, by trial folder's name.
         `ExperimentError` if this is no experiment.
         """
         found = [self._trial(folder) for folder in self._folders(self.root)]
-        records = sorted((r for r in found if r is not None), key=lambda record: record.folder)
+        newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
+        records = sorted(newest.values(), key=lambda record: record.folder)
         if not records:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
@@ -192,6 +206,12 @@ class Experiment:
         return parse_lines(self._text(path) or "", path)
 
 
+def _birth(record: TrialRecord) -> str:
+    """When the trial's folder was made, as Ray writes it at the end of its name."""
+    dated = BIRTH.search(record.folder)
+    return dated[0] if dated else ""
+
+
 class _End(NamedTuple):
     time: float  # seconds since the epoch
     step: float
@@ -201,14 +221,21 @@ class _End(NamedTuple):
 def _ended(journal: list[Line], records: Mapping[str, TrialRecord]) -> dict[str, str | None]:
     """Those of `records` that the journal saw end, and that did not go on after it, and why."""
     ends: dict[str, _End] = {}
+    judged: dict[str, float] = {}  # where each trial was last
     for line in journal:
-        trial_id = str(line.get("trial"))
+        trial_id, event = str(line.get("trial")), line.get("event")
         time, step = number(line.get("time")) or 0.0, number(line.get("step")) or 0.0
+        if "action" in line:
+            judged[trial_id] = step
         if asks_to_stop(line):
             ends[trial_id] = _End(time, step, f"{line.get('owner')}: {line.get('reason')}")
-        elif line.get("event") == ENDED:
+        elif event in (ENDED, UNJUDGED):
             known = ends.get(trial_id)
             ends[trial_id] = _End(time, step, known.reason if known else None)
+        elif event in (GIVEN_UP, USER):  # it may have been waiting, and reports nothing more
+            why = str((line.get("numbers") or {}).get("why", ""))
+            told = asked(why) if event == USER else why
+            ends[trial_id] = _End(time, judged.get(trial_id, 0.0), told)
         elif "action" in line and trial_id in ends and step > ends[trial_id].step:
             del ends[trial_id]  # judged at a later report
     return {

@@ -77,6 +77,17 @@ def resume_from(trial: Any, result: Any) -> None:
     trial.run_metadata.checkpoint_manager._latest_checkpoint_result = chosen
 
 
+def drop_decision(controller: Any, trial: Any) -> None:
+    """See to it that Ray does nothing more to a restored trial than what is decided from now on.
+
+    What is decided while a checkpoint is registered is carried out after that, and until then it
+    is in Ray's snapshots: after a kill the trial would be paused, or stopped, at the first
+    checkpoint that follows, which nobody had asked for.
+    """
+    inner = getattr(controller, "_tune_controller", controller)
+    getattr(inner, "_cached_trial_decisions", {}).pop(trial.trial_id, None)  # a replay has none
+
+
 def write_status(controller: Any, trial: Any) -> None:
     """See to it that Ray's next snapshot has the status of a trial that is being stopped.
 

@@ -5,7 +5,9 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
+
+from ray.tune.result import DONE
 
 from tune_stoppers.core import (
     Action,
@@ -18,7 +20,17 @@ from tune_stoppers.core import (
     Rule,
     require_number,
 )
-from tune_stoppers.journal import BEGINS, ENDED, RESTORED, USER, Journal, Line, event_line, line_of
+from tune_stoppers.journal import (
+    BEGINS,
+    ENDED,
+    RESTORED,
+    UNJUDGED,
+    USER,
+    Journal,
+    Line,
+    event_line,
+    line_of,
+)
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules.spec import to_spec
@@ -55,6 +67,8 @@ class RuleStopper(ExplainedStopper):
     Thread-safety: as Ray's own stoppers, called from the controller alone.
     """
 
+    _kind: ClassVar[type] = Rule  # of the rules it takes
+
     def __init__(
         self,
         rule: Rule,
@@ -72,7 +86,7 @@ class RuleStopper(ExplainedStopper):
         self.name = type(self).__name__
         if unknown:
             raise TypeError(unknown_keyword(type(self), RuleStopper, next(iter(unknown))))
-        if not isinstance(rule, Rule):
+        if not isinstance(rule, self._kind):
             raise TypeError(f"{self.name} needs a rule of tune_stoppers.rules, got {rule!r}.")
         if on_nonfinite is not None:
             rule = rule.with_policy(on_nonfinite)
@@ -111,10 +125,12 @@ class RuleStopper(ExplainedStopper):
             return self._stop_for_user(trial_id, self._recorder)
         reading = self._reader.read(trial_id, result)
         if reading is None:
+            if result.get(DONE):
+                self._log(lambda: event_line(self.name, trial_id, UNJUDGED))
             return Decision(Action.CONTINUE, "the result has nothing to judge", self.name)
         track = self._tracks.get(trial_id)
         if track is None:
-            track = self._tracks[trial_id] = Track(self.rule)
+            track = self._tracks[trial_id] = self._new_track(trial_id)
         judged = track.update(
             reading.report, checkpoint=reading.checkpoint, since_restore=reading.since_restore
         )
@@ -142,6 +158,9 @@ class RuleStopper(ExplainedStopper):
             return Decision(Action.CONTINUE, "dry run", self.name, parts=(judged.decision,))
         return judged.decision
 
+    def _new_track(self, trial_id: str) -> Track:
+        return Track(self.rule)
+
     def describe(self, decision: Decision) -> str:
         said = decision.say(self._reader.metrics.sign)
         return said if decision.rule == USER else f"{self.name}: {said}"
@@ -154,7 +173,7 @@ class RuleStopper(ExplainedStopper):
         checkpoint: str | bool,
         since: int | None,
     ) -> None:
-        if judged.event == "repeat":
+        if judged.event == "repeat" or (self._journal is None and self._recorder is None):
             return
         sign = self._reader.metrics.sign
         line = partial(

@@ -22,6 +22,7 @@ from tune_stoppers.journal import (
     OVER,
     RESTORED,
     TRIAL,
+    UNJUDGED,
     USER,
     Line,
     asks_to_stop,
@@ -245,6 +246,8 @@ class Memory(Generic[R]):
                 known.stopped = f"{self.owner}: {line['reason']}"
         elif event == ENDED:
             self.known(trial_id).end(line["step"])
+        elif event == UNJUDGED:
+            self.known(trial_id).ended = True
         elif event == USER:
             self.known(trial_id).stopped = asked(line["numbers"]["why"])
         elif event == OVER:

@@ -118,6 +118,15 @@ def test_repeated_reports_change_nothing(tmp_path: Path) -> None:
     assert steps == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_what_ray_had_still_to_do_at_a_kill_is_dropped(tmp_path: Path) -> None:
+    """Else a restored trial is paused at its first checkpoint, and a promotion waits for it."""
+    trial, scheduler = StandIn(tmp_path, 0), bound()
+    controller = Controller(trial)
+    controller._cached_trial_decisions = {"t0": "PAUSE", "t1": "STOP"}
+    scheduler.on_trial_add(controller, trial)
+    assert controller._cached_trial_decisions == {"t1": "STOP"}
+
+
 def test_same_id_with_another_configuration_is_another_trial(tmp_path: Path) -> None:
     """What was recorded under an id that came back with another configuration is dropped."""
     first = bound()

@@ -1,25 +1,14 @@
 """RollbackScheduler in real sweeps: trials that would have failed are rescued."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
 
-import tune_stoppers
-from tests.tune.schedulers.descent import RATES, STEPS, descend, scheduler
+from tests.tune.schedulers.descent import STEPS, descend, scheduler
 from tune_stoppers import DivergenceStopper, RollbackScheduler
 from tune_stoppers.journal import Line, read_journal
-from tune_stoppers.rules.fold import fold
-
-ROOT = Path(tune_stoppers.__file__).parents[1]
-DEADLINE_SECONDS = 240  # for a machine that does other things as well
 
 
 def sweep(
@@ -94,50 +83,3 @@ def test_beside_a_divergence_stopper_nothing_runs(ray_session: None, tmp_path: P
     stop = [DivergenceStopper("eval/loss", "min", factor=2.0)]
     with pytest.raises(ValueError, match=r"type RollbackScheduler\(divergence=Divergence\("):
         sweep(tmp_path, scheduler(), [0.3, 1.6], stop=stop)
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    """The sweep in its own process group, so that its Ray can be killed with it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.tune.schedulers.descent", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def kill_after(process: "subprocess.Popen[str]", storage: Path, rollbacks: int) -> None:
-    """SIGKILL the driver and its Ray once so many rollbacks are in the journal."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while sum(line.get("event") == "rollback" for line in journal_of(storage)) < rollbacks:
-        assert process.poll() is None, "the sweep ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-STRESS = [pytest.param(number, marks=pytest.mark.stress) for number in (1, 2, 4, 5)]
-
-
-@pytest.mark.parametrize("rollbacks", [3, *STRESS])
-def test_killed_and_restored(tmp_path: Path, rollbacks: int) -> None:
-    """Every trial is rescued as if nothing had happened, and by no cut too many."""
-    kill_after(start(str(tmp_path)), tmp_path, rollbacks)
-    output, _ = start(str(tmp_path), "--restore").communicate(timeout=DEADLINE_SECONDS)
-    outcome = json.loads(output.strip().splitlines()[-1])
-    assert outcome["errors"] == 0
-    assert len(outcome["trials"]) == len(RATES)
-    for loss, used, configured in outcome["trials"]:
-        assert loss < 1.0
-        assert used == configured
-        assert configured in [rate * 0.5**cuts for rate in RATES for cuts in range(5)]
-    lines = journal_of(tmp_path)
-    rule = scheduler().rule
-    for line, decision in fold(rule, rule.init(), lines, 1):  # a fresh rule decides the same
-        assert (line["action"], line["reason"]) == (decision.action.value, decision.say())

@@ -18,10 +18,10 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import ENDED, LOST, USER, line_of
+from tune_stoppers.journal import ENDED, LOST, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.tune.privates import write_status
+from tune_stoppers.tune.privates import drop_decision, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
     STOP_REASON,
@@ -105,11 +105,18 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._memory: Memory[R] = Memory(self.name, rule, self._uid)
         self._reasons: dict[str, str] = {}  # of the trials being stopped
         self._closed = False  # the search, once the sweep is over
+        self._broken: Exception | None = None  # what went wrong while Ray added a trial
 
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed: what happened since is on the experiment's storage."""
-        fresh = {"_memory": Memory(self.name, self.rule, self._uid), "decisions": {}}
-        return self.__dict__ | fresh | {"_reader": None, "_reasons": {}, "_closed": False}
+        return self.__dict__ | {
+            "_memory": Memory(self.name, self.rule, self._uid),
+            "decisions": {},
+            "_reader": None,
+            "_reasons": {},
+            "_closed": False,
+            "_broken": None,
+        }
 
     # -- what subclasses use and change --------------------------------------------------------
 
@@ -171,12 +178,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """A new trial, one that is tried again, or one of those that Ray has restored."""
         super().on_trial_add(controller, trial)
-        known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
-        if trial.status != Trial.TERMINATED:
-            known.ended = False  # Ray's memory may be older than its end
-        elif not known.ended:
-            self._end(trial.trial_id, trial.last_result or {})
-        self.adopted(controller, trial)
+        drop_decision(controller, trial)
+        try:
+            self._take_in(controller, trial)
+        except Exception as error:
+            self._broken = error  # in a restore Ray goes on after it, and waits for ever
+            raise
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
@@ -248,6 +255,14 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _take_in(self, controller: Any, trial: Any) -> None:
+        known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
+        if trial.status != Trial.TERMINATED:
+            known.ended = False  # Ray's memory may be older than its end
+        elif not known.ended:
+            self._end(trial.trial_id, trial.last_result or {})
+        self.adopted(controller, trial)
+
     def _take(
         self, controller: Any, trial: Any, result: dict[str, Any], step: float, decision: Decision
     ) -> str:
@@ -286,6 +301,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def _settle(self, controller: Any) -> None:
         """Catch up with what was asked for while trials wait, or before a restore."""
+        if self._broken is not None:
+            raise self._broken
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:
@@ -341,7 +358,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         known = self._memory.known(trial_id)
         reading = self._read(trial_id, result)
         if reading is None:
-            self._lose(trial_id)
+            self._lose(trial_id, UNJUDGED)
         elif not known.ended:
             report = reading.report
             known.end(report.step)  # before the line: a state may follow it at once
@@ -353,9 +370,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if trial_id in self._memory.requested:
             self._memory.honoured(trial_id)  # it came too late: nothing is left to stop
 
-    def _lose(self, trial_id: str) -> None:
+    def _lose(self, trial_id: str, event: str = LOST) -> None:
         self.rule.lost(self._memory.record, trial_id)
-        self._memory.log_event(trial_id, LOST)
+        self._memory.log_event(trial_id, event)
 
     def _reading(self) -> dict[str, Any]:
         """How results are read: the keywords of a `ResultReader`."""
@@ -376,7 +393,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 known_names = {self.time_attr, self._metric or "", *self.rule.reads}
                 self._reader.metrics.seen |= known_names  # or the first report had raised
         reading = self._reader.read(trial_id, result)
-        if reading is None or (self.rule.needs_objective and reading.report.loss is None):
+        if reading is None or (reading.report.loss is None and self.rule.needs_objective):
             return None
         loss = reading.report.loss
         if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
@@ -83,8 +84,9 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
         self._begin()
 
     def _begin(self) -> None:
-        self._met: set[str] = set()  # ids of the trials that Ray has added
-        self._held: dict[str, Any] = {}  # new ones, in Ray's order
+        self._trials: dict[str, Any] = {}  # all that Ray has added, by id
+        self._met: set[str] = set()  # ids of those that were pending when they were added
+        self._held: OrderedDict[str, Any] = OrderedDict()  # new ones, in Ray's order
         self._workers = Workers()
         self._pace = Pace()
         self._warned = False  # that a trial has no checkpoint
@@ -92,7 +94,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
 
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed."""
-        mine = ("_met", "_held", "_workers", "_pace", "_warned", "_makes_room")
+        mine = ("_trials", "_met", "_held", "_workers", "_pace", "_warned", "_makes_room")
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -115,6 +117,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
 
     def adopted(self, controller: Any, trial: Any) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
+        self._trials[trial.trial_id] = trial
         if trial.status != Trial.PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
@@ -212,8 +215,8 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
                 self._make_room(controller)
             return None
         if choice.move == "start":
-            return self._held.pop(next(iter(self._held))) if self._held else None
-        trial = _find(controller, choice.trial_id)
+            return self._held.popitem(last=False)[1] if self._held else None
+        trial = self._trials[choice.trial_id]
         if trial.status != Trial.PAUSED:
             return None  # its pause is still being carried out
         self._note(choice.trial_id, "resumed", why=choice.decision.say(self.sign))
@@ -222,12 +225,12 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
     def _make_room(self, controller: Any) -> None:
         """Give a paused trial up that keeps the searcher from suggesting another one."""
         choice = self.rule.worst(self.record)
-        if choice is not None and _find(controller, choice.trial_id).status == Trial.PAUSED:
+        if choice is not None and self._trials[choice.trial_id].status == Trial.PAUSED:
             self._makes_room = True  # until the searcher has made use of it
             self._give_up(controller, choice)
 
     def _give_up(self, controller: Any, choice: Choice) -> None:
-        trial = _find(controller, choice.trial_id)
+        trial = self._trials[choice.trial_id]
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
         self._note(choice.trial_id, "given up", why=why)
@@ -255,10 +258,6 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
                 "report one: report a checkpoint with every evaluation.",
                 *(self.name, trial_id),
             )
-
-
-def _find(controller: Any, trial_id: str) -> Any:
-    return next(trial for trial in controller.get_trials() if trial.trial_id == trial_id)
 
 
 def _is_limited(search: Any) -> bool:

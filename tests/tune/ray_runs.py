@@ -1,0 +1,30 @@
+"""Sweeps that tests of stoppers run in a real Ray."""
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+
+def fit(
+    trainable: Any, stop: Any, folder: Path, space: dict[str, Any] | None = None, **options: Any
+) -> list[tune.Result]:
+    """Run a sweep; its results, in the order of the grid unless a trial was retried.
+
+    `options` are those of `TuneConfig`, and `max_failures`.
+    """
+    failure = tune.FailureConfig(max_failures=options.pop("max_failures", 0))
+    return list(
+        tune.Tuner(
+            trainable,
+            param_space=space or {},
+            tune_config=tune.TuneConfig(**options),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(folder),
+                stop=stop,
+                verbose=0,
+                failure_config=failure,
+            ),
+        ).fit()
+    )
