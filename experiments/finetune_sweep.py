@@ -32,6 +32,7 @@ from experiments.sweep_summary import summarise
 from tune_stoppers import (
     AllOf,
     AnyOf,
+    AutoScheduler,
     BoundASHAScheduler,
     DivergenceStopper,
     PatienceStopper,
@@ -50,7 +51,7 @@ STOPPERS = {
     for cls in (AllOf, AnyOf, DivergenceStopper, PatienceStopper, ThresholdStopper)
 }
 DEFAULT_STOP = "DivergenceStopper()"
-SCHEDULERS = ["bound_asha", "promotion_asha", "rollback", "patience", "asha", "none"]
+SCHEDULERS = ["auto", "bound_asha", "promotion_asha", "rollback", "patience", "asha", "none"]
 LORA_RANKS = (4, 8, 16)
 MAX_TOKENS = 64  # holds nine pairs in ten whole
 N_HELDOUT = 128  # pairs that no trial sees
@@ -92,7 +93,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add("--eval-examples", type=int, default=24, help="pairs that trials are compared on")
     add("--batch-size", type=int, default=4, help="examples per optimizer step")
     add("--search", choices=["random", "optuna"], default="random")
-    add("--scheduler", choices=SCHEDULERS, default="bound_asha", help="asha is Ray's own")
+    add("--scheduler", choices=SCHEDULERS, default="auto", help="asha is Ray's own")
     add(
         "--stop",
         metavar="EXPRESSION",
@@ -206,6 +207,8 @@ def scheduler(args: argparse.Namespace) -> TrialScheduler:
     """The scheduler asked for; its time is the number of optimizer steps."""
     horizon = {"max_t": args.max_steps, "grace_period": args.eval_every, "time_attr": "step"}
     match args.scheduler:
+        case "auto":
+            return AutoScheduler(**horizon)
         case "bound_asha":
             return BoundASHAScheduler(**horizon)
         case "promotion_asha":

@@ -133,7 +133,7 @@ def test_results_folder_holds_what_was_printed(small_run: tuple[int, str, Path])
         for path in folder.glob("*-*/journal-*.jsonl")
         for line in path.read_text().splitlines()
     ]
-    assert {line["owner"] for line in journal} == {"BoundASHAScheduler", "DivergenceStopper"}
+    assert {line["owner"] for line in journal} == {"AutoScheduler", "DivergenceStopper"}
 
 
 @pytest.mark.stress

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tune_stoppers.core import Action, Report
-from tune_stoppers.rules.bound_asha import BoundASHA, Record, Rung
+from tune_stoppers.rules.bound_asha import BoundASHA, Record
+from tune_stoppers.rules.rung import Rung
 
 NO_BOUND = {"bound_after": 2.0}  # beyond the horizon: the quota alone
 
@@ -297,3 +298,15 @@ def test_a_factor_near_one_is_refused() -> None:
     """Billions of rungs are a mistake, not a wait."""
     with pytest.raises(ValueError, match="more than 1000 rungs"):
         BoundASHA(max_t=1e308, grace_period=1, reduction_factor=1.0000001)
+
+
+@pytest.mark.parametrize(("drop", "stopped"), [("own", True), ("typical", False)])
+def test_a_usual_standstill_is_not_held_against_a_trial(drop: Any, stopped: bool) -> None:
+    """With the sweep's typical drop; a trial that lags behind its peers' age is still stopped."""
+    rule = BoundASHA(max_t=16, grace_period=16, drop=drop)
+    record = rule.init()
+    for number in range(4):  # each falls by 1 from step 2 to 4
+        falling = [(step, 5.0 - number / 10 - 0.5 * step) for step in range(1, 9)]
+        feed(rule, record, f"t{number}", *falling)
+    assert feed(rule, record, "flat", (1, 4.0), (2, 4.0), (4, 4.0)) == stopped
+    assert feed(rule, record, "hopeless", (1, 90.0), (2, 90.0), (4, 90.0))

@@ -82,10 +82,14 @@ def by_scheduler(rule: Any) -> list[Line]:
     return read_back(lines)
 
 
-SWEEP_RULES = [BoundASHA(max_t=27), PerTrial(Patience(2, 0.05))]
+SWEEP_RULES = [
+    BoundASHA(max_t=27),
+    BoundASHA(max_t=27, audit=3, drop="typical"),
+    PerTrial(Patience(2, 0.05)),
+]
 
 
-@pytest.mark.parametrize("rule", SWEEP_RULES, ids=["bound", "patience"])
+@pytest.mark.parametrize("rule", SWEEP_RULES, ids=["bound", "audited", "patience"])
 def test_a_schedulers_decisions_come_out_again(rule: Any) -> None:
     """With what happened to the trials between their reports."""
     lines = by_scheduler(rule)

@@ -7,12 +7,21 @@ that pays for noise and for learning-rate decay.
 """
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from tune_stoppers.core import Action, Decision, Report, require, require_number
+from tune_stoppers.core import (
+    Action,
+    Decision,
+    Report,
+    require,
+    require_choice,
+    require_number,
+)
+from tune_stoppers.rules.audit import Audit
+from tune_stoppers.rules.rung import Rung
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
 
@@ -20,6 +29,7 @@ HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: â‰
 RECENT = 6  # newest values that the noise is measured on
 NAME = "BoundASHA"
 MOST_RUNGS = 1_000
+AGES = 4  # a doubling of time is cut into so many, in each of which drops are compared
 UNKNOWN_RATE = LearningRate()
 
 
@@ -32,36 +42,6 @@ class Incumbent(NamedTuple):
 
 
 NOBODY = Incumbent()
-
-
-class Rung:
-    """The losses recorded at one rung, one a trial, sorted: O(log n) to find, to add, to rank."""
-
-    def __init__(self, window: int | None) -> None:
-        self.window = window
-        self.losses: list[float] = []  # sorted
-        self.of_trial: dict[str, float] = {}  # oldest first
-
-    def record(self, trial_id: str, loss: float) -> None:
-        """Add the trial's loss; a trial that is here already has its entry replaced."""
-        if trial_id in self.of_trial:
-            self._remove(trial_id)
-        insort(self.losses, loss)
-        self.of_trial[trial_id] = loss
-        if self.window is not None and len(self.of_trial) > self.window:
-            self._remove(next(iter(self.of_trial)))
-
-    def drop(self, trial_id: str) -> None:
-        """Remove the trial's entry, if it has one."""
-        if trial_id in self.of_trial:
-            self._remove(trial_id)
-
-    def _remove(self, trial_id: str) -> None:
-        del self.losses[bisect_left(self.losses, self.of_trial.pop(trial_id))]
-
-    def rank(self, loss: float) -> int:
-        """1 + the number of strictly better losses: ties are in the trial's favour."""
-        return 1 + bisect_left(self.losses, loss)
 
 
 @dataclass(slots=True)
@@ -83,7 +63,9 @@ class Record:
     """The mutable state of a sweep: an update costs O(log n) in the number of trials."""
 
     rungs: list[Rung]
+    audit: Audit
     courses: dict[str, Course] = field(default_factory=dict)
+    drops: dict[int, Rung] = field(default_factory=dict)  # over a doubling, by age
     bests: dict[str, Incumbent] = field(default_factory=dict)  # of every trial that has reported
     incumbent: Incumbent = NOBODY
 
@@ -130,6 +112,10 @@ class BoundASHA(SweepRule[Record]):
     window: int | None = None
     lr_metric: str | None = None
     schedule_end: float | None = None
+    drop: Literal["own", "typical"] = "own"
+    audit: int | None = None
+
+    version: ClassVar[int] = 2  # 1 had neither audit nor typical drops
 
     def __post_init__(self) -> None:
         require_number("max_t", self.max_t, above=0)
@@ -153,6 +139,9 @@ class BoundASHA(SweepRule[Record]):
                 "window", self.window, at_least=math.ceil(self.reduction_factor), integer=True
             )
         check_schedule(self.lr_metric, self.schedule_end)
+        require_choice("drop", self.drop, ("own", "typical"))
+        if self.audit is not None:
+            require_number("audit", self.audit, at_least=1, integer=True)
         rungs: list[float] = []
         rung = self.grace_period
         while rung < self.max_t:
@@ -174,7 +163,7 @@ class BoundASHA(SweepRule[Record]):
 
     def init(self) -> Record:
         """The record before the first report."""
-        return Record([Rung(self.window) for _ in self.rungs])
+        return Record([Rung(self.window) for _ in self.rungs], Audit(len(self.rungs)))
 
     def update(
         self,
@@ -207,16 +196,19 @@ class BoundASHA(SweepRule[Record]):
             self.update(record, report)
             course = record.courses[report.trial_id]
         course.times, course.losses, course.recent = [], [], []  # it may yet be restored
+        record.audit.forget([report.trial_id])
 
     def lost(self, record: Record, trial_id: str) -> None:
         """The trial's process died: no evidence against it. It may come back, so nothing goes."""
 
     def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
         """Drop these trials; the incumbent is the best of the others."""
+        trial_ids = list(trial_ids)
+        record.audit.forget(trial_ids)
         for trial_id in trial_ids:
             record.courses.pop(trial_id, None)
             record.bests.pop(trial_id, None)
-            for rung in record.rungs:
+            for rung in [*record.rungs, *record.drops.values()]:
                 rung.drop(trial_id)
         best = min(record.bests.values(), default=NOBODY, key=lambda best: best.loss)
         record.incumbent = best if best.loss < math.inf else NOBODY
@@ -225,6 +217,8 @@ class BoundASHA(SweepRule[Record]):
         """`record` as JSON data."""
         return {
             "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
+            "drops": [[age, list(rung.of_trial.items())] for age, rung in record.drops.items()],
+            "audit": record.audit.dump(),
             "bests": [list(best) for best in record.bests.values()],
             "incumbent": list(record.incumbent),
             "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
@@ -232,17 +226,22 @@ class BoundASHA(SweepRule[Record]):
 
     def freeze(self, record: Record) -> Callable[[], dict[str, Any]]:
         """As `dump`, later: of what a course holds, only the times and losses are changed."""
-        rungs = [Rung(self.window) for _ in record.rungs]
-        for copied, rung in zip(rungs, record.rungs, strict=True):
-            copied.of_trial = dict(rung.of_trial)
+        rungs = [self._copy(rung) for rung in record.rungs]
+        drops = {age: self._copy(rung) for age, rung in record.drops.items()}
         courses = {
             trial_id: Course(
                 c.times[:], c.losses[:], c.recent, c.time, c.loss, c.rung, c.rate, c.decision
             )
             for trial_id, c in record.courses.items()
         }
-        now = Record(rungs, courses, dict(record.bests), record.incumbent)
+        audit = Audit.load(record.audit.dump())
+        now = Record(rungs, audit, courses, drops, dict(record.bests), record.incumbent)
         return lambda: self.dump(now)
+
+    def _copy(self, rung: Rung) -> Rung:
+        copied = Rung(self.window)
+        copied.of_trial = dict(rung.of_trial)
+        return copied
 
     def load(self, data: dict[str, Any]) -> Record:
         """The record that `dump` wrote."""
@@ -250,6 +249,11 @@ class BoundASHA(SweepRule[Record]):
         for rung, entries in zip(record.rungs, data["rungs"], strict=True):
             for trial_id, loss in entries:
                 rung.record(trial_id, _number(loss))
+        for age, entries in data["drops"]:
+            record.drops[age] = Rung(self.window)
+            for trial_id, drop in entries:
+                record.drops[age].record(trial_id, drop)
+        record.audit = Audit.load(data["audit"])
         for loss, trial_id, time in data["bests"]:
             record.bests[trial_id] = Incumbent(_number(loss), trial_id, time)
         loss, trial_id, time = data["incumbent"]
@@ -265,6 +269,7 @@ class BoundASHA(SweepRule[Record]):
         if not math.isfinite(loss):
             if course.rung < len(record.rungs):
                 record.rungs[course.rung].record(trial_id, math.inf)
+            record.audit.comes_to_rung(trial_id, passes=False)
             return self._stop("the value is {value}, which is not finite", value=loss)
         self._remember(course, time, loss)
         if loss < record.bests[trial_id].loss:
@@ -278,10 +283,13 @@ class BoundASHA(SweepRule[Record]):
             there = loss if first or index == reached - 1 else before
             course.rung = index + 1
             failed = self._fails_quota(record, trial_id, index, there)
-            if failed is not None:
+            record.audit.comes_to_rung(trial_id, passes=failed is None)
+            if failed is not None and not self._spares(record, trial_id, index):
                 return failed
         if time >= self.max_t:
             return self._stop("the horizon {max_t:g} is reached", max_t=self.max_t)
+        if trial_id in record.audit.spared:
+            return self._let_go_on(record, trial_id, loss)
         return self._bound(record, trial_id, course, time)
 
     def _remember(self, course: Course, time: float, loss: float) -> None:
@@ -325,19 +333,40 @@ class BoundASHA(SweepRule[Record]):
             factor=self.reduction_factor,
         )
 
+    def _spares(self, record: Record, trial_id: str, index: int) -> bool:
+        """Whether a trial that fails this rung's quota goes on, for the audit's sake."""
+        if self.audit is None or index == len(self.rungs) - 1:
+            return False
+        return record.audit.fails(trial_id, index, self.audit)
+
+    def _let_go_on(self, record: Record, trial_id: str, loss: float) -> Decision:
+        index = record.audit.spared[trial_id]
+        belief = record.audit.belief(index)
+        text = "{loss:loss}: fails the quota at rung {rung:g}, let go on to the next " + (
+            "as that quota is suspended: wrong for {wrong} of {tried} such trials"
+            if belief.suspended
+            else "to see if that quota errs: so far wrong for {wrong} of {tried} such trials"
+        )
+        wrong, tried = belief
+        return self._keep(text, loss=loss, rung=self.rungs[index], wrong=wrong, tried=tried)
+
     def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
         incumbent = record.incumbent
         if time < self.bound_after * self.max_t:
             return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
-        if len(record.bests) < self.min_trials or course.times[0] > time / 2:
+        if course.times[0] > time / 2:
             return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
+        newest = course.recent[-1]
+        best = min(newest, course.recent[-2]) if len(course.recent) > 1 else newest
+        drop = max(course.losses[0] - best, 0.0)
+        if self.drop == "typical":
+            drop = max(drop, self._typical_drop(record, trial_id, time, drop))
+        if len(record.bests) < self.min_trials:
+            return self._keep("{loss:loss}: too few trials for the bound", loss=course.loss)
         if held := self.lr_metric and course.rate.holds(time, self.schedule_end):
             return self._keep("{loss:loss}; no bound, {held}", loss=course.loss, held=held)
         if trial_id == incumbent.trial_id:
             return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
-        newest = course.recent[-1]
-        best = min(newest, course.recent[-2]) if len(course.recent) > 1 else newest
-        drop = max(course.losses[0] - best, 0.0)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
         if bound > incumbent.loss:  # the noise only helps the trial: measured where it matters
@@ -359,6 +388,16 @@ class BoundASHA(SweepRule[Record]):
             holder=incumbent.trial_id,
             when=incumbent.time,
         )
+
+    def _typical_drop(self, record: Record, trial_id: str, time: float, drop: float) -> float:
+        """The median drop at this age, this trial's included; 0 while too few are known."""
+        age = math.floor(AGES * math.log2(time / self.max_t))
+        drops = record.drops.get(age)
+        if drops is None:
+            drops = record.drops[age] = Rung(self.window)
+        if trial_id not in drops.of_trial:  # what counts is when it came to this age
+            drops.record(trial_id, drop)
+        return drops.median if len(drops.losses) >= self.min_trials else 0.0
 
     def _keep(self, text: str, **numbers: float | str) -> Decision:
         return Decision(Action.CONTINUE, text, NAME, numbers)

@@ -1,12 +1,15 @@
 """`BoundASHAScheduler`: the rule `BoundASHA` under Ray Tune."""
 
-from typing import Any, Unpack
+from itertools import takewhile
+from typing import Any, Literal, Unpack
 
 from tune_stoppers.rules.bound_asha import BoundASHA, Record
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.surrogate.order import Standing
+from tune_stoppers.tune.schedulers.base import Common
+from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 
 
-class BoundASHAScheduler(SweepScheduler[Record]):
+class BoundASHAScheduler(OrderedScheduler[Record]):
     """ASHA's quota, or an optimistic bound that cannot reach the incumbent: whichever comes first.
 
     `rules.bound_asha.BoundASHA` says exactly when a trial stops. Needs no checkpoints.
@@ -21,6 +24,11 @@ class BoundASHAScheduler(SweepScheduler[Record]):
         window: keep only the newest N entries of each rung, for searchers that improve.
         lr_metric, schedule_end: the bound waits while the learning rate, reported as `lr_metric`,
             rises, and while it is near its maximum before the step `schedule_end`.
+        drop: "typical": the bound reckons with at least the median drop of the sweep's trials at
+            the same age, not with the trial's "own" alone.
+        audit: one in so many trials that fail a rung's quota goes on to the next rung, and the
+            quota is suspended while it proves wrong too often; None: none does.
+        order: "given", or "model": which new trial starts next, see `OrderedScheduler`.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress. A value that is not finite stops its trial at
             once and counts as worst at its next rung, unless `on_nonfinite` is "ignore".
@@ -38,6 +46,9 @@ class BoundASHAScheduler(SweepScheduler[Record]):
         window: int | None = None,
         lr_metric: str | None = None,
         schedule_end: float | None = None,
+        drop: Literal["own", "typical"] = "own",
+        audit: int | None = None,
+        order: Order = "given",
         **common: Unpack[Common],
     ) -> None:
         rule = BoundASHA(
@@ -50,8 +61,19 @@ class BoundASHAScheduler(SweepScheduler[Record]):
             window=window,
             lr_metric=lr_metric,
             schedule_end=schedule_end,
+            drop=drop,
+            audit=audit,
         )
-        super().__init__(rule, **common)
+        super().__init__(rule, order=order, **common)
+
+    def standing(self, trial: Any) -> Standing | None:
+        """The trial's losses at the rungs that it has come to, and its best."""
+        rungs, trial_id = self.record.rungs, trial.trial_id
+        best = self.record.bests.get(trial_id)
+        if best is None:
+            return None
+        at = takewhile(lambda loss: loss is not None, (r.of_trial.get(trial_id) for r in rungs))
+        return Standing(tuple(loss for loss in at if loss is not None), best.loss)
 
     def debug_string(self) -> str:
         """One line: rungs with their entries, and the incumbent."""

@@ -1,0 +1,78 @@
+"""How often a rung's quota is wrong in this sweep, learnt from trials that it lets go on."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+PRIOR_WRONG, PRIOR_RIGHT = 0.5, 4.5  # a quota is expected to be wrong in one case of ten
+MOST_WRONG = 0.25  # expected share of wrong stops; a quota that is beyond it is suspended
+
+
+class Belief(NamedTuple):
+    """What is known of the quota at a rung."""
+
+    wrong: int  # of the trials tried, those that passed the next rung's quota
+    tried: int
+
+    @property
+    def share(self) -> float:
+        """The expected share of wrong stops: the mean of a Beta distribution."""
+        prior = PRIOR_WRONG + PRIOR_RIGHT
+        return (PRIOR_WRONG + self.wrong) / (prior + self.tried)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether the quota is wrong too often to be acted on."""
+        return self.share > MOST_WRONG
+
+
+class Audit:
+    """The trials let go on, and what became of them, per rung.
+
+    The first trial that fails the quota of a rung, and every `every`-th after it, goes on to the
+    next rung. If it passes the quota there, the stop had been wrong. While the expected share of
+    wrong stops, (0.5 + wrong) / (5 + tried), is above 1/4, the quota of the rung is suspended: all
+    trials go on, and each of them is counted, so that it may come back.
+    """
+
+    def __init__(self, rungs: int) -> None:
+        self.failed = [0] * rungs
+        self.wrong = [0] * rungs
+        self.tried = [0] * rungs
+        self.spared: dict[str, int] = {}  # trial: the rung whose quota it has failed
+
+    def belief(self, rung: int) -> Belief:
+        """What is known of the quota at this rung."""
+        return Belief(self.wrong[rung], self.tried[rung])
+
+    def fails(self, trial_id: str, rung: int, every: int) -> bool:
+        """The trial fails the quota of this rung; whether it is to go on all the same."""
+        self.failed[rung] += 1
+        spares = self.belief(rung).suspended or (self.failed[rung] - 1) % every == 0
+        if spares:
+            self.spared[trial_id] = rung
+        return spares
+
+    def comes_to_rung(self, trial_id: str, passes: bool) -> None:
+        """The trial is at its next rung: if it had been let go on, its stop was wrong or right."""
+        rung = self.spared.pop(trial_id, None)
+        if rung is not None:
+            self.tried[rung] += 1
+            self.wrong[rung] += passes
+
+    def forget(self, trial_ids: Iterable[str]) -> None:
+        """These trials will not come to another rung."""
+        for trial_id in trial_ids:
+            self.spared.pop(trial_id, None)
+
+    def dump(self) -> list[Any]:
+        """All of it as JSON data."""
+        return [self.failed[:], self.wrong[:], self.tried[:], dict(self.spared)]
+
+    @classmethod
+    def load(cls, data: list[Any]) -> "Audit":
+        """What `dump` wrote."""
+        failed, wrong, tried, spared = data
+        audit = cls(len(failed))
+        audit.failed, audit.wrong, audit.tried = list(failed), list(wrong), list(tried)
+        audit.spared = dict(spared)
+        return audit

@@ -1,0 +1,1 @@
+"""A model of the configurations: which of those not started yet promises most."""

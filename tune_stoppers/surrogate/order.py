@@ -1,0 +1,164 @@
+"""Which of the configurations not started yet to start next, by a model of those that were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from tune_stoppers.core import require_number
+from tune_stoppers.surrogate.process import Process
+from tune_stoppers.surrogate.space import Floats, points_of
+
+MOST_KNOWN = 200  # trials that the model is made of: the best half, and others at random
+MOST_ASKED = 200  # configurations that are compared for one choice
+REFIT = 1.5  # the parameters are fitted again when so many times as many trials are known
+
+
+class Standing(NamedTuple):
+    """How a trial does: its loss at each of the marks (rungs) that it has reached, and its best."""
+
+    marks: tuple[float, ...]
+    best: float
+
+
+class Pick(NamedTuple):
+    """The configuration to start, by its place among those asked about, and why."""
+
+    place: int
+    why: str
+
+
+class ModelOrder:
+    """Chooses by the lower confidence bound of a Gaussian process over the configurations.
+
+    What is modelled is how a trial does among the others. Of two trials the better one is that
+    with the lower loss at the last mark that both have reached; of two that have reached none, or
+    all, that with the lower best loss. The share of the others that it does better than, as a
+    normal score, is the value of its configuration. The next to start is, of the configurations
+    asked about (at most 200, at random), the one with the least mean - `optimism` · deviation,
+    where trials that have not reported yet count as awaited (Gaussian-process batches by
+    hallucination: Desautels, Krause & Burdick 2014).
+
+    The first `least` trials, and then a share `explore` at random, start in the order given, which
+    keeps the sweep honest where the model is wrong. Deterministic: a pick depends on what it is
+    given and on how many have been made.
+
+    Args:
+        least: trials that must have reported before the model has a say.
+        explore: share of the picks that the model has no say in.
+        optimism: standard deviations that an unknown configuration is given the benefit of.
+        seed: of the random choices.
+    """
+
+    def __init__(
+        self, *, least: int = 8, explore: float = 0.1, optimism: float = 2.0, seed: int = 0
+    ) -> None:
+        require_number("least", least, at_least=2, integer=True)
+        require_number("explore", explore, at_least=0, at_most=1)
+        require_number("optimism", optimism, at_least=0)
+        require_number("seed", seed, at_least=0, integer=True)
+        self.least, self.explore, self.optimism, self.seed = least, explore, optimism, seed
+        self._process: Process | None = None
+        self._fitted = 0  # trials that it was fitted to
+        self._points = points_of([])
+        self._of: list[Mapping[str, Any]] = []  # the configurations that the points are of
+
+    def choose(
+        self,
+        waiting: Sequence[Mapping[str, Any]],
+        reported: Sequence[tuple[Mapping[str, Any], Standing]],
+        awaited: Sequence[Mapping[str, Any]] = (),
+        *,
+        picks: int,
+    ) -> Pick:
+        """The place in `waiting` of the configuration to start next.
+
+        Args:
+            waiting: configurations not started, in the order given; at least one.
+            reported: configurations of the trials that have reported, and how they do.
+            awaited: configurations of trials that were started and have not reported.
+            picks: how many were chosen before.
+        """
+        chance = np.random.default_rng([self.seed, picks])
+        if len(reported) < self.least:
+            return Pick(0, f"the first {self.least} trials start in the order given")
+        if chance.random() < self.explore:
+            return Pick(0, "in the order given, as one now and then is")
+        if len(waiting) == 1:
+            return Pick(0, "no other one waits")
+        known = self._known(reported, chance)
+        values = normal_scores([reported[place][1] for place in known])
+        asked = np.arange(len(waiting))
+        if len(waiting) > MOST_ASKED:
+            asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
+        rows, groups = self._look_up(waiting, [config for config, _ in reported], awaited)
+        if not len(groups):
+            return Pick(0, "the configurations do not differ in anything that a model could use")
+        first, second = len(waiting), len(waiting) + len(reported)
+        points = rows[first + known]
+        process = self._fit(points, values, groups, len(reported))
+        on_their_way = rows[second:] if len(awaited) else None
+        mean, sd = process.posterior(points, values, rows[asked], on_their_way)
+        best = int(np.argmin(mean - self.optimism * sd))
+        why = (
+            f"the model expects it to do better than {norm.cdf(-mean[best]):.0%} of those so far "
+            f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
+        )
+        return Pick(int(asked[best]), why)
+
+    def _known(
+        self, reported: Sequence[tuple[Mapping[str, Any], Standing]], chance: np.random.Generator
+    ) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Places of the trials that the model is made of."""
+        if len(reported) <= MOST_KNOWN:
+            return np.arange(len(reported))
+        order = np.argsort([standing.best for _, standing in reported], kind="stable")
+        best, others = order[: MOST_KNOWN // 2], order[MOST_KNOWN // 2 :]
+        drawn = chance.choice(others, MOST_KNOWN - len(best), replace=False)
+        return np.concatenate([best, drawn])
+
+    def _look_up(
+        self, *parts: Sequence[Mapping[str, Any]]
+    ) -> tuple[Floats, np.ndarray[Any, np.dtype[np.intp]]]:
+        """The points of all the configurations, made anew only if there are others than before."""
+        configs = [config for part in parts for config in part]
+        place = {id(config): row for row, config in enumerate(self._of)}
+        if place.keys() != {id(config) for config in configs}:
+            self._points, self._of = points_of(configs), configs
+            place = {id(config): row for row, config in enumerate(configs)}
+        rows = [place[id(config)] for config in configs]
+        return self._points.rows[rows], self._points.groups
+
+    def _fit(
+        self,
+        points: Floats,
+        values: Floats,
+        groups: np.ndarray[Any, np.dtype[np.intp]],
+        trials: int,
+    ) -> Process:
+        if self._process is None or not np.array_equal(self._process.groups, groups):
+            self._process, self._fitted = Process(groups), 0
+        process = self._process
+        if trials >= REFIT * self._fitted:
+            process.fit(points, values)
+            self._fitted = trials
+        return process
+
+
+def normal_scores(standings: Sequence[Standing]) -> Floats:
+    """How each does among the others, as a normal score: lower is better."""
+    marks = max((len(standing.marks) for standing in standings), default=0)
+    losses = np.full((len(standings), marks + 1), np.inf)
+    for row, standing in zip(losses, standings, strict=True):
+        row[: len(standing.marks)] = standing.marks
+        row[-1] = standing.best
+    reached = np.array([len(standing.marks) for standing in standings])
+    common = np.minimum(reached[:, None], reached[None, :])
+    column = np.where((common == 0) | (common == marks), marks, common - 1)
+    row = np.arange(len(standings))
+    own, other = losses[row[:, None], column], losses[row[None, :], column]
+    worse_than = (other < own).mean(axis=1) + 0.5 * (other == own).mean(axis=1)
+    return np.asarray(norm.ppf((rankdata(worse_than) - 0.5) / len(standings)))

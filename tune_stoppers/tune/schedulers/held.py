@@ -1,0 +1,59 @@
+"""New trials that are held back until a scheduler names the one to start.
+
+Ray starts whatever is pending, and takes many samples at once. A new trial is therefore shown to
+Ray as paused; it is started by being named in `choose_trial_to_run`.
+"""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.search import ConcurrencyLimiter, SearchGenerator
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
+
+class Held:
+    """The trials that are held back, in Ray's order."""
+
+    def __init__(self) -> None:
+        self._trials: OrderedDict[str, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @property
+    def trials(self) -> Sequence[Any]:
+        """All of them."""
+        return list(self._trials.values())
+
+    def hold(self, trial: Any) -> None:
+        """Show a pending trial to Ray as paused."""
+        trial.init_local_path()  # without it Ray's ResultGrid fails if it is never run
+        trial.set_status(Trial.PAUSED)
+        self._trials[trial.trial_id] = trial
+
+    def release(self, place: int = 0) -> Any:
+        """The trial at this place, which is not held any more."""
+        if not place:
+            return self._trials.popitem(last=False)[1]
+        return self._trials.pop(list(self._trials)[place])
+
+    def drop(self, trial_id: str) -> None:
+        """The trial, if it is held, is gone."""
+        self._trials.pop(trial_id, None)
+
+
+def is_limited(search: Any) -> bool:
+    """Whether the searcher suggests no more than so many trials before one has ended."""
+    if isinstance(search, SearchGenerator):
+        return isinstance(search.searcher, ConcurrencyLimiter)
+    return isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
+
+
+def may_hold(search: Any) -> bool:
+    """Whether new trials can be held back without drawing ever more from the searcher."""
+    if isinstance(search, BasicVariantGenerator) and search.total_samples >= sys.maxsize:
+        return is_limited(search)
+    return is_limited(search) or not isinstance(search, SearchGenerator)

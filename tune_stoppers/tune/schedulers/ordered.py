@@ -1,0 +1,117 @@
+"""A scheduler that can also say which of the new trials starts next."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar, Unpack
+
+from ray.tune.experiment import Trial
+
+from tune_stoppers.core import require_choice
+from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.surrogate.order import ModelOrder, Standing
+from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.held import Held, may_hold
+from tune_stoppers.tune.schedulers.workers import Workers
+
+logger = logging.getLogger("tune_stoppers")
+
+R = TypeVar("R")
+Order = Literal["given", "model"]
+
+
+class OrderedScheduler(SweepScheduler[R], Generic[R]):
+    """A `SweepScheduler` whose new trials start in the order given, or in that of a model.
+
+    Args:
+        order: "given": Ray's order. "model": once eight trials have reported, the next to start is
+            mostly the configuration that a model of those so far promises most of
+            (`surrogate.order.ModelOrder`). New trials are held back for that, Ray shows them as
+            PAUSED; a searcher without a limit, such as a plain `OptunaSearch`, is left alone: it
+            orders its trials itself.
+        common: those of `SweepScheduler`. In a dry run trials start in the order given.
+    """
+
+    def __init__(
+        self, rule: SweepRule[R], *, order: Order = "given", **common: Unpack[Common]
+    ) -> None:
+        super().__init__(rule, **common)
+        require_choice(f"{self.name} order", order, ("given", "model"))
+        self.order = order
+        self._begin()
+
+    def _begin(self) -> None:
+        self._model = ModelOrder() if self.order == "model" and not self.dry_run else None
+        self._started: dict[str, Any] = {}  # by id: all that Ray has added, but those held
+        self._held = Held()
+        self._workers = Workers()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The scheduler as constructed."""
+        mine = ("_model", "_started", "_held", "_workers")
+        return {k: v for k, v in super().__getstate__().items() if k not in mine}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def standing(self, trial: Any) -> Standing | None:
+        """How a trial does, as the model is told; None if it has not reported."""
+        known = trial.metric_analysis.get(self._metric)
+        if known is None:
+            return None
+        best = self.sign * known["min" if self.sign == 1 else "max"]
+        return Standing((), math.inf if math.isnan(best) else best)
+
+    def adopted(self, controller: Any, trial: Any) -> None:
+        """Hold back a new trial."""
+        super().adopted(controller, trial)
+        if self._model is None:
+            return
+        trial_id = trial.trial_id
+        new = trial_id not in self._started and self._memory.known(trial_id).time.step is None
+        if new and trial.status == Trial.PENDING and may_hold(controller.search_alg):
+            self._held.hold(trial)
+            return
+        self._started[trial_id] = trial
+        if trial.status == Trial.PENDING:
+            self._workers.add(trial, time.monotonic(), chosen=False)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Record the last report of a trial that ended by itself or by a stopper."""
+        super().on_trial_complete(controller, trial, result)
+        self._held.drop(trial.trial_id)
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """A trial that was never run, or is paused, is dropped."""
+        super().on_trial_remove(controller, trial)
+        self._held.drop(trial.trial_id)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        """The trial for the next worker, if there is room for one more; else who waits for it."""
+        if self._model is None:
+            return super().choose_trial_to_run(controller)
+        self._settle(controller)
+        now = time.monotonic()
+        self._workers.look(now)
+        if not self._held or not self._workers.room or self._over:
+            return self._workers.next
+        trial = self._pick(self._model)
+        self._started[trial.trial_id] = trial
+        self._workers.add(trial, now, chosen=True)
+        return trial
+
+    def _pick(self, model: ModelOrder) -> Any:
+        reported, awaited = [], []
+        for trial in self._started.values():
+            standing = self.standing(trial)
+            if standing is not None:
+                reported.append((trial.config, standing))
+            elif not trial.is_finished():
+                awaited.append(trial.config)
+        waiting = [trial.config for trial in self._held.trials]
+        pick = model.choose(waiting, reported, awaited, picks=len(self._started))
+        trial = self._held.release(pick.place)
+        self._note(trial.trial_id, "started", why=pick.why)
+        return trial
