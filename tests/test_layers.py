@@ -12,8 +12,8 @@ import tune_stoppers
 
 ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
-    0: ("core", "codec", "metrics", "track", "expressions", "journal"),
-    1: ("rules", "recorder", "testing", "advice"),
+    0: ("core", "codec", "metrics", "track", "expressions", "journal", "forecast"),
+    1: ("rules", "recorder", "testing", "advice", "surrogate"),
     2: ("recipes", "training"),
     3: ("tune",),
     4: ("backtest",),

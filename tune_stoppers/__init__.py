@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
     from tune_stoppers.tune.callback import TuneCallback as TuneCallback
+    from tune_stoppers.tune.forecast_stopper import ForecastStopper as ForecastStopper
     from tune_stoppers.tune.results import BestState as BestState
     from tune_stoppers.tune.results import best_state as best_state
     from tune_stoppers.tune.results import best_states as best_states
     from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
+    from tune_stoppers.tune.schedulers.auto import AutoScheduler as AutoScheduler
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
     from tune_stoppers.tune.schedulers.promotion_asha import (
         PromotionASHAScheduler as PromotionASHAScheduler,
@@ -49,12 +51,14 @@ _WHERE = {
     "AdaptivePatienceStopper": "tune.stoppers",
     "AllOf": "tune.stoppers",
     "AnyOf": "tune.stoppers",
+    "AutoScheduler": "tune.schedulers.auto",
     "BestState": "tune.results",
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "BudgetStopper": "tune.stoppers",
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
+    "ForecastStopper": "tune.forecast_stopper",
     "FreeWorkers": "tune.train_workers",
     "GradientStopper": "tune.stoppers",
     "MetricAdvice": "advice",

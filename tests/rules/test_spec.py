@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_contract import RULES
 from tune_stoppers.core import Decision, Report, Rule
-from tune_stoppers.rules import AnyOf, Patience
+from tune_stoppers.rules import AnyOf, Forecast, Patience
 from tune_stoppers.rules.bound_asha import BoundASHA
 from tune_stoppers.rules.per_trial import PerTrial
 from tune_stoppers.rules.promotion import Promotion
@@ -19,6 +19,8 @@ from tune_stoppers.rules.spec import from_spec, to_spec
 SWEEP_RULES = {
     "bound": BoundASHA(max_t=50),
     "bound in floats": BoundASHA(max_t=1.0, grace_period=0.1, window=5),
+    "audited": BoundASHA(max_t=50, audit=10, drop="typical"),
+    "forecast": Forecast(max_t=50),
     "promotion": Promotion(max_t=50, pen=3),
     "rollback": Rollback(patience=3, max_rollbacks=1),
     "a rule for each trial": PerTrial(RULES["any of three"]),

@@ -8,6 +8,7 @@ from tune_stoppers.core import Not as Not
 from tune_stoppers.rules.adaptive_patience import AdaptivePatience as AdaptivePatience
 from tune_stoppers.rules.budget import Budget as Budget
 from tune_stoppers.rules.divergence import Divergence as Divergence
+from tune_stoppers.rules.forecast import Forecast as Forecast
 from tune_stoppers.rules.gradient_norm import GradientNorm as GradientNorm
 from tune_stoppers.rules.multi_metric import MultiMetric as MultiMetric
 from tune_stoppers.rules.overfit import Overfit as Overfit

@@ -1,0 +1,84 @@
+"""`ForecastStopper`: one record for the whole sweep, of which each trial's reports are part."""
+
+from collections.abc import Iterable
+from typing import Any, Unpack, cast
+
+from tune_stoppers.core import Action, Decision, Mode, Report, Rule
+from tune_stoppers.rules.forecast import Forecast, Record
+from tune_stoppers.track import Judgement, Track
+from tune_stoppers.tune.rule_stopper import Common, RuleStopper, as_loss
+
+
+class _SharedTrack(Track):
+    """A trial's time, before a record that it shares with all others."""
+
+    def __init__(self, rule: Forecast, record: Record, trial_id: str) -> None:
+        super().__init__(cast(Rule, rule))
+        self._rule, self._record, self._trial_id = rule, record, trial_id
+        self._ended = False
+
+    def update(
+        self, report: Report, *, checkpoint: bool = False, since_restore: int | None = None
+    ) -> Judgement:
+        in_order = self.time.in_order
+        event = self.time.place(report.step, since_restore)
+        if event == "out of order":
+            text = "a report out of order is left out"
+            decision = Decision(Action.CONTINUE, text, type(self._rule).__name__)
+            return Judgement(decision, event, warn=in_order)
+        return Judgement(self._rule.update(self._record, report), event)
+
+    def finish(self) -> None:
+        self._rule.finished(self._record, self._trial_id)
+
+
+class ForecastStopper(RuleStopper):
+    """Stops a trial once its future best will hardly beat the target.
+
+    ::
+
+        ForecastStopper("eval_loss", "min", max_t=100)  # P(beats the sweep's best) < 0.05
+        ForecastStopper("accuracy", "max", max_t=100, probability=0.01, target=0.9)
+
+    The forecast is learnt from the sweep's own trials: it needs some that have run to the end,
+    and decides only where, on those, it has done better than "the last value persists".
+    `rules.Forecast` has the formula, `tune_stoppers.forecast.Forecaster` the forecast. `target`
+    is in the metric's own units. Of trials that a scheduler stops it never learns the end: to
+    prune by rank and by forecast at once, use a scheduler that does both.
+    """
+
+    _kind = Forecast
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        *,
+        max_t: float,
+        probability: float = 0.05,
+        target: float | None = None,
+        history: Iterable[Any] = (),
+        lr_metric: str | None = None,
+        schedule_end: float | None = None,
+        **common: Unpack[Common],
+    ) -> None:
+        rule = Forecast(
+            max_t=max_t,
+            probability=probability,
+            target=as_loss(self, metric, mode, "target", target),
+            history=tuple(history),
+            start_after=common.pop("start_after", 0),
+            lr_metric=lr_metric,
+            schedule_end=schedule_end,
+        )
+        super().__init__(cast(Rule, rule), metric, mode, **common)
+        self._record = rule.init()
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
+        decision = super().judge(trial_id, result)
+        if decision.action is Action.STOP:
+            self._record.forecaster.ended(trial_id)
+        return decision
+
+    def _new_track(self, trial_id: str) -> Track:
+        return _SharedTrack(cast(Forecast, self.rule), self._record, trial_id)
