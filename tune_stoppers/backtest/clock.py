@@ -9,6 +9,10 @@ from typing import Generic, TypeVar
 E = TypeVar("E")
 
 
+class StalledError(RuntimeError):
+    """Nothing runs and nothing starts: in Ray this sweep would hang."""
+
+
 class Clock(Generic[E]):
     """Events come in order of time, then of priority (lower first), then of entry."""
 

@@ -20,21 +20,19 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher as RaySearcher
 from ray.tune.stopper import Stopper
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.clock import Clock
+from tune_stoppers.backtest.clock import Clock, StalledError
 from tune_stoppers.backtest.process import Costs, Faults, Process
+from tune_stoppers.backtest.searching import NearestSearch
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
 from tune_stoppers.backtest.view import SchedulerView, Searcher
 
 CONTROL, REPORT = 0, 1  # priorities: at equal times, first what Ray does by itself
 ENDED = (Trial.TERMINATED, Trial.ERROR)
-
-
-class StalledError(RuntimeError):
-    """Nothing is running and the scheduler starts nothing: in Ray this sweep would hang."""
 
 
 Event = tuple[Callable[[ReplayTrial, Process], None], ReplayTrial, Process]
@@ -54,6 +52,7 @@ class Cluster:
         faults: Faults | None = None,
         checkpoint_every: int = 1,
         max_pending: int | None = None,
+        searcher: RaySearcher | None = None,
         folder: Path | None = None,
     ) -> None:
         self.journal: list[Entry] = []
@@ -66,11 +65,12 @@ class Cluster:
             ReplayTrial(index, curve, max_failures=self.faults.max_failures, folder=folder)
             for index, curve in enumerate(curves)
         ]
-        self.search_alg = Searcher(self.trials)
+        self.search_alg: Searcher | NearestSearch = Searcher(self.trials)
+        if searcher is not None:
+            self.search_alg = NearestSearch(self.trials, searcher)
         self._scheduler, self._stopper = scheduler, stopper
-        self._free = workers
-        self._checkpoint_every = checkpoint_every
-        self._max_pending = max_pending or max(200, int(workers * 1.1))
+        self._free, self._checkpoint_every = workers, checkpoint_every
+        self._max_pending = max_pending or self.search_alg.max_pending(workers)
         self._dice = self.faults.dice(len(self.trials))
         self._clock: Clock[Event] = Clock()
 
@@ -288,6 +288,8 @@ class Cluster:
             self.ended_by[trial.trial_id] = by
             told = flat if by == "scheduler" and flat is not None else result
             self._reasons[trial.trial_id] = str(told.get("stop_reason", ""))
+        elif flat is not None:
+            self.search_alg.on_trial_result(trial.trial_id, flat)
         if flat is not None:
             trial.run_metadata.last_result = result
             trial.run_metadata.last_result_time = self.now
@@ -358,8 +360,10 @@ class Cluster:
         if trial.status == Trial.RUNNING:
             result = flatten_dict(trial.last_result)
             self._scheduler.on_trial_complete(self, trial, result)
+            self.search_alg.on_trial_complete(trial.trial_id, result)
         else:
             self._scheduler.on_trial_remove(self, trial)
+            self.search_alg.on_trial_complete(trial.trial_id)
         by = self.ended_by.setdefault(trial.trial_id, "scheduler")
         self._halt(trial, Trial.TERMINATED)
         self._note(trial, "finish" if by == "trial" else "stop", by)
@@ -386,6 +390,7 @@ class Cluster:
     def _fail(self, trial: ReplayTrial) -> None:
         if not trial.should_recover():
             self._scheduler.on_trial_error(self, trial)
+            self.search_alg.on_trial_complete(trial.trial_id, error=True)
             self._halt(trial, Trial.ERROR)
             self.ended_by[trial.trial_id] = "error"
             self._note(trial, "fail", "cluster")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from ray import cloudpickle
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher, SearchGenerator
 from ray.tune.stopper import Stopper
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,6 +30,7 @@ from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import thin
 
 Factory = Callable[..., Any]
+SearcherFactory = Callable[[Sweep, int], Searcher | SearchGenerator]  # of a sweep and a seed
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WORTH_A_PROCESS = 100_000  # recorded reports to replay; with fewer, starting processes takes longer
 
@@ -57,12 +59,14 @@ class Plan:
     max_pending: int | None
     metric: str | None
     mode: str | None
+    searcher: SearcherFactory | None = None
 
 
 def compare(
     sweeps: Sweep | Iterable[Sweep],
     rules: Mapping[str, Factory],
     *,
+    searcher: SearcherFactory | None = None,
     workers: int = 8,
     orderings: int | Mapping[str, int] = 10,
     budget: float = 4.0,
@@ -91,6 +95,10 @@ def compare(
     `ReplayResult.regret` defines it; one that has a target by the time to that target instead
     (`budget` where it is not reached), in units of what no stopping takes on average: its runs end
     there, so that the last value says nothing.
+
+    `searcher`: a factory such as `lambda sweep, seed: OptunaSearch(seed=seed)`, called with the
+    sweep and the seed of the ordering: as for `replay`, what it suggests takes the place of the
+    shuffled order, under every rule; it may then differ between rules, as results do.
 
     `workers`: trials that run at a time. `orderings`: how many shuffled orders, or per rule; order
     k is the same for every rule. `budget`: time, in full trainings: the median over a sweep's
@@ -130,6 +138,7 @@ def compare(
         max_pending=max_pending,
         metric=metric,
         mode=mode,
+        searcher=searcher,
     )
     jobs = [
         Job(place, rule, ordering)
@@ -156,6 +165,7 @@ def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:
     """One replay: its row of `Comparison.runs`, and its regret over time in full trainings."""
     sweep = plan.sweeps[job.sweep]
     full, report = _typical(sweep, plan.cost)
+    seed = plan.seed + job.ordering
     try:
         with _quiet():
             scheduler, stopper = _build(plan.rules[job.rule], sweep)
@@ -163,8 +173,9 @@ def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:
                 sweep,
                 scheduler,
                 stopper,
+                searcher=None if plan.searcher is None else plan.searcher(sweep, seed),
                 workers=plan.workers,
-                seed=plan.seed + job.ordering,
+                seed=seed,
                 metric=plan.metric,
                 mode=plan.mode,
                 cost=plan.cost,
@@ -213,16 +224,19 @@ def _row(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Ray's HyperBand logs of each bracket, and numpy of ASHA's rungs of NaN alone."""
-    logger = logging.getLogger("ray.tune")
-    level = logger.level
-    logger.setLevel(max(level, logging.WARNING))
+    """Without what Ray's HyperBand logs of each bracket and Optuna of each study, and numpy of
+    ASHA's rungs of NaN alone."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "optuna")]
+    levels = [logger.level for logger in loggers]
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(max(level, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _nothing() -> None:

@@ -18,10 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher, SearchGenerator
 from ray.tune.stopper import Stopper
 
-from tune_stoppers.backtest.cluster import Cluster, StalledError
+from tune_stoppers.backtest.clock import StalledError
+from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
+from tune_stoppers.backtest.searching import prepared
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
@@ -36,6 +39,7 @@ def replay(
     scheduler: TrialScheduler | None = None,
     stopper: Stopper | None = None,
     *,
+    searcher: Searcher | SearchGenerator | None = None,
     workers: int = 8,
     seed: int = 0,
     order: Literal["shuffled", "recorded"] = "shuffled",
@@ -63,6 +67,16 @@ def replay(
     ends leaves its worker to the next one; the order of trials is drawn from `seed`, the same for
     every rule, or the recorded one.
 
+    `searcher`: any Ray searcher, deep-copied too, in place of that order; the trials that it has
+    not suggested stay PENDING. The unused trial nearest to each suggestion (`Neighbours`) is run
+    and its reports are told as the suggestion's, as Ray's SearchGenerator does: each that does not
+    end its trial, and the last one. As under `max_concurrent_trials=workers`, it is asked when a
+    trial ends and has at most `workers` unfinished, paused ones included; a `ConcurrencyLimiter`
+    keeps its own limit, and a `SearchGenerator` has none and is asked one trial ahead. A searcher
+    without a space gets `space_of(sweep)`, metric and mode; one without a seed may differ from run
+    to run. None: it is asked again after the next event. "FINISHED", or every trial handed out: no
+    more trials. The same suggestion again is the next nearest trial.
+
     `metric`, `mode`: as in `TuneConfig`; default, the sweep's own. A scheduler built with its own
     keeps them. `workers`: trials that run at a time. `cost`: what a report takes, 1 each or the
     recorded seconds; the costs below, `budget` and every time in the result are in that unit.
@@ -79,8 +93,8 @@ def replay(
     where a scheduler that writes its state may do so; default, trials have no storage.
 
     Raises ValueError and TypeError for unfit arguments, StalledError where the scheduler leaves
-    every trial waiting, RuntimeError where trials start over without end, and whatever the
-    scheduler or stopper raises.
+    every trial waiting or the searcher suggests nothing for ever, RuntimeError where the searcher
+    fails or trials start over without end, and whatever the scheduler or stopper raises.
     """
     metric, direction = sweep.objective(metric, mode)
     _check(workers=workers, max_failures=max_failures, checkpoint_every=checkpoint_every)
@@ -103,6 +117,8 @@ def replay(
         scheduler = FIFOScheduler() if scheduler is None else copy.deepcopy(scheduler)
         stopper = copy.deepcopy(stopper)
         _set_objective(scheduler, metric, direction)
+        if searcher is not None:
+            searcher = prepared(searcher, sweep, metric, direction, workers)
         cluster = Cluster(
             _ordered(sweep, order, seed),
             scheduler,
@@ -112,6 +128,7 @@ def replay(
             faults=Faults(failure_rate, preemption_rate, max_failures, seed),
             checkpoint_every=checkpoint_every,
             max_pending=max_pending,
+            searcher=searcher,
             folder=None if folder is None else Path(folder),
         )
         if stopper is not None:

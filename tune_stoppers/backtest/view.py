@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tune_stoppers.backtest.trial import ReplayTrial
 
@@ -23,11 +23,23 @@ class Searcher:
     def next_trial(self) -> ReplayTrial | None:
         return self._waiting.popleft() if self._waiting else None
 
+    def max_pending(self, workers: int) -> int:
+        """Trials that Ray takes ahead of time where none is better than another."""
+        return max(200, int(workers * 1.1))
+
     def is_finished(self) -> bool:
         return not self._waiting
 
     def set_finished(self) -> None:
         self._waiting.clear()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """It does not learn."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nor here."""
 
 
 class SchedulerView:
