@@ -74,6 +74,7 @@ def ours() -> dict[str, Make]:
         "RecoveryStopper": lambda n: ts.RecoveryStopper(**task),
         "OverfitStopper": lambda n: ts.OverfitStopper(**task, train_metric="train_loss"),
         "BudgetStopper": lambda n: ts.BudgetStopper(trial_seconds=1e6, gpu_hours=1e9),
+        "DiminishingReturnsStopper": lambda n: ts.DiminishingReturnsStopper(**task, max_t=n),
         "ForecastStopper": lambda n: ts.ForecastStopper(**task, max_t=n),
         "RuleStopper": lambda n: ts.RuleStopper(rules.Patience(5) | rules.Divergence(), **task),
         "AnyOf": lambda n: ts.AnyOf(ts.PatienceStopper(**task), ts.DivergenceStopper(**task)),

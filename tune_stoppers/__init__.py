@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
     from tune_stoppers.tune.callback import TuneCallback as TuneCallback
+    from tune_stoppers.tune.diminishing_stopper import (
+        DiminishingReturnsStopper as DiminishingReturnsStopper,
+    )
     from tune_stoppers.tune.forecast_stopper import ForecastStopper as ForecastStopper
     from tune_stoppers.tune.results import BestState as BestState
     from tune_stoppers.tune.results import best_state as best_state
@@ -56,6 +59,7 @@ _WHERE = {
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "BudgetStopper": "tune.stoppers",
+    "DiminishingReturnsStopper": "tune.diminishing_stopper",
     "DivergenceStopper": "tune.stoppers",
     "EarlyStopping": "training.early_stopping",
     "ForecastStopper": "tune.forecast_stopper",

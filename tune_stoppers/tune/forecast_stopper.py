@@ -3,33 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Unpack, cast
 
-from tune_stoppers.core import Action, Decision, Mode, Report, Rule
-from tune_stoppers.rules.forecast import Forecast, Record
-from tune_stoppers.track import Judgement, Track
+from tune_stoppers.core import Action, Decision, Mode, Rule
+from tune_stoppers.rules.forecast import Forecast
+from tune_stoppers.track import Track
 from tune_stoppers.tune.rule_stopper import Common, RuleStopper, as_loss
-
-
-class _SharedTrack(Track):
-    """A trial's time, before a record that it shares with all others."""
-
-    def __init__(self, rule: Forecast, record: Record, trial_id: str) -> None:
-        super().__init__(cast(Rule, rule))
-        self._rule, self._record, self._trial_id = rule, record, trial_id
-        self._ended = False
-
-    def update(
-        self, report: Report, *, checkpoint: bool = False, since_restore: int | None = None
-    ) -> Judgement:
-        in_order = self.time.in_order
-        event = self.time.place(report.step, since_restore)
-        if event == "out of order":
-            text = "a report out of order is left out"
-            decision = Decision(Action.CONTINUE, text, type(self._rule).__name__)
-            return Judgement(decision, event, warn=in_order)
-        return Judgement(self._rule.update(self._record, report), event)
-
-    def finish(self) -> None:
-        self._rule.finished(self._record, self._trial_id)
+from tune_stoppers.tune.shared_track import SharedTrack
 
 
 class ForecastStopper(RuleStopper):
@@ -81,4 +59,4 @@ class ForecastStopper(RuleStopper):
         return decision
 
     def _new_track(self, trial_id: str) -> Track:
-        return _SharedTrack(cast(Forecast, self.rule), self._record, trial_id)
+        return SharedTrack(cast(Forecast, self.rule), self._record, trial_id)
