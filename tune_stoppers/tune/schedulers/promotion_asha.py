@@ -2,22 +2,19 @@
 
 import logging
 import os
-import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import ConcurrencyLimiter, SearchGenerator
-from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.rules.promotion import Choice, Promotion, Record
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.pace import Pace
 from tune_stoppers.tune.schedulers.workers import Workers
 from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
@@ -86,7 +83,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
     def _begin(self) -> None:
         self._trials: dict[str, Any] = {}  # all that Ray has added, by id
         self._met: set[str] = set()  # ids of those that were pending when they were added
-        self._held: OrderedDict[str, Any] = OrderedDict()  # new ones, in Ray's order
+        self._held = Held()  # new ones
         self._workers = Workers()
         self._pace = Pace()
         self._warned = False  # that a trial has no checkpoint
@@ -125,11 +122,9 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
         self._met.add(trial_id)
         if not again and self.rule.is_paused(record, trial_id):
             trial.set_status(Trial.PAUSED)
-        elif not again and trial_id not in record.courses and _may_hold(controller.search_alg):
+        elif not again and trial_id not in record.courses and may_hold(controller.search_alg):
             self._makes_room = False
-            trial.init_local_path()  # without it Ray's ResultGrid fails if it is never run
-            trial.set_status(Trial.PAUSED)
-            self._held[trial_id] = trial
+            self._held.hold(trial)
         else:
             self._workers.add(trial, self._clock(), chosen=False)
 
@@ -202,7 +197,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
     def _choose(self, controller: Any) -> Any:
         """A paused or held trial to run next, or None."""
         search, workers = controller.search_alg, self._workers
-        over, holding = search.is_finished(), _may_hold(search)
+        over, holding = search.is_finished(), may_hold(search)
         more_come = not over and not holding and not workers.idle  # by themselves
         fresh = bool(self._held) or more_come
         while True:
@@ -211,11 +206,11 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
                 break
             self._give_up(controller, choice)
         if choice is None:
-            if _is_limited(search) and not (over or fresh or self._makes_room):
+            if is_limited(search) and not (over or fresh or self._makes_room):
                 self._make_room(controller)
             return None
         if choice.move == "start":
-            return self._held.popitem(last=False)[1] if self._held else None
+            return self._held.release() if self._held else None
         trial = self._trials[choice.trial_id]
         if trial.status != Trial.PAUSED:
             return None  # its pause is still being carried out
@@ -247,7 +242,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
             self._note(trial_id, "cost", cost=cost)
 
     def _drop(self, trial_id: str) -> None:
-        self._held.pop(trial_id, None)
+        self._held.drop(trial_id)
         self._pace.drop(trial_id)
 
     def _warn_if_due(self, trial_id: str) -> None:
@@ -258,20 +253,6 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
                 "report one: report a checkpoint with every evaluation.",
                 *(self.name, trial_id),
             )
-
-
-def _is_limited(search: Any) -> bool:
-    """Whether the searcher suggests no more than so many trials before one has ended."""
-    if isinstance(search, SearchGenerator):
-        return isinstance(search.searcher, ConcurrencyLimiter)
-    return isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
-
-
-def _may_hold(search: Any) -> bool:
-    """Whether new trials can be held back without drawing ever more from the searcher."""
-    if isinstance(search, BasicVariantGenerator) and search.total_samples >= sys.maxsize:
-        return _is_limited(search)
-    return _is_limited(search) or not isinstance(search, SearchGenerator)
 
 
 def _saves_when_asked(trial: Any) -> bool:
