@@ -49,6 +49,7 @@ def make_trainer(callback: TuneCallback, lr: float, max_steps: int) -> Any:
     return tiny_trainer.make_trainer("out", [callback], lr, max_steps=max_steps)
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("ray_session")
 def test_going_on_with_the_winners(tmp_path: Path) -> None:
     """The best trials of a finished sweep train on, further than they could, under another rule.

@@ -270,7 +270,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = (
+    "median rule that pauses, also before the first checkpoint",
+    "HyperBand, paused after its checkpoint",
+)
+NAMES = [pytest.param(name, marks=pytest.mark.stress if name in LONG else ()) for name in CASES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_replay_makes_the_calls_that_ray_makes(name, ray_session, tmp_path):
     """Every call to scheduler and stopper, what it was shown and what it answered: all equal.
     Where no trial came back, the folder that Ray wrote holds the reports that were shown."""

@@ -90,12 +90,25 @@ def test_a_spared_trial_is_exempt_from_the_bound_until_its_next_rung() -> None:
     assert step == 81  # the last rung, which is not audited: not at 20, where the bound begins
 
 
+def test_a_trial_that_goes_back_is_still_let_go_on() -> None:
+    """The rung whose quota it failed, reached again, says nothing of that quota."""
+    rule = BoundASHA(max_t=9, grace_period=1, audit=10, **NO_BOUND)
+    record = rule.init()
+    for number, loss in enumerate((1.0, 2.0)):
+        rule.update(record, Report(f"t{number}", 1, loss))
+    for step in (1, 2, 1, 2):
+        assert rule.update(record, Report("spared", step, 3.0)).action is Action.CONTINUE
+    assert record.audit.belief(0) == Belief(0, 0)
+    rule.update(record, Report("spared", 3, 0.5))
+    assert record.audit.belief(0) == Belief(1, 1)
+
+
 def test_a_trial_that_ends_before_its_next_rung_says_nothing() -> None:
     """Neither does one that never was."""
     audit = Audit(2)
     assert audit.fails("a", 0, 10)
     audit.forget(["a", "unknown"])
-    audit.comes_to_rung("a", passes=True)
+    audit.comes_to_rung("a", 1, passes=True)
     assert audit.belief(0) == Belief(0, 0)
 
 
@@ -104,12 +117,12 @@ def test_a_suspended_quota_comes_back() -> None:
     audit = Audit(2)
     for _ in range(4):
         audit.fails("a", 0, 1)
-        audit.comes_to_rung("a", passes=True)
+        audit.comes_to_rung("a", 1, passes=True)
     assert audit.belief(0).suspended
     assert audit.belief(0).share == pytest.approx(4.5 / 9)
     for _ in range(20):
         assert audit.fails("a", 0, 1_000_000) or not audit.belief(0).suspended
-        audit.comes_to_rung("a", passes=False)
+        audit.comes_to_rung("a", 1, passes=False)
     assert not audit.belief(0).suspended
 
 

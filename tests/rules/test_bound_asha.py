@@ -310,3 +310,13 @@ def test_a_usual_standstill_is_not_held_against_a_trial(drop: Any, stopped: bool
         feed(rule, record, f"t{number}", *falling)
     assert feed(rule, record, "flat", (1, 4.0), (2, 4.0), (4, 4.0)) == stopped
     assert feed(rule, record, "hopeless", (1, 90.0), (2, 90.0), (4, 90.0))
+
+
+@pytest.mark.parametrize("drop", ["own", "typical"])
+def test_an_evaluation_before_the_first_step_is_too_early_for_the_bound(drop) -> None:
+    """At time 0 no doubling has passed, also where the bound is to act from the beginning."""
+    rule = BoundASHA(max_t=9, grace_period=1, bound_after=0, drop=drop)
+    record = rule.init()
+    for number in range(5):
+        decision = rule.update(record, Report(f"t{number}", 0, float(number)))
+    assert "too early for the bound" in decision.say()

@@ -56,3 +56,17 @@ def test_nested_odd_and_huge_values_are_read() -> None:
     assert points.names == ("opt/lr", "n")
     assert np.isfinite(points.rows).all()
     assert column(points, "n").ravel().tolist() == sorted(column(points, "n").ravel())[::-1]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_nan_is_missing_whatever_its_type(kind) -> None:
+    """A NaN of numpy's other floats does not spoil the column of all the trials."""
+    points = points_of([{"lr": kind("nan")}, {"lr": kind(1)}, {"lr": kind(2)}])
+    assert column(points, "lr")[:, 0].tolist() == [0.5, 0.25, 0.75]
+
+
+def test_what_numpy_counts_among_the_numbers_and_is_none_is_a_category() -> None:
+    """A duration that is not a time, a complex number."""
+    hours = [np.timedelta64(1, "h"), np.timedelta64(2, "h"), np.timedelta64("NaT")]
+    assert points_of([{"wait": value} for value in hours]).rows.shape == (3, 3)
+    assert points_of([{"root": value} for value in np.array([1j, 1, 2])]).rows.shape == (3, 3)

@@ -45,19 +45,25 @@ class Audit:
         return Belief(self.wrong[rung], self.tried[rung])
 
     def fails(self, trial_id: str, rung: int, every: int) -> bool:
-        """The trial fails the quota of this rung; whether it is to go on all the same."""
+        """The trial fails the quota of this rung; whether it is to go on all the same.
+
+        One that was let go on here or further on, and has gone back, still is.
+        """
+        if self.spared.get(trial_id, -1) >= rung:
+            return True
         self.failed[rung] += 1
         spares = self.belief(rung).suspended or (self.failed[rung] - 1) % every == 0
         if spares:
             self.spared[trial_id] = rung
         return spares
 
-    def comes_to_rung(self, trial_id: str, passes: bool) -> None:
-        """The trial is at its next rung: if it had been let go on, its stop was wrong or right."""
-        rung = self.spared.pop(trial_id, None)
-        if rung is not None:
-            self.tried[rung] += 1
-            self.wrong[rung] += passes
+    def comes_to_rung(self, trial_id: str, rung: int, passes: bool) -> None:
+        """The trial is at a rung: if it had been let go on before, its stop was wrong or right."""
+        failed = self.spared.get(trial_id, rung)
+        if failed < rung:
+            del self.spared[trial_id]
+            self.tried[failed] += 1
+            self.wrong[failed] += passes
 
     def forget(self, trial_ids: Iterable[str]) -> None:
         """These trials will not come to another rung."""

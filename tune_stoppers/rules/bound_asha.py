@@ -21,6 +21,7 @@ from tune_stoppers.core import (
     require_number,
 )
 from tune_stoppers.rules.audit import Audit
+from tune_stoppers.rules.dumped import as_number, dump_decision, load_decision
 from tune_stoppers.rules.rung import Rung
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
@@ -248,16 +249,16 @@ class BoundASHA(SweepRule[Record]):
         record = self.init()
         for rung, entries in zip(record.rungs, data["rungs"], strict=True):
             for trial_id, loss in entries:
-                rung.record(trial_id, _number(loss))
+                rung.record(trial_id, as_number(loss))
         for age, entries in data["drops"]:
             record.drops[age] = Rung(self.window)
             for trial_id, drop in entries:
-                record.drops[age].record(trial_id, drop)
+                record.drops[age].record(trial_id, as_number(drop))
         record.audit = Audit.load(data["audit"])
         for loss, trial_id, time in data["bests"]:
-            record.bests[trial_id] = Incumbent(_number(loss), trial_id, time)
+            record.bests[trial_id] = Incumbent(as_number(loss), trial_id, time)
         loss, trial_id, time = data["incumbent"]
-        record.incumbent = Incumbent(_number(loss), trial_id, time)
+        record.incumbent = Incumbent(as_number(loss), trial_id, time)
         record.courses = {trial: _load_course(c) for trial, c in data["courses"].items()}
         return record
 
@@ -269,7 +270,7 @@ class BoundASHA(SweepRule[Record]):
         if not math.isfinite(loss):
             if course.rung < len(record.rungs):
                 record.rungs[course.rung].record(trial_id, math.inf)
-            record.audit.comes_to_rung(trial_id, passes=False)
+            record.audit.comes_to_rung(trial_id, course.rung, passes=False)
             return self._stop("the value is {value}, which is not finite", value=loss)
         self._remember(course, time, loss)
         if loss < record.bests[trial_id].loss:
@@ -283,7 +284,7 @@ class BoundASHA(SweepRule[Record]):
             there = loss if first or index == reached - 1 else before
             course.rung = index + 1
             failed = self._fails_quota(record, trial_id, index, there)
-            record.audit.comes_to_rung(trial_id, passes=failed is None)
+            record.audit.comes_to_rung(trial_id, index, passes=failed is None)
             if failed is not None and not self._spares(record, trial_id, index):
                 return failed
         if time >= self.max_t:
@@ -352,7 +353,7 @@ class BoundASHA(SweepRule[Record]):
 
     def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
         incumbent = record.incumbent
-        if time < self.bound_after * self.max_t:
+        if time <= 0 or time < self.bound_after * self.max_t:
             return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
         if course.times[0] > time / 2:
             return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
@@ -421,30 +422,8 @@ def _dump_course(course: Course) -> list[Any]:
 def _load_course(data: list[Any]) -> Course:
     times, losses, recent, time, loss, rung, (newest, highest), said = data
     decision = load_decision(said, NAME)
-    rate = LearningRate(_number(newest), _number(highest))
-    return Course(times, losses, recent, _number(time), _number(loss), rung, rate, decision)
-
-
-def dump_decision(decision: Decision | None) -> list[Any] | None:
-    """A decision on a course, as JSON data."""
-    if decision is None:
-        return None
-    return [decision.action.value, decision.text, dict(decision.numbers)]
-
-
-def load_decision(said: list[Any] | None, name: str) -> Decision | None:
-    """The decision of the rule `name` that `dump_decision` wrote."""
-    if said is None:
-        return None
-    action, text, numbers = said
-    not_finite = ("inf", "-inf", "nan")  # JSON lacks them: they may have come back as strings
-    known = {key: float(v) if v in not_finite else v for key, v in numbers.items()}
-    return Decision(Action(action), text, name, known)
-
-
-def _number(value: float | str) -> float:
-    """A number of a dumped record: those that JSON lacks may have come back as strings."""
-    return float(value) if isinstance(value, str) else value
+    rate = LearningRate(as_number(newest), as_number(highest))
+    return Course(times, losses, recent, as_number(time), as_number(loss), rung, rate, decision)
 
 
 def _roughness(values: list[float]) -> float:

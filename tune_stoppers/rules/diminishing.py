@@ -15,8 +15,8 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.rules.bound_asha import dump_decision, load_decision
 from tune_stoppers.rules.budget import SWEEP_SECONDS
+from tune_stoppers.rules.dumped import dump_decision, load_decision
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 NAME = "DiminishingReturns"

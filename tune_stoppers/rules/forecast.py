@@ -15,7 +15,8 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.rules.bound_asha import NOBODY, Incumbent, dump_decision, load_decision
+from tune_stoppers.rules.bound_asha import NOBODY, Incumbent
+from tune_stoppers.rules.dumped import dump_decision, load_decision
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
 

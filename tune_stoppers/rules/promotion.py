@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Action, Decision, Report, require_number
-from tune_stoppers.rules.bound_asha import BoundASHA, dump_decision, load_decision
+from tune_stoppers.rules.bound_asha import BoundASHA
+from tune_stoppers.rules.dumped import dump_decision, load_decision
 from tune_stoppers.rules.rung import Rung
 from tune_stoppers.rules.sweep_rule import SweepRule
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm, rankdata
+from threadpoolctl import ThreadpoolController
 
 from tune_stoppers.core import require_number
 from tune_stoppers.surrogate.process import Process
@@ -15,6 +16,7 @@ from tune_stoppers.surrogate.space import Floats, points_of
 MOST_KNOWN = 200  # trials that the model is made of: the best half, and others at random
 MOST_ASKED = 200  # configurations that are compared for one choice
 REFIT = 1.5  # the parameters are fitted again when so many times as many trials are known
+BLAS = ThreadpoolController()  # its threads spin while they wait, with small matrices mostly
 
 
 class Standing(NamedTuple):
@@ -44,7 +46,7 @@ class ModelOrder:
 
     The first `least` trials, and then a share `explore` at random, start in the order given, which
     keeps the sweep honest where the model is wrong. Deterministic: a pick depends on what it is
-    given and on how many have been made.
+    given, on how many have been made, and on what the model was last fitted to.
 
     Args:
         least: trials that must have reported before the model has a say.
@@ -99,9 +101,10 @@ class ModelOrder:
             return Pick(0, "the configurations do not differ in anything that a model could use")
         first, second = len(waiting), len(waiting) + len(reported)
         points = rows[first + known]
-        process = self._fit(points, values, groups, len(reported))
         on_their_way = rows[second:] if len(awaited) else None
-        mean, sd = process.posterior(points, values, rows[asked], on_their_way)
+        with BLAS.limit(limits=1, user_api="blas"):
+            process = self._fit(points, values, groups, len(reported))
+            mean, sd = process.posterior(points, values, rows[asked], on_their_way)
         best = int(np.argmin(mean - self.optimism * sd))
         why = (
             f"the model expects it to do better than {norm.cdf(-mean[best]):.0%} of those so far "

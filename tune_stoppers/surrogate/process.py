@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
 
 from tune_stoppers.surrogate.space import Floats
 
@@ -81,9 +82,7 @@ class Process:
 
     def _distance(self, logs: Floats, one: Floats, other: Floats) -> Floats:
         scale = np.exp(-logs[:-2])[self.groups]
-        a, b = one * scale, other * scale
-        squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T
-        return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)))
+        return np.asarray(np.sqrt(5) * cdist(one * scale, other * scale))
 
     def _covariance(self, logs: Floats, one: Floats, other: Floats) -> Floats:
         d = self._distance(logs, one, other)

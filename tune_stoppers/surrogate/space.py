@@ -77,14 +77,15 @@ def _columns(values: Sequence[Any]) -> Iterator[Floats]:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return None
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = math.inf if value > 0 else -math.inf
-    return number
+        return math.inf if value > 0 else -math.inf
+    except TypeError:  # numpy counts durations among its integers: "not a time" is no number
+        return None
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from ray import tune
 from ray.tune import TuneError
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from tune_stoppers import AutoScheduler, BoundASHAScheduler, Sweep, explain, replay
@@ -67,10 +68,40 @@ def test_a_dry_run_leaves_the_order_alone() -> None:
     assert dry == started(replayed(BoundASHAScheduler(MAX_T, dry_run=True)))
 
 
+class Pauses(AutoScheduler):
+    """Pauses each trial once, as a scheduler that changes its resources does."""
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._seen: set[str] = set()
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        action = super().on_trial_result(controller, trial, result)
+        if action != TrialScheduler.CONTINUE or trial.trial_id in self._seen:
+            return action
+        self._seen.add(trial.trial_id)
+        return str(TrialScheduler.PAUSE)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_what_others_pause_goes_on(workers: int) -> None:
+    """A wrapped scheduler that pauses trials gets them back, or the sweep would hang."""
+    result = replay(sweep(20), Pauses(MAX_T), workers=workers)
+    assert sorted(started(result)) == [f"t{number:03d}" for number in range(20)]
+    actions = result.journal["action"].value_counts()
+    assert actions["pause"] == actions["resume"] >= 5
+
+
 def test_an_unknown_order_is_an_error() -> None:
     """It says what there is."""
     with pytest.raises(ValueError, match="order must be"):
         BoundASHAScheduler(MAX_T, order="best")  # type: ignore[arg-type]
+
+
+def test_a_window_and_the_model_exclude_each_other() -> None:
+    """Old trials would be compared with young ones by their best values, at any age."""
+    with pytest.raises(ValueError, match='window=9 forgets losses that order="model"'):
+        BoundASHAScheduler(MAX_T, window=9, order="model")
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
@@ -80,6 +111,8 @@ def test_other_schedulers_order_by_the_best_so_far(mode: Any) -> None:
     base = type(scheduler).__mro__[1].standing  # what schedulers without rungs have
     trial = type("T", (), {"metric_analysis": {"loss": {"min": 1.0, "max": 3.0}}})()
     assert base(scheduler, trial).best == {"min": 1.0, "max": -3.0}[mode]
+    beyond = type("T", (), {"metric_analysis": {"loss": {"min": -math.inf, "max": math.inf}}})()
+    assert base(scheduler, beyond).best == math.inf  # a value that is not finite is no good one
     silent = type("T", (), {"metric_analysis": {}})()
     assert base(scheduler, silent) is None
 
@@ -172,7 +205,8 @@ def test_a_searcher_that_adapts_keeps_its_order(
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
-            num_samples=6,
+            num_samples=3,
+            reuse_actors=True,
             search_alg=OptunaSearch(seed=1),
             scheduler=AutoScheduler(MAX_T),
         ),
@@ -180,6 +214,6 @@ def test_a_searcher_that_adapts_keeps_its_order(
     )
     with caplog.at_level(logging.INFO, logger="tune_stoppers"):
         results = tuner.fit()
-    assert len(results) == 6
+    assert len(results) == 3
     assert not [line for line in lines_of(tmp_path) if line.get("event") == "started"]
     assert json.dumps([result.metrics["loss"] for result in results])

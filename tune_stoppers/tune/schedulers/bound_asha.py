@@ -3,6 +3,7 @@
 from itertools import takewhile
 from typing import Any, Literal, Unpack
 
+from tune_stoppers.core import require
 from tune_stoppers.rules.bound_asha import BoundASHA, Record
 from tune_stoppers.surrogate.order import Standing
 from tune_stoppers.tune.schedulers.base import Common
@@ -21,7 +22,8 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
         optimism: the larger, the later the bound stops a trial.
         noise: how many median second differences the bound allows.
         bound_after: the share of `max_t` from which the bound acts.
-        window: keep only the newest N entries of each rung, for searchers that improve.
+        window: keep only the newest N entries of each rung, for searchers that improve; these
+            order their trials themselves, so not with order="model".
         lr_metric, schedule_end: the bound waits while the learning rate, reported as `lr_metric`,
             rises, and while it is near its maximum before the step `schedule_end`.
         drop: "typical": the bound reckons with at least the median drop of the sweep's trials at
@@ -65,6 +67,11 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
             audit=audit,
         )
         super().__init__(rule, order=order, **common)
+        require(
+            window is None or order == "given",
+            f'{self.name} window={window!r} forgets losses that order="model" compares trials by: '
+            "give one of the two.",
+        )
 
     def standing(self, trial: Any) -> Standing | None:
         """The trial's losses at the rungs that it has come to, and its best."""

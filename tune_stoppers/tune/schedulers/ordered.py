@@ -62,7 +62,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         if known is None:
             return None
         best = self.sign * known["min" if self.sign == 1 else "max"]
-        return Standing((), math.inf if math.isnan(best) else best)
+        return Standing((), best if math.isfinite(best) else math.inf)
 
     def adopted(self, controller: Any, trial: Any) -> None:
         """Hold back a new trial."""
@@ -95,12 +95,18 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         self._settle(controller)
         now = time.monotonic()
         self._workers.look(now)
-        if not self._held or not self._workers.room or self._over:
+        if not self._workers.room or self._over:
             return self._workers.next
-        trial = self._pick(self._model)
+        trial = self._paused() or (self._pick(self._model) if self._held else None)
+        if trial is None:
+            return self._workers.next
         self._started[trial.trial_id] = trial
         self._workers.add(trial, now, chosen=True)
         return trial
+
+    def _paused(self) -> Any:
+        """A trial that somebody has paused, Ray's `ResourceChangingScheduler` for one, or None."""
+        return next((t for t in self._started.values() if t.status == Trial.PAUSED), None)
 
     def _pick(self, model: ModelOrder) -> Any:
         reported, awaited = [], []
