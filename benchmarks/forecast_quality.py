@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.results import insert
 from benchmarks.search_efficiency import load
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import PROGRESS
@@ -24,7 +25,6 @@ from tune_stoppers.forecast.calibration import persistence
 from tune_stoppers.forecast.distribution import Floats
 from tune_stoppers.report.tables import markdown, number
 
-MARKS = ("<!-- forecast_quality -->", "<!-- /forecast_quality -->")
 PLACES = (0.1, 0.2, 0.4, 0.8)
 TRIALS = 60
 CUT_AT = 0.2  # where the pruned variant ends the worse half of the trials
@@ -204,15 +204,6 @@ def measure(folder: Path, quick: bool, note: Callable[[str], None]) -> list[str]
     return text
 
 
-def insert(path: Path, section: str) -> None:
-    """Write the section into the file, in place of its last version; the rest stays."""
-    start, end = MARKS
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    before, _, rest = old.partition(start)
-    after = rest.partition(end)[2] if rest else "\n"
-    path.write_text(f"{before.rstrip()}\n\n{start}\n{section}\n{end}{after}", encoding="utf-8")
-
-
 def main(given: list[str] | None = None) -> int:
     """Run the benchmark. 0: done; 2: a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecast_quality")
@@ -231,7 +222,7 @@ def main(given: list[str] | None = None) -> int:
     if args.out is None:
         print(section)
     else:
-        insert(args.out, section)
+        insert(args.out, "forecast_quality", section)
     return 0
 
 

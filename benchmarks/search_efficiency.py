@@ -27,6 +27,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from benchmarks.results import insert
 from tune_stoppers import AutoScheduler, BoundASHAScheduler
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison
@@ -62,7 +63,6 @@ SETTINGS = (  # workers, resume cost in reports, budget in full trainings per wo
     (1, 0.5, 16.0, (4.0, 8.0, 16.0)),
     (32, 0.5, 2.0, (0.5, 1.0, 2.0)),
 )
-MARKS = ("<!-- search_efficiency -->", "<!-- /search_efficiency -->")
 
 
 class KeepFewScheduler(FIFOScheduler):
@@ -352,15 +352,6 @@ def measure(
     return text
 
 
-def insert(path: Path, section: str) -> None:
-    """Write the section into the file, in place of its last version; the rest stays."""
-    start, end = MARKS
-    old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    before, _, rest = old.partition(start)
-    after = rest.partition(end)[2] if rest else "\n"
-    path.write_text(f"{before.rstrip()}\n\n{start}\n{section}\n{end}{after}", encoding="utf-8")
-
-
 def main(given: list[str] | None = None) -> int:
     """Run the benchmark. 0: done; 2: a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_efficiency")
@@ -385,7 +376,7 @@ def main(given: list[str] | None = None) -> int:
     if args.out is None:
         print(section)
     else:
-        insert(args.out, section)
+        insert(args.out, "search_efficiency", section)
     return 0
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.results import insert
 from benchmarks.search_efficiency import (
     ASHAS,
     OTHERS,
@@ -12,7 +13,6 @@ from benchmarks.search_efficiency import (
     TUNED,
     KeepFewScheduler,
     best_ashas,
-    insert,
     load,
     main,
 )
@@ -87,10 +87,10 @@ def test_a_quick_run_writes_every_table(curves, tmp_path, capsys):
 def test_a_section_replaces_its_last_version(tmp_path):
     """And nothing else."""
     path = tmp_path / "RESULTS.md"
-    insert(path, "old")
+    insert(path, "search_efficiency", "old")
     path.write_text(path.read_text() + "after\n")
-    insert(path, "new")
-    insert(path, "new")
+    insert(path, "search_efficiency", "new")
+    insert(path, "search_efficiency", "new")
     assert path.read_text() == (
         "# Benchmarks\n\n<!-- search_efficiency -->\nnew\n<!-- /search_efficiency -->\nafter\n"
     )
