@@ -273,6 +273,7 @@ CASES = {
 LONG = (
     "median rule that pauses, also before the first checkpoint",
     "HyperBand, paused after its checkpoint",
+    "ASHA with a stopper, every checkpoint",
 )
 NAMES = [pytest.param(name, marks=pytest.mark.stress if name in LONG else ()) for name in CASES]
 

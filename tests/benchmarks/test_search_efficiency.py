@@ -66,6 +66,7 @@ def test_sweeps_are_prepared_as_the_text_says(curves):
     assert len(load(curves, quick=True)[0]) == 5
 
 
+@pytest.mark.stress
 def test_a_quick_run_writes_every_table(curves, tmp_path, capsys):
     """Families and overall, each rule, the other settings; the file's other sections stay."""
     out = tmp_path / "RESULTS.md"

@@ -62,6 +62,7 @@ def test_small_recording_loads(recorded: Path) -> None:
     assert list(recorded.parent.iterdir()) == [recorded]  # no partial record is left
 
 
+@pytest.mark.stress
 def test_recording_goes_on_and_repeats(recorded: Path, tmp_path: Path) -> None:
     """After a kill only what is missing is trained, and the same seed gives the same losses."""
     parts = split(stdlib_pairs(), PLAN.seed)

@@ -136,6 +136,7 @@ class PauseOrRollBack(FIFOScheduler):
         return super().choose_trial_to_run(controller)
 
 
+@pytest.mark.stress
 def test_a_paused_or_rolled_back_trial_goes_on(trials: dict[str, Any], tmp_path: Path) -> None:
     """A pause changes nothing; a rollback goes on from the older state at the new rate."""
     Path(tmp_path, "failed paused").touch()
@@ -155,6 +156,7 @@ def test_a_paused_or_rolled_back_trial_goes_on(trials: dict[str, Any], tmp_path:
         check_best(result, tmp_path / "restored")
 
 
+@pytest.mark.stress
 def test_only_what_is_worth_it_has_checkpoints(tmp_path: Path) -> None:
     """A checkpoint comes with each improvement, and with every n-th evaluation if asked for."""
 

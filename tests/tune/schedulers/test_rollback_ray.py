@@ -48,7 +48,10 @@ ONE_CUT, TWO_CUTS = [1.1, 1.3, 1.6, 1.8], [2.5, 2.9, 3.5]
 
 @pytest.mark.parametrize(
     ("rates", "reuse_actors"),
-    [([0.3, 1.6, 2.5], False), ([*FINE, *ONE_CUT, *TWO_CUTS], True)],
+    [
+        pytest.param([0.3, 1.6, 2.5], False, marks=pytest.mark.stress),
+        ([*FINE, *ONE_CUT, *TWO_CUTS], True),
+    ],
     ids=["own processes", "16 trials that share processes"],
 )
 def test_with_it_they_end_better_than_they_began(
