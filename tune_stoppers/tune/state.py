@@ -96,6 +96,10 @@ class Known:
         if self.time.step is None or step > self.time.step:
             self.time.step = step
 
+    def repeats(self, step: float) -> bool:
+        """Whether a report at `step` was judged before the restore; `catching_up` ends that."""
+        return self.ahead is not None and step <= self.ahead
+
     def catching_up(self, step: float) -> bool:
         """Whether a report at `step` repeats what was judged before the restore."""
         if self.ahead is None or step >= self.ahead:
