@@ -25,7 +25,7 @@ from tune_stoppers.journal import ENDED, FORGOT, RESTORED, Line
 from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.fold import fold
-from tune_stoppers.rules.rollback import WENT_BACK
+from tune_stoppers.rules.rollback import GONE, WENT_BACK
 from tune_stoppers.track import Track
 from tune_stoppers.tune.runs import Run
 
@@ -96,7 +96,7 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
     """Each report is the step after the one that the trial went on from, at its rate then."""
     rates, weights = dict(first), dict[str, dict[float, float]]()
     resumed: set[str] = set()  # trials seen since the last restore
-    cut: set[str] = set()  # trials that have gone back
+    lost: set[str] = set()  # trials whose best checkpoint was gone
     for line in run.lines:
         trial, event = line["trial"], line.get("event")
         if event == RESTORED:
@@ -104,10 +104,11 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
         for gone in line["trials"] if event == FORGOT else []:
             weights.pop(gone, None)
             rates |= {gone: first[gone]} if gone in first else {}
-            cut.discard(gone)
+            lost.discard(gone)
         if event == WENT_BACK:
             rates[trial] = line["numbers"]["lr"]
-            cut.add(trial)
+        if event == GONE:
+            lost.add(trial)
         if trial not in outcome or "action" not in line:
             continue
         step, known = line["step"], weights.setdefault(trial, {0: 1.0})
@@ -117,8 +118,8 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
         if first_since and not run.owner.endswith("Scheduler"):
             # the line before may have been on its way to the storage; Ray remembers the decision
             known.setdefault(step - 1, weight_at(step - 1, rates[trial]))
-        if first_since and trial in cut:
-            # Ray may have forgotten the checkpoint that it went back to, and have used another
+        if first_since and trial in lost:
+            # Ray may have forgotten the rollback: it was done again from another checkpoint
             known[step] = math.sqrt(value - floor)
             continue
         if step - 1 not in known:

@@ -204,6 +204,23 @@ class Memory(Generic[R]):
         if self._recorder is not None:
             self._recorder.flush()
 
+    def naming(self, trial_id: str, checkpoint: str) -> Line | None:
+        """The newest line about a report of the trial that came with a checkpoint of this name.
+
+        None if there is none, or the storage cannot be read.
+        """
+        if self._recorder is None:
+            return None
+        self.flush()
+        wanted = trial_id, checkpoint
+        try:
+            return self._recorder.newest(
+                lambda line: (line.get("trial"), line.get("checkpoint")) == wanted
+            )
+        except (OSError, ValueError) as error:
+            logger.warning("%s: the journal cannot be read (%s).", self.owner, error)
+            return None
+
     def _open(self, trial: Any, sign: int, task: dict[str, Any]) -> None:
         self._opened, self.sign = True, sign
         self._recorder = recorder_for(trial, self.owner, self.uid)
