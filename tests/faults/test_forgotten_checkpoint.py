@@ -10,6 +10,7 @@ import ray
 
 from tests.faults.killing import end, start
 from tests.faults.sweep_to_forget import NAME, SECOND, STARTS
+from tune_stoppers import best_state
 
 MODULE = "tests.faults.sweep_to_forget"
 NEVER = "3600"  # seconds between two of Ray's snapshots
@@ -47,6 +48,14 @@ def starts(storage: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (storage / STARTS).read_text().splitlines()]
 
 
+def best_of(storage: Path) -> tuple[str, list[float]]:
+    """The best checkpoint, though Ray has no result that tells of it: its name and its path."""
+    best = best_state(storage / NAME, "loss", "min")
+    path = json.loads(Path(best.checkpoint, "path.json").read_text())
+    assert best.step == len(path)
+    return Path(best.checkpoint).name, path
+
+
 @pytest.mark.parametrize("moment", [pytest.param("decided", marks=pytest.mark.stress), "better"])
 def test_it_goes_on_from_its_best_all_the_same(
     ray_session: None, tmp_path: Path, moment: str
@@ -57,6 +66,7 @@ def test_it_goes_on_from_its_best_all_the_same(
     known = max((tmp_path / NAME).glob("experiment_state-*.json")).read_text()
     assert b"checkpoint_000001".hex() in known
     assert best.encode().hex() not in known
+    assert best_of(tmp_path) == (best, path)
     before = len(starts(tmp_path))
     live(tmp_path, moment, "")
     assert (tmp_path / SECOND).exists()
@@ -65,3 +75,4 @@ def test_it_goes_on_from_its_best_all_the_same(
     assert after[-1] == {"lr": QUARTER, "path": [FULL] * 5 + [HALF]}
     outcome = json.loads((tmp_path / "outcome.json").read_text())
     assert (outcome["training_iteration"], outcome["loss"]) == (9, 0.3)
+    assert best_of(tmp_path)[1] == [FULL] * 5 + [HALF] + [QUARTER] * 2
