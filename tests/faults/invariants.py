@@ -234,35 +234,34 @@ def _best_states(folder: Path, outcome: Outcome, written: Iterable[Run]) -> Iter
     of = sorted(frame["trial_id"][frame["status"] != "ERROR"])  # restarted ones leave a folder
     if of != sorted(outcome):
         yield f"best states are of {of}, trials are {sorted(outcome)}"
-    best = _best_saved(line for run in written for line in run.lines)
+    saved = _saved(line for run in written for line in run.lines)
     for row in frame.to_dict("records"):
         trial = row["trial_id"]
         if row["status"] != "TERMINATED" and trial in outcome:
             yield f"{trial} is {row['status']} among the best states"
-        if trial not in best or trial not in outcome:
+        if trial not in saved or trial not in outcome:
             continue
         if row["checkpoint"] is None:
-            yield f"{trial} has no best state; it had saved {best[trial]}"
+            yield f"{trial} has no best state; it had saved {saved[trial]}"
             continue
         state = best_state(folder, "loss", "min", trial_id=trial)
         step, weight = state.load()["state"].tolist()
         told = (step, loss_of(weight, outcome[trial]["case"]["floor"]))
         if told != (state.step, state.value):
             yield f"{trial}'s best state is of step and loss {told}, not {state}"
-        if state.value > best[trial]:
-            yield f"{trial}'s best state has {state.value}; it had saved {best[trial]}"
+        there = {path.name for path in Path(state.checkpoint).parent.iterdir()}
+        known = (loss for name, loss in saved[trial].items() if name in there)
+        best = min(known, default=state.value)
+        if state.value > best:
+            yield f"{trial}'s best state has {state.value}; it had saved {best}"
 
 
-def _best_saved(lines: Iterable[Line]) -> dict[str, float]:
-    """The lowest loss of each trial that came with a checkpoint, of what Ray went on from."""
-    saved: dict[str, dict[float, float]] = {}  # by trial and step
+def _saved(lines: Iterable[Line]) -> dict[str, dict[str, float]]:
+    """What was last saved under each name, by trial: its loss, as Ray or we were told of it."""
+    saved: dict[str, dict[str, float]] = {}
     for line in lines:
         for gone in line["trials"] if line.get("event") == FORGOT else []:
             saved.pop(gone, None)
-        kept = saved.setdefault(line["trial"], {})
-        if line.get("event") == "rewind":
-            for step in [step for step in kept if step >= line["step"]]:
-                del kept[step]
         if line.get("checkpoint") and line["value"] is not None:  # a budget sees none
-            kept[line["step"]] = line["value"]
-    return {trial: min(kept.values()) for trial, kept in saved.items() if kept}
+            saved.setdefault(line["trial"], {})[line["checkpoint"]] = line["value"]
+    return saved
