@@ -20,6 +20,7 @@ FULL, HALF, QUARTER = 1.0, 0.5, 0.25  # rates
 # the second life goes on from: the rates of the steps so far
 MOMENTS: dict[str, tuple[str, str, list[float]]] = {
     "decided": ('"action": "PAUSE"', "checkpoint_000004", [FULL] * 5),
+    "gone back": ('"event": "config"', "checkpoint_000004", [FULL] * 5),
     "better": ('"value": 0.6', "checkpoint_000007", [FULL] * 5 + [HALF]),
 }
 
@@ -56,7 +57,14 @@ def best_of(storage: Path) -> tuple[str, list[float]]:
     return Path(best.checkpoint).name, path
 
 
-@pytest.mark.parametrize("moment", [pytest.param("decided", marks=pytest.mark.stress), "better"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("decided", marks=pytest.mark.stress),
+        pytest.param("gone back", marks=pytest.mark.stress),
+        "better",
+    ],
+)
 def test_it_goes_on_from_its_best_all_the_same(
     ray_session: None, tmp_path: Path, moment: str
 ) -> None:
