@@ -141,6 +141,22 @@ def test_segments_stay_small(folder: str, storage: str, monkeypatch: pytest.Monk
     assert [line["n"] for line in lines] == [1, 2, 3, 4, 5]
 
 
+def test_the_newest_line_is_found_without_reading_what_is_older(
+    folder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Segments are read from the last on, until one has it."""
+    monkeypatch.setattr(module, "SEGMENT_LINES", {True: 2, False: 2})
+    one = local(folder)
+    for number in range(1, 6):
+        write(one, number)
+        assert one.flush()
+    Path(segments_of(one.filesystem, folder)[0].path).write_text("torn")
+    assert one.newest(lambda line: line["n"] < 5) == {"n": 4}
+    assert not caplog.records
+    assert one.newest(lambda line: line["n"] < 3) is None
+    assert "line 1 is torn" in caplog.text
+
+
 def test_a_torn_last_line_costs_only_itself(folder: str, caplog: Any) -> None:
     """It is left out with a note, and the next process goes on after the whole ones."""
     one = local(folder)

@@ -148,6 +148,15 @@ class Recorder:
         lines = [numbered[number] for number in sorted(numbered)]
         return Remembered(None if body is None else body["state"], lines)
 
+    def newest(self, wanted: Callable[[Line], bool]) -> Line | None:
+        """The newest written line that is `wanted`; what was written long ago is read last."""
+        for segment in reversed(segments_of(self.filesystem, self.folder)):
+            lines = read_lines(self.filesystem, [segment])
+            for number in sorted(lines, reverse=True):
+                if wanted(lines[number]):
+                    return lines[number]
+        return None
+
     def go_on(self) -> bool:
         """Number lines on from where an earlier process ended; whether there was one.
 

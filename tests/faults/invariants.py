@@ -25,7 +25,7 @@ from tune_stoppers.journal import ENDED, FORGOT, RESTORED, Line
 from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.fold import fold
-from tune_stoppers.rules.rollback import WENT_BACK
+from tune_stoppers.rules.rollback import GONE, WENT_BACK
 from tune_stoppers.track import Track
 from tune_stoppers.tune.runs import Run
 
@@ -96,7 +96,7 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
     """Each report is the step after the one that the trial went on from, at its rate then."""
     rates, weights = dict(first), dict[str, dict[float, float]]()
     resumed: set[str] = set()  # trials seen since the last restore
-    cut: set[str] = set()  # trials that have gone back
+    lost: set[str] = set()  # trials whose best checkpoint was gone
     for line in run.lines:
         trial, event = line["trial"], line.get("event")
         if event == RESTORED:
@@ -104,10 +104,11 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
         for gone in line["trials"] if event == FORGOT else []:
             weights.pop(gone, None)
             rates |= {gone: first[gone]} if gone in first else {}
-            cut.discard(gone)
+            lost.discard(gone)
         if event == WENT_BACK:
             rates[trial] = line["numbers"]["lr"]
-            cut.add(trial)
+        if event == GONE:
+            lost.add(trial)
         if trial not in outcome or "action" not in line:
             continue
         step, known = line["step"], weights.setdefault(trial, {0: 1.0})
@@ -117,8 +118,8 @@ def _values(run: Run, outcome: Outcome, first: dict[str, float]) -> Iterator[str
         if first_since and not run.owner.endswith("Scheduler"):
             # the line before may have been on its way to the storage; Ray remembers the decision
             known.setdefault(step - 1, weight_at(step - 1, rates[trial]))
-        if first_since and trial in cut:
-            # Ray may have forgotten the checkpoint that it went back to, and have used another
+        if first_since and trial in lost:
+            # Ray may have forgotten the rollback: it was done again from another checkpoint
             known[step] = math.sqrt(value - floor)
             continue
         if step - 1 not in known:
@@ -233,35 +234,34 @@ def _best_states(folder: Path, outcome: Outcome, written: Iterable[Run]) -> Iter
     of = sorted(frame["trial_id"][frame["status"] != "ERROR"])  # restarted ones leave a folder
     if of != sorted(outcome):
         yield f"best states are of {of}, trials are {sorted(outcome)}"
-    best = _best_saved(line for run in written for line in run.lines)
+    saved = _saved(line for run in written for line in run.lines)
     for row in frame.to_dict("records"):
         trial = row["trial_id"]
         if row["status"] != "TERMINATED" and trial in outcome:
             yield f"{trial} is {row['status']} among the best states"
-        if trial not in best or trial not in outcome:
+        if trial not in saved or trial not in outcome:
             continue
         if row["checkpoint"] is None:
-            yield f"{trial} has no best state; it had saved {best[trial]}"
+            yield f"{trial} has no best state; it had saved {saved[trial]}"
             continue
         state = best_state(folder, "loss", "min", trial_id=trial)
         step, weight = state.load()["state"].tolist()
         told = (step, loss_of(weight, outcome[trial]["case"]["floor"]))
         if told != (state.step, state.value):
             yield f"{trial}'s best state is of step and loss {told}, not {state}"
-        if state.value > best[trial]:
-            yield f"{trial}'s best state has {state.value}; it had saved {best[trial]}"
+        there = {path.name for path in Path(state.checkpoint).parent.iterdir()}
+        known = (loss for name, loss in saved[trial].items() if name in there)
+        best = min(known, default=state.value)
+        if state.value > best:
+            yield f"{trial}'s best state has {state.value}; it had saved {best}"
 
 
-def _best_saved(lines: Iterable[Line]) -> dict[str, float]:
-    """The lowest loss of each trial that came with a checkpoint, of what Ray went on from."""
-    saved: dict[str, dict[float, float]] = {}  # by trial and step
+def _saved(lines: Iterable[Line]) -> dict[str, dict[str, float]]:
+    """What was last saved under each name, by trial: its loss, as Ray or we were told of it."""
+    saved: dict[str, dict[str, float]] = {}
     for line in lines:
         for gone in line["trials"] if line.get("event") == FORGOT else []:
             saved.pop(gone, None)
-        kept = saved.setdefault(line["trial"], {})
-        if line.get("event") == "rewind":
-            for step in [step for step in kept if step >= line["step"]]:
-                del kept[step]
         if line.get("checkpoint") and line["value"] is not None:  # a budget sees none
-            kept[line["step"]] = line["value"]
-    return {trial: min(kept.values()) for trial, kept in saved.items() if kept}
+            saved.setdefault(line["trial"], {})[line["checkpoint"]] = line["value"]
+    return saved

@@ -83,7 +83,11 @@ def break_sweeps(
 
 
 def start(
-    storage: Path, names: Sequence[str], address: str, snapshots: str = "10"
+    storage: Path,
+    names: Sequence[str],
+    address: str,
+    snapshots: str = "10",
+    module: str = "tests.faults.sweep_to_break",
 ) -> "subprocess.Popen[bytes]":
     """The sweeps in a process group of their own, a Ray that they start with them."""
     settings = {
@@ -93,7 +97,7 @@ def start(
     }
     with open(storage / "driver.log", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.sweep_to_break", address, str(storage), *names],
+            [sys.executable, "-m", module, address, str(storage), *names],
             cwd=ROOT,
             env=os.environ | settings,
             stdout=log,

@@ -113,7 +113,7 @@ def test_a_paused_trial_goes_on_where_it_was(tmp_path):
     trial(tmp_path, "a0000", [3.0, 2.0], begin=0)
     trial(tmp_path, "a0000", [1.5], begin=10, first=3, done=True)
     line = {"time": BEGIN + 2, "trial": "a0000", "owner": "PromotionASHAScheduler"}
-    told = ("paused", "resumed", "rollback", "something new", "ended", "cost")
+    told = ("paused", "resumed", "rollback", "something new", "saved again", "ended", "cost")
     journal(tmp_path, *(line | {"event": kind, "numbers": {"why": "so"}} for kind in told))
     (story_trial,) = experiment_story(tmp_path, "loss", "min").trials
     assert [span.opening for span in story_trial.spans] == ["start", "resume"]

@@ -144,7 +144,10 @@ def test_journals_are_read_or_refused(capsys: pytest.CaptureFixture[str], exampl
         folder = watched(Path(name) / "sweep")
         (path,) = folder.glob("tune_stoppers/*/journal-*")
         lines = journal_of(AnyOf(Patience(2), Divergence()), "PatienceStopper")
-        extra = {"event": "rollback", "trials": ["flat"], "since": 1, "checkpoint": "c"}
+        for place in folder.glob("train_*"):
+            (place / "checkpoint_000001").mkdir()
+        extra = {"event": "saved again", "trials": ["flat"], "since": 1, "step": 2.0}
+        extra |= {"checkpoint": "checkpoint_000001", "clocks": {"time_total_s": 3.0}}
         extra |= {"metrics": {"a": 1.0}, "dry_run": True, "ends_sweep": True, "config": "x"}
         drawn = st.lists(
             st.one_of(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray import tune
 from ray.train._internal.session import _TrainingResult
+from ray.train._internal.storage import StorageContext
 from ray.tune import Checkpoint, CheckpointConfig, Stopper
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -19,6 +20,7 @@ from tune_stoppers.tune.privates import (
     drop_decision,
     keep_checkpoint,
     members_of,
+    remind_of,
     resume_from,
     stopper_of,
     write_status,
@@ -126,6 +128,52 @@ def test_a_trial_resumes_from_the_one_chosen(tmp_path: Path) -> None:
     assert chosen is not None and chosen.checkpoint.path.endswith(names[0])
     chosen.metrics["done"] = True
     assert "done" not in checkpoint_of(trial, names[0]).metrics
+
+
+def as_in_the_next_snapshot(trial: Trial) -> Trial:
+    """The trial as Ray restores it."""
+    trial.placement_group_factory = tune.PlacementGroupFactory([{"CPU": 1}])  # a stub has none
+    state, metadata = trial.get_json_state()
+    again = Trial.from_json_state(state, stub=True)
+    again.restore_run_metadata(metadata)
+    return again
+
+
+def test_a_snapshot_has_the_checkpoint_chosen(tmp_path: Path) -> None:
+    """Though Ray had all it wanted to know of the trial from before."""
+    trial = trial_with()
+    best, _ = [save(trial, tmp_path, step) for step in (1, 2)]
+    as_in_the_next_snapshot(trial)
+    resume_from(trial, checkpoint_of(trial, best))
+    assert as_in_the_next_snapshot(trial).checkpoint.path.endswith(best)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_ray_can_be_told_of_a_checkpoint(tmp_path: Path, config: CheckpointConfig) -> None:
+    """Of one in the trial's folder; what is saved next is written over none there."""
+    trial = trial_with(config)
+    trial.storage = StorageContext(
+        storage_path=str(tmp_path), experiment_dir_name="exp", trial_dir_name="t"
+    )
+    folder = tmp_path / "exp" / "t"
+    folder.mkdir(parents=True)
+    save(trial, folder, 0, loss=2.0)
+    for step in (1, 2, 3):
+        (folder / f"checkpoint_{step:06d}").mkdir()
+    (folder / "checkpoint_of_mine").mkdir()
+    as_in_the_next_snapshot(trial)
+    forgotten = "checkpoint_000002"
+    assert checkpoint_of(trial, forgotten) is None
+    told = remind_of(trial, forgotten, {"training_iteration": 7, "loss": 1.0})
+    assert told is checkpoint_of(trial, forgotten)
+    again = as_in_the_next_snapshot(trial)
+    assert again.checkpoint.path == str(folder / forgotten)
+    assert again.latest_checkpoint_result.metrics["training_iteration"] == 7  # Ray takes it
+    again.storage._update_checkpoint_index({})  # as the trial's process does before it saves
+    assert again.storage.checkpoint_fs_path == str(folder / "checkpoint_000004")
+    keep_checkpoint(trial, forgotten)
+    save(trial, folder, 4, loss=3.0)
+    assert (folder / forgotten).is_dir()
 
 
 def test_combined_stoppers_are_told_apart() -> None:

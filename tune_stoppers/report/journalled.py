@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.core import Action, Mode
-from tune_stoppers.journal import CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
+from tune_stoppers.journal import AGAIN, CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
 from tune_stoppers.metrics import lookup, number, sign_of
 from tune_stoppers.report.story import Event
 from tune_stoppers.tune.experiment import TrialRecord
 
 TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
-UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, "cost", "out of order")  # book-keeping
+# book-keeping
+UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, "cost", "out of order")
 PAUSED = ("pause", "paused")
 
 

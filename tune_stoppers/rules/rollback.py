@@ -258,8 +258,7 @@ class Rollback(SweepRule[Record]):
         watch, anchor = course.watch, course.anchor
         if course.step is None:
             return self._say(Action.CONTINUE, "nothing to judge yet")
-        if watch.rested == 0:
-            assert anchor is not None
+        if watch.rested == 0 and anchor is not None:  # it may be gone since, in a restore
             return self._went_back(anchor, course.rollbacks)
         if self.on_nonfinite == "stop" and not math.isfinite(watch.loss):
             return self._say(Action.STOP, "the value is not finite")

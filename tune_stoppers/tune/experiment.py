@@ -82,12 +82,15 @@ class Experiment:
             raise ExperimentError(f"{text} is not a folder; give the folder of an experiment.")
         return cls(filesystem, root.rstrip("/"))
 
-    def trials(self, statuses: Mapping[str, str] | None = None) -> list[TrialRecord]:
+    def trials(
+        self, statuses: Mapping[str, str] | None = None, journal: list[Line] | None = None
+    ) -> list[TrialRecord]:
         """Every trial that has a folder, in order of folder names.
 
         Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
+        `journal`: what `journal` gave, if it has been read already.
         `ExperimentError` if this is no experiment.
         """
         found = [self._trial(folder) for folder in self._folders(self.root)]
@@ -97,7 +100,8 @@ class Experiment:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
-        return self._with_endings(records, statuses or {})
+        lines = self.journal() if journal is None else journal
+        return self._with_endings(records, statuses or {}, lines)
 
     def journal(self) -> list[Line]:
         """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
@@ -166,10 +170,10 @@ class Experiment:
         return not failures or failures[-1] >= reported  # both as Ray writes dates
 
     def _with_endings(
-        self, records: list[TrialRecord], statuses: Mapping[str, str]
+        self, records: list[TrialRecord], statuses: Mapping[str, str], journal: list[Line]
     ) -> list[TrialRecord]:
         """Fill in endings that the trials' own files do not tell."""
-        ended = _ended(self.journal(), {record.trial_id: record for record in records})
+        ended = _ended(journal, {record.trial_id: record for record in records})
         filled = []
         for record in records:
             status, reason = record.status, record.reason

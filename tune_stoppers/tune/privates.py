@@ -4,13 +4,17 @@ Each function says what it is for; `tests/tune/test_privates.py` fails when Ray 
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from pyarrow.fs import FileType
-from ray.tune import Stopper
+from pyarrow.fs import FileSelector, FileType
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
+
+NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 
 
 def stopper_of(controller: Any) -> Stopper:
@@ -66,15 +70,35 @@ def checkpoint_of(trial: Any, name: str) -> Any:
     return None
 
 
+def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:
+    """Register a checkpoint in the trial's folder that Ray does not know of; as `checkpoint_of`.
+
+    `metrics` are those reported with it: from them Ray takes the trial's iteration and time when
+    it starts from there. Of what came after it Ray knows nothing either, and would give the names
+    of those folders again, this one's too: it counts on from the last of them.
+    """
+    storage, manager = trial.storage, trial.run_metadata.checkpoint_manager
+    place = Checkpoint(f"{storage.trial_fs_path}/{name}", storage.storage_filesystem)
+    manager.register_checkpoint(_TrainingResult(place, metrics))
+    there = storage.storage_filesystem.get_file_info(FileSelector(storage.trial_fs_path))
+    numbers = [int(named[1]) for info in there if (named := NUMBERED.fullmatch(info.base_name))]
+    storage.current_checkpoint_index = max([storage.current_checkpoint_index, *numbers])
+    trial.invalidate_json_state()
+    trial.run_metadata.invalidate_cache()
+    return checkpoint_of(trial, name)
+
+
 def resume_from(trial: Any, result: Any) -> None:
     """Let a trial that does not run start from `result`, which `checkpoint_of` gave.
 
     Ray offers only a trial's newest checkpoint. Its metrics are copied: Ray takes them for the
-    trial's last result, and writes into that.
+    trial's last result, and writes into that. What Ray has made ready for its next snapshot is
+    made again: after a kill the trial would go on from its newest with the config of this one.
     """
     chosen = copy.copy(result)
     chosen.metrics = dict(result.metrics)
     trial.run_metadata.checkpoint_manager._latest_checkpoint_result = chosen
+    trial.run_metadata.invalidate_cache()
 
 
 def drop_decision(controller: Any, trial: Any) -> None:

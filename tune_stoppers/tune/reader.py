@@ -8,7 +8,16 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ray.tune.result import AUTO_RESULT_KEYS, DEBUG_METRICS, DONE, SHOULD_CHECKPOINT
+from ray.tune.result import (
+    AUTO_RESULT_KEYS,
+    DEBUG_METRICS,
+    DONE,
+    EPISODES_TOTAL,
+    SHOULD_CHECKPOINT,
+    TIME_TOTAL_S,
+    TIMESTEPS_TOTAL,
+    TRAINING_ITERATION,
+)
 
 from tune_stoppers.core import Mode, OnMissing, Report
 from tune_stoppers.metrics import MetricReader, Reads, logger
@@ -17,6 +26,9 @@ from tune_stoppers.metrics import MetricReader, Reads, logger
 CHECKPOINT_NAME = "checkpoint_dir_name"  # Ray's: the folder of the checkpoint that came with it
 STOP_REASON = "stop_reason"  # ours: why the trial is stopped at this report
 SINCE_RESTORE = "iterations_since_restore"
+
+# what Ray takes from a checkpoint's result when a trial goes on from it: its clocks
+CLOCKS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
 
 # what Ray adds to every result by itself
 RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT})

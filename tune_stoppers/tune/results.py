@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,8 @@ from tune_stoppers.tune.experiment import (
     TrialRecord,
 )
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.tune.runs import Run, merged, runs_of
+from tune_stoppers.tune.saved import Saved, saved_in
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class BestState:
     value: float  # the metric there, in its own units
     config: dict[str, Any]
     checkpoint: str  # its folder, on `filesystem`
-    metrics: dict[str, Any] = field(repr=False)  # all that was reported with it
+    metrics: dict[str, Any] = field(repr=False)  # what was reported with it, as far as is known
     filesystem: fs.FileSystem = field(repr=False)
 
     @contextmanager
@@ -90,6 +92,10 @@ def best_states(
     path, a function that just returned is UNKNOWN, as one that is running, paused or interrupted
     is, unless its last report has `progress` 1 or a journal of ours saw it end.
 
+    Ray can lose results of a trial that it restores or resumes: of those that came with a
+    checkpoint that still exists, what a journal of ours kept counts too, if that stopper or
+    scheduler had the same metric and `time_attr`; not in `reports`.
+
     Values that are not finite never win; of equal values the first does. A trial without a finite
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
     inside the trial are found if they lie in the same storage path as the experiment.
@@ -106,8 +112,8 @@ def best_states(
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
-    experiment, trials = _read(results, filesystem)
-    found = _scan(experiment, trials, metric, mode, time_attr)
+    experiment, trials, runs = _read(results, filesystem)
+    found = _scan(experiment, trials, runs, metric, mode, time_attr)
     rows = [row for row, _ in found]
     frame = pd.DataFrame(rows)
     for column in ("checkpoint", "reason"):  # None stays None instead of becoming NaN
@@ -130,8 +136,8 @@ def best_state(
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
     """
-    experiment, trials = _read(results, filesystem)
-    found = _scan(experiment, trials, metric, mode, time_attr)
+    experiment, trials, runs = _read(results, filesystem)
+    found = _scan(experiment, trials, runs, metric, mode, time_attr)
     states = [state for _, state in found if state is not None]
     if trial_id is not None:
         known = [row["trial_id"] for row, _ in found]
@@ -211,21 +217,28 @@ def _say_space(
 
 def _read(
     results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
-) -> tuple[Experiment, list[TrialRecord]]:
+) -> tuple[Experiment, list[TrialRecord], list[Run]]:
+    ended: dict[str, str] = {}
     if isinstance(results, (str, os.PathLike)):
         experiment = Experiment.at(results, filesystem)
-        return experiment, experiment.trials()
-    experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
-    ended = {
-        posixpath.basename(result.path): FAILED if result.error else TERMINATED
-        for result in results
-        if result.error or (result.metrics or {}).get("done")
-    }
-    return experiment, experiment.trials(ended)
+    else:
+        experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+        ended = {
+            posixpath.basename(result.path): FAILED if result.error else TERMINATED
+            for result in results
+            if result.error or (result.metrics or {}).get("done")
+        }
+    runs = runs_of(experiment.filesystem, experiment.root)
+    return experiment, experiment.trials(ended, merged(runs)), runs
 
 
 def _scan(
-    experiment: Experiment, trials: list[TrialRecord], metric: str, mode: Mode, time_attr: str
+    experiment: Experiment,
+    trials: list[TrialRecord],
+    runs: list[Run],
+    metric: str,
+    mode: Mode,
+    time_attr: str,
 ) -> list[tuple[dict[str, Any], BestState | None]]:
     check_metric("best_states", metric, mode)
     rows = [row for trial in trials for row in trial.rows]
@@ -236,15 +249,30 @@ def _scan(
             f"No report in {experiment.root} has {metric!r}; they have: {', '.join(shown)}."
             f"{closest(metric, shown)}"
         )
-    return [_best_of(experiment, trial, metric, mode, time_attr) for trial in trials]
+    saved = saved_in(runs, {t.trial_id: t.checkpoints for t in trials}, metric, time_attr)
+    return [
+        _best_of(experiment, trial, saved.get(trial.trial_id, {}), metric, mode, time_attr)
+        for trial in trials
+    ]
 
 
 def _best_of(
-    experiment: Experiment, trial: TrialRecord, metric: str, mode: Mode, time_attr: str
+    experiment: Experiment,
+    trial: TrialRecord,
+    journalled: Mapping[str, Saved],
+    metric: str,
+    mode: Mode,
+    time_attr: str,
 ) -> tuple[dict[str, Any], BestState | None]:
-    best = _best_row(trial.rows, metric, mode)
     # a folder may come twice, if the trial went back and wrote over it: the newest row tells
     kept = {_folder(trial, row): row for row in trial.rows}
+    lost: dict[str | None, dict[str, Any]] = {
+        folder: saved.row
+        for name, saved in journalled.items()
+        if saved.replaces(kept.get(folder := f"{trial.folder}/{name}"), metric, time_attr)
+    }
+    kept |= lost
+    best = _best_row([*trial.rows, *lost.values()], metric, mode)
     saved = _best_row(list(_existing(experiment, trial, kept)), metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,

@@ -96,6 +96,10 @@ class Known:
         if self.time.step is None or step > self.time.step:
             self.time.step = step
 
+    def repeats(self, step: float) -> bool:
+        """Whether a report at `step` was judged before the restore; `catching_up` ends that."""
+        return self.ahead is not None and step <= self.ahead
+
     def catching_up(self, step: float) -> bool:
         """Whether a report at `step` repeats what was judged before the restore."""
         if self.ahead is None or step >= self.ahead:
@@ -199,6 +203,23 @@ class Memory(Generic[R]):
         """Wait until all is on storage."""
         if self._recorder is not None:
             self._recorder.flush()
+
+    def naming(self, trial_id: str, checkpoint: str) -> Line | None:
+        """The newest line about a report of the trial that came with a checkpoint of this name.
+
+        None if there is none, or the storage cannot be read.
+        """
+        if self._recorder is None:
+            return None
+        self.flush()
+        wanted = trial_id, checkpoint
+        try:
+            return self._recorder.newest(
+                lambda line: (line.get("trial"), line.get("checkpoint")) == wanted
+            )
+        except (OSError, ValueError) as error:
+            logger.warning("%s: the journal cannot be read (%s).", self.owner, error)
+            return None
 
     def _open(self, trial: Any, sign: int, task: dict[str, Any]) -> None:
         self._opened, self.sign = True, sign

@@ -54,6 +54,9 @@ class Stage:
         trial.storage = SimpleNamespace(
             storage_filesystem=pyarrow.fs.LocalFileSystem(),
             experiment_fs_path=str(self.folder / "exp"),
+            trial_dir_name=trial.trial_id,
+            trial_fs_path=str(self.folder / trial.trial_id),
+            current_checkpoint_index=-1,
             experiment_driver_staging_path="/tmp/2026-01-01/working/driver",
         )
         self.trials.append(trial)
@@ -67,10 +70,12 @@ class Stage:
         """A report and what Ray then does; a checkpoint is registered after the scheduler."""
         name = f"checkpoint_{step:06d}" if saves else None
         result = {"training_iteration": step, "loss": loss, "checkpoint_dir_name": name, **more}
-        action = self.scheduler.on_trial_result(self, trial, result)
-        if name is not None:
+        if name is not None:  # by the trial's process, before it reports
             where = self.folder / trial.trial_id / name
             where.mkdir(parents=True, exist_ok=True)
+            (where / "state").write_text(str(loss))
+        action = self.scheduler.on_trial_result(self, trial, result)
+        if name is not None:
             trial.run_metadata.checkpoint_manager.register_checkpoint(
                 _TrainingResult(Checkpoint(str(where)), dict(result))
             )

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 
 import tune_stoppers as ts
 from tune_stoppers import rules
-from tune_stoppers.journal import read_journal
+from tune_stoppers.journal import AGAIN, read_journal
 from tune_stoppers.recorder import request_text
 
 
@@ -116,6 +116,29 @@ def test_repeated_reports_change_nothing(tmp_path: Path) -> None:
     second._memory.flush()
     steps = [line["step"] for line in lines_of(tmp_path) if "action" in line]
     assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_is_repeated_with_a_checkpoint_is_noted(tmp_path: Path) -> None:
+    """Whose it is now: the folder may have held something else. Ray's clocks go with a name."""
+    trial, first = StandIn(tmp_path, 0), bound()
+    controller = started(first, trial)
+    for step in range(1, 5):
+        report(first, controller, trial, step, 1.0, checkpoint_dir_name=f"c{step}")
+    second = restored(first)
+    again = started(second, trial)
+    report(second, again, trial, 2, 9.0)
+    report(second, again, trial, 3, 8.0, checkpoint_dir_name="c2", time_total_s=0.5)
+    report(second, again, trial, 4, math.nan, checkpoint_dir_name="c3")
+    report(second, again, trial, 5, 6.0, checkpoint_dir_name="c4", timesteps_total=None)
+    second._memory.flush()
+    lines = lines_of(tmp_path)
+    keys = ("trial", "step", "value", "checkpoint", "clocks")
+    noted = [tuple(line[key] for key in keys) for line in lines if line.get("event") == AGAIN]
+    assert noted == [
+        ("t0", 3, 8.0, "c2", {"training_iteration": 3, "time_total_s": 0.5}),
+        ("t0", 4, "nan", "c3", {"training_iteration": 4}),
+    ]
+    assert lines[-1]["clocks"] == {"training_iteration": 5}
 
 
 def test_what_ray_had_still_to_do_at_a_kill_is_dropped(tmp_path: Path) -> None:

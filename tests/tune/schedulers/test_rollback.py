@@ -1,6 +1,7 @@
 """RollbackScheduler: who goes back, when and where to, with a stand-in for Ray's controller."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,11 @@ def test_a_checkpoint_that_vanished_is_seen_in_time(tmp_path: Path, gone_when: s
     stage.curve(trial, [1, 2])
     best = tmp_path / "t" / "checkpoint_000001"
     if gone_when == "before the pause":
-        best.rmdir()
+        shutil.rmtree(best)
     action = stage.report(trial, 3, 2)
     if gone_when == "after it":
         assert action == "PAUSE"
-        best.rmdir()
+        shutil.rmtree(best)
         assert stage.resume() == ("t", 3, {"lr": 1.0})
     else:
         assert action == "CONTINUE"

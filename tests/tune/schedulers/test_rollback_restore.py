@@ -1,15 +1,27 @@
 """RollbackScheduler: what it knows, and does again or not, after Tuner.restore."""
 
 import math
+import os
 import pickle
+import re
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ray.tune.experiment import Trial
 
-from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_files
+from tests.tune.schedulers.rollback_stage import (
+    QUICK,
+    Stage,
+    events,
+    journal_files,
+)
 from tune_stoppers import RollbackScheduler
-from tune_stoppers.rules.rollback import WENT_BACK
+from tune_stoppers.journal import AGAIN, as_text, event_line
+from tune_stoppers.rules.rollback import GONE, WENT_BACK
 
 
 def restored(stage: Stage, trials: list[Trial]) -> Stage:
@@ -144,3 +156,90 @@ def test_a_stranger_under_the_same_id_starts_clean(tmp_path: Path) -> None:
     again = restored(stage, [stranger])
     assert again.resume() == ("t", 0, {"lr": 7.0})
     assert "t" not in again.scheduler.record
+
+
+# -- Ray's snapshot is older than the best checkpoint -------------------------------------------
+
+
+def forgotten(tmp_path: Path, *, decided: bool = False) -> tuple[Stage, Trial]:
+    """Killed after a rollback, or just before, to step 3; and the trial as Ray knows it: step 1."""
+    stage, trial = in_trouble(tmp_path, [5])
+    snapshot = remembered(trial)
+    for step, loss in enumerate([3, 1, 2, 2], start=2):
+        stage.report(trial, step, loss, time_total_s=10.0 * step)
+    if not decided:
+        stage.resume()
+    return stage, snapshot
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_best_that_ray_forgot_is_found(tmp_path: Path, decided: bool) -> None:
+    """With the clocks that Ray takes from it; once it is told, Ray knows it."""
+    stage, snapshot = forgotten(tmp_path, decided=decided)
+    again = restored(stage, [snapshot])
+    assert again.resume() == ("t", 3, {"lr": 0.5})
+    latest = snapshot.latest_checkpoint_result
+    assert latest is not None
+    assert latest.checkpoint.path == str(tmp_path / "t" / "checkpoint_000003")
+    assert (latest.metrics["loss"], latest.metrics["time_total_s"]) == (1, 30.0)
+    assert [event for event, _ in events(again.scheduler, again)] == [WENT_BACK]
+    again.curve(snapshot, [0.5, 2, 2], after=3)
+    assert again.resume() == ("t", 4, {"lr": 0.25})
+
+
+def test_a_best_that_ray_forgot_is_written_over_by_nobody(tmp_path: Path) -> None:
+    """Ray forgot how many folders there are as well."""
+    stage, snapshot = forgotten(tmp_path)
+    restored(stage, [snapshot])
+    assert snapshot.storage.current_checkpoint_index == 5
+
+
+def test_a_best_that_ray_forgot_is_gone_back_to_later(tmp_path: Path) -> None:
+    """Nothing was due at the kill; the trial saves less often than it did, and gets in trouble."""
+    stage, trial = in_trouble(tmp_path, [5])
+    snapshot = remembered(trial)
+    stage.curve(trial, [3, 1], after=1)
+    again = restored(stage, [snapshot])
+    assert again.resume() == ("t", 1, {"lr": 1.0})
+    again.curve(snapshot, [3, 1], after=1, saves=False)
+    assert again.curve(snapshot, [2, 2], after=3) == ["CONTINUE", "PAUSE"]
+    assert again.resume() == ("t", 3, {"lr": 0.5})
+
+
+def removed(checkpoint: Path, journal: Path) -> None:
+    """By Ray, or by hand."""
+    shutil.rmtree(checkpoint)
+
+
+def written_over(checkpoint: Path, journal: Path) -> None:
+    """By a trial that was killed before its report came."""
+    os.utime(checkpoint / "state", (time.time() + 60,) * 2)
+
+
+def named_again(checkpoint: Path, journal: Path) -> None:
+    """After an earlier restore a report at another step came with a checkpoint of this name."""
+    line = event_line("", "t", AGAIN, step=2.0, value=3.0, checkpoint=checkpoint.name)
+    with journal.open("a") as file:
+        file.write(as_text(line))
+
+
+def without_clocks(checkpoint: Path, journal: Path) -> None:
+    """An older version did not keep them, and Ray would count from zero."""
+    journal.write_text(re.sub(r', "clocks": {[^}]*}', "", journal.read_text()))
+
+
+@pytest.mark.parametrize("decided", [True, False])
+@pytest.mark.parametrize("happened", [removed, written_over, named_again, without_clocks])
+def test_what_is_no_longer_the_best_is_not_taken_for_it(
+    tmp_path: Path, happened: Callable[[Path, Path], None], decided: bool
+) -> None:
+    """The trial goes on from what Ray knows, and the journal says so."""
+    stage, snapshot = forgotten(tmp_path, decided=decided)
+    stage.scheduler._memory.flush()
+    (journal,) = journal_files(stage)
+    happened(tmp_path / "t" / "checkpoint_000003", journal)
+    again = restored(stage, [snapshot])
+    assert again.resume() == ("t", 1, {"lr": 1.0 if decided else 0.5})
+    assert events(again.scheduler, again)[-1] == (GONE, {"checkpoint": "checkpoint_000003"})
+    actions = again.curve(snapshot, [3, 2, 2, 2, 2, 2], after=1)
+    assert set(actions) <= {"CONTINUE", "STOP"}

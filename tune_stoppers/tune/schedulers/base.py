@@ -18,12 +18,13 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import ENDED, LOST, UNJUDGED, USER, line_of
+from tune_stoppers.journal import AGAIN, ENDED, LOST, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.privates import drop_decision, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
+    CLOCKS,
     STOP_REASON,
     Reading,
     ResultReader,
@@ -193,6 +194,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             return CONTINUE
         memory, step = self._memory, reading.report.step
         known = memory.known(trial.trial_id)
+        saved = _saved(result)
+        if saved and known.repeats(step):  # into a folder that may have held something else
+            memory.log_event(trial.trial_id, AGAIN, step=step, value=self._value(reading), **saved)
         if known.catching_up(step):
             return CONTINUE
         if known.stopped:  # before a kill or a crash that came in between
@@ -204,18 +208,17 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 warn_out_of_order(self.name, trial.trial_id, self.time_attr, step, known.time.step)
             return CONTINUE
         known.metrics = reading.report.metrics
-        checkpoint = result.get(CHECKPOINT_NAME) or None
         decision = self.rule.update(
             memory.record,
             reading.report,
-            checkpoint=checkpoint,
+            checkpoint=saved.get("checkpoint"),
             since_restore=reading.since_restore,
         )
         self.decisions[trial.trial_id] = decision
         if decision.action is Action.STOP and not self.dry_run and step >= self.start_after:
             known.stopped = self.explain(trial.trial_id)
         if event != "repeat":
-            self._log(reading, decision, event, checkpoint)
+            self._log(reading, decision, event, saved)
         return self._take(controller, trial, result, step, decision)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -330,7 +333,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._memory.log_event(trial_id, event, numbers=numbers)
 
     def _log(
-        self, reading: Reading, decision: Decision, event: str | None, checkpoint: str | None
+        self, reading: Reading, decision: Decision, event: str | None, saved: dict[str, Any]
     ) -> None:
         if not self._memory.keeps:
             return
@@ -341,18 +344,23 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 self.name,
                 report.trial_id,
                 report.step,
-                None if report.loss is None else self.sign * report.loss,
+                self._value(reading),
                 decision,
                 sign=self.sign,
                 event=event,
                 dry_run=self.dry_run,
                 now=time.time(),
                 early=report.step < self.start_after,
-                checkpoint=checkpoint,
                 since=reading.since_restore,
                 metrics=report.metrics,
+                **saved,
             )
         )
+
+    def _value(self, reading: Reading) -> float | None:
+        """The objective in the user's units."""
+        loss = reading.report.loss
+        return None if loss is None else self.sign * loss
 
     def _end(self, trial_id: str, result: dict[str, Any]) -> None:
         known = self._memory.known(trial_id)
@@ -363,7 +371,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             report = reading.report
             known.end(report.step)  # before the line: a state may follow it at once
             self.rule.ended(self._memory.record, report)
-            value = None if report.loss is None else self.sign * report.loss
+            value = self._value(reading)
             seen = {"metrics": dict(report.metrics)} if report.metrics else {}
             self._memory.log_event(trial_id, ENDED, step=report.step, value=value, **seen)
         known.ended = True
@@ -399,6 +407,13 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):
             return None
         return reading
+
+
+def _saved(result: dict[str, Any]) -> dict[str, Any]:
+    """What the journal is to keep of the checkpoint that came with a result; {} without one."""
+    name = result.get(CHECKPOINT_NAME)
+    clocks = {key: result[key] for key in CLOCKS if isinstance(result.get(key), int | float)}
+    return {"checkpoint": name, "clocks": clocks} if name else {}
 
 
 def _waiting(controller: Any) -> list[Any]:

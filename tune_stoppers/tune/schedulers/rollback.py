@@ -12,10 +12,12 @@ from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.rules.divergence import Divergence
 from tune_stoppers.rules.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
 from tune_stoppers.tune.combined import AnyOf
+from tune_stoppers.tune.forgotten import is_as_saved, is_there, result_of
 from tune_stoppers.tune.privates import (
     checkpoint_of,
     keep_checkpoint,
     members_of,
+    remind_of,
     resume_from,
     stopper_of,
 )
@@ -37,8 +39,10 @@ class RollbackScheduler(SweepScheduler[Record]):
     state: `TuneCallback` does so. Time (`time_attr`) goes back too.
 
     The best checkpoint is never deleted while it may be needed, whatever `CheckpointConfig` says:
-    `num_to_keep=1` is taken as 2. A trial without a checkpoint is only given more time, and one
-    warning says so; so is a class trainable, which does not say with which report it saved.
+    `num_to_keep=1` is taken as 2. After a kill it is found though Ray's snapshot is too old to
+    know of it, unless something else was saved under its name since. A trial without a checkpoint
+    is only given more time, and one warning says so; so is a class trainable, which does not say
+    with which report it saved.
 
     `ValueError` at the start of the sweep beside a `DivergenceStopper`, which would stop trials
     before they can be rescued, and where `lr_key` is not in the config. Trials of Ray Train
@@ -118,7 +122,8 @@ class RollbackScheduler(SweepScheduler[Record]):
                 trial.set_config(self._next_config(trial.config))
             if len(known.configs) <= course.rollbacks:
                 self._memory.reconfigured(trial)
-            self._take_to(trial, course.anchor)
+            if course.anchor is not None:
+                self._take_to(trial, course.anchor)
         elif anchor is not None and self._acts_at(course.step):
             self._go_back(trial, anchor)
         if known.ahead is not None:
@@ -194,27 +199,39 @@ class RollbackScheduler(SweepScheduler[Record]):
     def _go_back(self, trial: Any, anchor: Anchor) -> None:
         """Roll back a trial that does not run."""
         trial_id = trial.trial_id
-        if self._find(trial, anchor) is None:
-            self._note(trial_id, GONE, checkpoint=anchor.name)
+        if not self._take_to(trial, anchor):
             return
         trial.set_config(self._next_config(trial.config))
         rate = {} if self.mutate else {"lr": number(lookup(trial.config, self.lr_key))}
         self._note(trial_id, WENT_BACK, checkpoint=anchor.name, step=anchor.step, **rate)
         self._memory.reconfigured(trial)
-        self._take_to(trial, anchor)
         self._memory.known(trial_id).time.step = anchor.step
 
-    def _take_to(self, trial: Any, anchor: Anchor | None) -> None:
-        found = None if anchor is None else self._find(trial, anchor)
-        if found is not None:
-            resume_from(trial, found)
+    def _take_to(self, trial: Any, anchor: Anchor) -> bool:
+        """Let the trial go on from there; False, and a note, if that cannot be."""
+        found = self._find(trial, anchor)
+        if found is None:
+            self._note(trial.trial_id, GONE, checkpoint=anchor.name)
+            return False
+        resume_from(trial, found)
+        return True
 
     def _find(self, trial: Any, anchor: Anchor) -> Any:
         """The checkpoint as Ray has it; None if it is gone, or its name is another's now."""
-        found = checkpoint_of(trial, anchor.name)
+        found = checkpoint_of(trial, anchor.name) or self._recall(trial, anchor)
         if found is None or number(lookup(found.metrics, self.time_attr)) != anchor.step:
             return None
         return found
+
+    def _recall(self, trial: Any, anchor: Anchor) -> Any:
+        """One that Ray's snapshot was too old to know, told to Ray; None if there is none."""
+        if not is_there(trial, anchor.name):
+            return None
+        line = self._memory.naming(trial.trial_id, anchor.name)
+        if line is None or line["step"] != anchor.step or not is_as_saved(trial, anchor.name, line):
+            return None
+        result = result_of(line, self._metric, self.time_attr)
+        return None if result is None else remind_of(trial, anchor.name, result)
 
     def _next_config(self, config: Config) -> Config:
         if self.mutate is None:
