@@ -35,6 +35,7 @@ from tune_stoppers import (
     AutoScheduler,
     BoundASHAScheduler,
     DivergenceStopper,
+    FreezeThawScheduler,
     PatienceStopper,
     PromotionASHAScheduler,
     RollbackScheduler,
@@ -51,7 +52,16 @@ STOPPERS = {
     for cls in (AllOf, AnyOf, DivergenceStopper, PatienceStopper, ThresholdStopper)
 }
 DEFAULT_STOP = "DivergenceStopper()"
-SCHEDULERS = ["auto", "bound_asha", "promotion_asha", "rollback", "patience", "asha", "none"]
+SCHEDULERS = [
+    "auto",
+    "bound_asha",
+    "promotion_asha",
+    "freeze_thaw",
+    "rollback",
+    "patience",
+    "asha",
+    "none",
+]
 LORA_RANKS = (4, 8, 16)
 MAX_TOKENS = 64  # holds nine pairs in ten whole
 N_HELDOUT = 128  # pairs that no trial sees
@@ -211,6 +221,8 @@ def scheduler(args: argparse.Namespace) -> TrialScheduler:
             return AutoScheduler(**horizon)
         case "bound_asha":
             return BoundASHAScheduler(**horizon)
+        case "freeze_thaw":
+            return FreezeThawScheduler(**horizon)
         case "promotion_asha":
             return PromotionASHAScheduler(**horizon)
         case "rollback":

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.schedulers.auto import AutoScheduler as AutoScheduler
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
+    from tune_stoppers.tune.schedulers.freeze_thaw import (
+        FreezeThawScheduler as FreezeThawScheduler,
+    )
     from tune_stoppers.tune.schedulers.promotion_asha import (
         PromotionASHAScheduler as PromotionASHAScheduler,
     )
@@ -64,6 +67,7 @@ _WHERE = {
     "EarlyStopping": "training.early_stopping",
     "ForecastStopper": "tune.forecast_stopper",
     "FreeWorkers": "tune.train_workers",
+    "FreezeThawScheduler": "tune.schedulers.freeze_thaw",
     "GradientStopper": "tune.stoppers",
     "MetricAdvice": "advice",
     "MultiMetricStopper": "tune.stoppers",

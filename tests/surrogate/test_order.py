@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tune_stoppers.surrogate.order import ModelOrder, Standing, normal_scores
+from tune_stoppers.surrogate.model import Standing, normal_scores
+from tune_stoppers.surrogate.order import ModelOrder
 
 
 def configs(n, seed):

@@ -13,11 +13,11 @@ GROUPS = np.array([0, 1, 1])
 def test_the_fit_follows_the_gradient_of_what_it_minimises() -> None:
     """The analytic gradient is that of the loss."""
     points, values = CHANCE.random((20, 3)), CHANCE.standard_normal(20)
-    process = Process(GROUPS)
+    process, noisiness = Process(GROUPS), CHANCE.random(20)
     logs = 0.3 * CHANCE.standard_normal(4)
     error = check_grad(
-        lambda x: process._loss(x, points, values)[0],
-        lambda x: process._loss(x, points, values)[1],
+        lambda x: process._loss(x, points, values, noisiness)[0],
+        lambda x: process._loss(x, points, values, noisiness)[1],
         logs,
     )
     assert error < 1e-4
@@ -34,6 +34,16 @@ def test_it_learns_which_hyperparameter_matters() -> None:
     assert np.abs(mean - np.sin(6 * asked[:, 0])).max() < 0.15
     assert (sd < 0.3).all()
     assert process.logs[0] < process.logs[1] - 0.5
+
+
+def test_a_noisier_value_counts_less() -> None:
+    """Between two values in one place the mean is nearer to the one with less noise."""
+    points, values = np.full((2, 3), 0.5), np.array([1.0, -1.0])
+    process = Process(GROUPS)
+    even = process.posterior(points, values, points[:1]).mean
+    mean = process.posterior(points, values, points[:1], noisiness=np.array([1.0, 9.0])).mean
+    assert even == pytest.approx(0, abs=1e-9)
+    assert 0.2 < mean[0] < 1
 
 
 def test_far_from_what_is_known_it_is_uncertain() -> None:

@@ -6,24 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
-from threadpoolctl import ThreadpoolController
+from scipy.stats import norm
 
 from tune_stoppers.core import require_number
-from tune_stoppers.surrogate.process import Process
-from tune_stoppers.surrogate.space import Floats, points_of
+from tune_stoppers.surrogate.model import (
+    BLAS,
+    MOST_KNOWN,
+    ConfigModel,
+    Standing,
+    normal_scores,
+    some_of,
+)
 
-MOST_KNOWN = 200  # trials that the model is made of: the best half, and others at random
 MOST_ASKED = 200  # configurations that are compared for one choice
-REFIT = 1.5  # the parameters are fitted again when so many times as many trials are known
-BLAS = ThreadpoolController()  # its threads spin while they wait, with small matrices mostly
-
-
-class Standing(NamedTuple):
-    """How a trial does: its loss at each of the marks (rungs) that it has reached, and its best."""
-
-    marks: tuple[float, ...]
-    best: float
 
 
 class Pick(NamedTuple):
@@ -63,10 +58,7 @@ class ModelOrder:
         require_number("optimism", optimism, at_least=0)
         require_number("seed", seed, at_least=0, integer=True)
         self.least, self.explore, self.optimism, self.seed = least, explore, optimism, seed
-        self._process: Process | None = None
-        self._fitted = 0  # trials that it was fitted to
-        self._points = points_of([])
-        self._of: list[Mapping[str, Any]] = []  # the configurations that the points are of
+        self._model = ConfigModel()
 
     def choose(
         self,
@@ -91,19 +83,19 @@ class ModelOrder:
             return Pick(0, "in the order given, as one now and then is")
         if len(waiting) == 1:
             return Pick(0, "no other one waits")
-        known = self._known(reported, chance)
+        known = some_of([standing.best for _, standing in reported], MOST_KNOWN, chance)
         values = normal_scores([reported[place][1] for place in known])
         asked = np.arange(len(waiting))
         if len(waiting) > MOST_ASKED:
             asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
-        rows, groups = self._look_up(waiting, [config for config, _ in reported], awaited)
+        rows, groups, _ = self._model.points(waiting, [config for config, _ in reported], awaited)
         if not len(groups):
             return Pick(0, "the configurations do not differ in anything that a model could use")
         first, second = len(waiting), len(waiting) + len(reported)
         points = rows[first + known]
         on_their_way = rows[second:] if len(awaited) else None
         with BLAS.limit(limits=1, user_api="blas"):
-            process = self._fit(points, values, groups, len(reported))
+            process = self._model.process(points, values, groups, len(reported))
             mean, sd = process.posterior(points, values, rows[asked], on_their_way)
         best = int(np.argmin(mean - self.optimism * sd))
         why = (
@@ -111,57 +103,3 @@ class ModelOrder:
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
         return Pick(int(asked[best]), why)
-
-    def _known(
-        self, reported: Sequence[tuple[Mapping[str, Any], Standing]], chance: np.random.Generator
-    ) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """Places of the trials that the model is made of."""
-        if len(reported) <= MOST_KNOWN:
-            return np.arange(len(reported))
-        order = np.argsort([standing.best for _, standing in reported], kind="stable")
-        best, others = order[: MOST_KNOWN // 2], order[MOST_KNOWN // 2 :]
-        drawn = chance.choice(others, MOST_KNOWN - len(best), replace=False)
-        return np.concatenate([best, drawn])
-
-    def _look_up(
-        self, *parts: Sequence[Mapping[str, Any]]
-    ) -> tuple[Floats, np.ndarray[Any, np.dtype[np.intp]]]:
-        """The points of all the configurations, made anew only if there are others than before."""
-        configs = [config for part in parts for config in part]
-        place = {id(config): row for row, config in enumerate(self._of)}
-        if place.keys() != {id(config) for config in configs}:
-            self._points, self._of = points_of(configs), configs
-            place = {id(config): row for row, config in enumerate(configs)}
-        rows = [place[id(config)] for config in configs]
-        return self._points.rows[rows], self._points.groups
-
-    def _fit(
-        self,
-        points: Floats,
-        values: Floats,
-        groups: np.ndarray[Any, np.dtype[np.intp]],
-        trials: int,
-    ) -> Process:
-        if self._process is None or not np.array_equal(self._process.groups, groups):
-            self._process, self._fitted = Process(groups), 0
-        process = self._process
-        if trials >= REFIT * self._fitted:
-            process.fit(points, values)
-            self._fitted = trials
-        return process
-
-
-def normal_scores(standings: Sequence[Standing]) -> Floats:
-    """How each does among the others, as a normal score: lower is better."""
-    marks = max((len(standing.marks) for standing in standings), default=0)
-    losses = np.full((len(standings), marks + 1), np.inf)
-    for row, standing in zip(losses, standings, strict=True):
-        row[: len(standing.marks)] = standing.marks
-        row[-1] = standing.best
-    reached = np.array([len(standing.marks) for standing in standings])
-    common = np.minimum(reached[:, None], reached[None, :])
-    column = np.where((common == 0) | (common == marks), marks, common - 1)
-    row = np.arange(len(standings))
-    own, other = losses[row[:, None], column], losses[row[None, :], column]
-    worse_than = (other < own).mean(axis=1) + 0.5 * (other == own).mean(axis=1)
-    return np.asarray(norm.ppf((rankdata(worse_than) - 0.5) / len(standings)))

@@ -44,14 +44,17 @@ class Process:
         start = np.full(lengths, np.log(START_LENGTH))
         self.logs: Floats = np.concatenate([start, [0.0, np.log(START_NOISE)]])
 
-    def fit(self, points: Floats, values: Floats) -> None:
-        """Set length scales, scale and noise so that the values are most probable."""
+    def fit(self, points: Floats, values: Floats, noisiness: Floats | float = 1.0) -> None:
+        """Set length scales, scale and noise so that the values are most probable.
+
+        `noisiness`: the noise variance of each value, in units of the one that is fitted.
+        """
         lengths = len(self.logs) - 2
         bounds = [BOUNDS_LENGTH] * lengths + [BOUNDS_SCALE, BOUNDS_NOISE]
         found = minimize(
             self._loss,
             self.logs,
-            args=(points, values),
+            args=(points, values, np.broadcast_to(noisiness, values.shape)),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
@@ -60,24 +63,41 @@ class Process:
         if np.isfinite(found.fun):
             self.logs = np.asarray(found.x, dtype=float)
 
+    @property
+    def noise(self) -> float:
+        """The fitted noise variance."""
+        return float(np.exp(self.logs[-1]))
+
+    @property
+    def scale(self) -> float:
+        """The fitted variance of what lies under the noise."""
+        return float(np.exp(self.logs[-2]))
+
     def posterior(
-        self, points: Floats, values: Floats, asked: Floats, awaited: Floats | None = None
+        self,
+        points: Floats,
+        values: Floats,
+        asked: Floats,
+        awaited: Floats | None = None,
+        noisiness: Floats | float = 1.0,
     ) -> Posterior:
         """Mean and standard deviation of what is at `asked`, noise left out.
 
         `awaited` are points whose values are on their way: they narrow the deviation, not knowing
-        the value does not matter for that, and leave the mean.
+        the value does not matter for that, and leave the mean. `noisiness`: as for `fit`.
         """
         known = points if awaited is None else np.vstack([points, awaited])
         covariance = self._covariance(self.logs, known, known)
-        covariance[np.diag_indices_from(covariance)] += np.exp(self.logs[-1]) + JITTER
+        noise = np.ones(len(known))
+        noise[: len(points)] = noisiness
+        covariance[np.diag_indices_from(covariance)] += self.noise * noise + JITTER
         root = cholesky(covariance, lower=True)
         shared = self._covariance(self.logs, known, asked)
         # the factor of the first rows is that of the points alone
         n = len(points)
         mean = shared[:n].T @ cho_solve((root[:n, :n], True), values)
         explained = solve_triangular(root, shared, lower=True)
-        variance = np.exp(self.logs[-2]) - (explained**2).sum(axis=0)
+        variance = self.scale - (explained**2).sum(axis=0)
         return Posterior(mean, np.sqrt(np.maximum(variance, LEAST_VARIANCE)))
 
     def _distance(self, logs: Floats, one: Floats, other: Floats) -> Floats:
@@ -88,12 +108,14 @@ class Process:
         d = self._distance(logs, one, other)
         return np.asarray(np.exp(logs[-2]) * (1 + d + d * d / 3) * np.exp(-d))
 
-    def _loss(self, logs: Floats, points: Floats, values: Floats) -> tuple[float, Floats]:
+    def _loss(
+        self, logs: Floats, points: Floats, values: Floats, noisiness: Floats
+    ) -> tuple[float, Floats]:
         """Minus the log posterior of the parameters but for a constant, and its gradient."""
         d = self._distance(logs, points, points)
         decay, scale, noise = np.exp(-d), np.exp(logs[-2]), np.exp(logs[-1])
         signal = scale * (1 + d + d * d / 3) * decay
-        covariance = signal + np.diag(np.full(len(values), noise + JITTER))
+        covariance = signal + np.diag(noise * noisiness + JITTER)
         try:
             root = cholesky(covariance, lower=True)
         except np.linalg.LinAlgError:
@@ -109,7 +131,7 @@ class Process:
         gradient = np.empty_like(logs)
         gradient[:-2] = -0.5 * shares * np.exp(-2 * logs[:-2])
         gradient[-2] = -0.5 * (slack * signal).sum()
-        gradient[-1] = -0.5 * np.trace(slack) * noise
+        gradient[-1] = -0.5 * (np.diag(slack) @ noisiness) * noise
         away = np.array(logs)
         away[:-2] -= np.log(PRIOR_LENGTH)
         away[-1] -= np.log(PRIOR_NOISE)

@@ -5,7 +5,7 @@ from typing import Any, Literal, Unpack
 
 from tune_stoppers.core import require
 from tune_stoppers.rules.bound_asha import BoundASHA, Record
-from tune_stoppers.surrogate.order import Standing
+from tune_stoppers.surrogate.model import Standing
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 

@@ -23,6 +23,9 @@ class Held:
     def __len__(self) -> int:
         return len(self._trials)
 
+    def __contains__(self, trial_id: str) -> bool:
+        return trial_id in self._trials
+
     @property
     def trials(self) -> Sequence[Any]:
         """All of them."""
@@ -39,6 +42,10 @@ class Held:
         if not place:
             return self._trials.popitem(last=False)[1]
         return self._trials.pop(list(self._trials)[place])
+
+    def take(self, trial_id: str) -> Any:
+        """This trial, which is not held any more."""
+        return self._trials.pop(trial_id)
 
     def drop(self, trial_id: str) -> None:
         """The trial, if it is held, is gone."""

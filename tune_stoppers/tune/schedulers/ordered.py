@@ -10,7 +10,8 @@ from ray.tune.experiment import Trial
 
 from tune_stoppers.core import require_choice
 from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.surrogate.order import ModelOrder, Standing
+from tune_stoppers.surrogate.model import Standing
+from tune_stoppers.surrogate.order import ModelOrder
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 from tune_stoppers.tune.schedulers.held import Held, may_hold
 from tune_stoppers.tune.schedulers.workers import Workers

@@ -1,31 +1,14 @@
 """`PromotionASHAScheduler`: the rule `Promotion` under Ray Tune."""
 
-import logging
-import os
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Unpack
 
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
-from ray.tune.trainable import FunctionTrainable, Trainable
-
-from tune_stoppers.core import Action, Decision
-from tune_stoppers.rules.promotion import Choice, Promotion, Record
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
-from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
-from tune_stoppers.tune.schedulers.pace import Pace
-from tune_stoppers.tune.schedulers.workers import Workers
-from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
-
-logger = logging.getLogger("tune_stoppers")
-
-BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
-AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable
+from tune_stoppers.rules.pauses import Choice
+from tune_stoppers.rules.promotion import Promotion
+from tune_stoppers.tune.schedulers.base import Common
+from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
 
-class PromotionASHAScheduler(SweepScheduler[Record]):
+class PromotionASHAScheduler(PausingScheduler[Promotion]):
     """Pauses trials at rungs and promotes the best; the others wait, and are given up at the end.
 
     `rules.promotion.Promotion` says exactly who is paused, promoted and given up. It is for few
@@ -76,188 +59,7 @@ class PromotionASHAScheduler(SweepScheduler[Record]):
             resume_share=resume_share,
         )
         super().__init__(rule, **common)
-        self.rule: Promotion = rule
-        self._clock: Callable[[], float] = time.monotonic
-        self._begin()
 
-    def _begin(self) -> None:
-        self._trials: dict[str, Any] = {}  # all that Ray has added, by id
-        self._met: set[str] = set()  # ids of those that were pending when they were added
-        self._held = Held()  # new ones
-        self._workers = Workers()
-        self._pace = Pace()
-        self._warned = False  # that a trial has no checkpoint
-        self._makes_room = False  # a trial was given up, and the searcher has suggested none yet
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        mine = ("_trials", "_met", "_held", "_workers", "_pace", "_warned", "_makes_room")
-        return {k: v for k, v in super().__getstate__().items() if k not in mine}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._begin()
-
-    def use_clock(self, clock: Callable[[], float]) -> None:
-        """Measure the cost of resumes by another clock: a replay has its own time."""
-        self._clock = clock
-
-    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """As the base does; `ValueError` under result buffering."""
-        length = os.environ.get(BUFFER, "1")
-        if length.strip() not in ("", "0", "1"):
-            raise ValueError(
-                f"{self.name} pauses trials at their rungs and needs every result at once, got "
-                f"{BUFFER}={length}: unset it."
-            )
-        return super().set_search_properties(metric, mode, **spec)
-
-    def adopted(self, controller: Any, trial: Any) -> None:
-        """Hold back a new trial, and one that was paused before a restore."""
-        self._trials[trial.trial_id] = trial
-        if trial.status != Trial.PENDING or self.dry_run:
-            return
-        trial_id, record = trial.trial_id, self.record
-        again = trial_id in self._met
-        self._met.add(trial_id)
-        if not again and self.rule.is_paused(record, trial_id):
-            trial.set_status(Trial.PAUSED)
-        elif not again and trial_id not in record.courses and may_hold(controller.search_alg):
-            self._makes_room = False
-            self._held.hold(trial)
-        else:
-            self._workers.add(trial, self._clock(), chosen=False)
-
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge a report; Ray's name for the action."""
-        if has_train_workers(result):
-            raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
-        if CHECKPOINT_NAME not in result and _saves_when_asked(trial):
-            result[CHECKPOINT_NAME] = AT_PAUSE
-        self._measure(trial.trial_id, result)
-        action = super().on_trial_result(controller, trial, result)
-        if not self._warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
-            self._warn_if_due(trial.trial_id)
-        return action
-
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
-        """Pause, unless the trial is saving: it is paused at its next checkpoint then."""
-        if decision.action is Action.PAUSE:
-            if trial.is_saving:
-                return str(TrialScheduler.CONTINUE)
-            self._note(trial.trial_id, "paused")
-            self._pace.pausing(trial.trial_id, self._clock())
-        return super().act(controller, trial, result, decision)
-
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record the last report of a trial that ended by itself or by a stopper."""
-        super().on_trial_complete(controller, trial, result)
-        self._drop(trial.trial_id)
-
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
-        """A crash or a lost node is no evidence against a trial; it may come back."""
-        super().on_trial_error(controller, trial)
-        self._pace.drop(trial.trial_id)
-
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
-        """A trial that was never run, or is paused, is dropped."""
-        super().on_trial_remove(controller, trial)
-        self._drop(trial.trial_id)
-
-    def choose_trial_to_run(self, controller: Any) -> Any:
-        """The trial for the next worker, if there is room for one more; else who waits for it."""
-        self._settle(controller)
-        if self.dry_run or self._over:
-            return super().choose_trial_to_run(controller)
-        now = self._clock()
-        for trial_id in self._workers.look(now):
-            self._pace.left(trial_id, now)
-        chosen = self._choose(controller) if self._workers.room else None
-        if chosen is None:
-            return self._workers.next
-        self._workers.add(chosen, now, chosen=True)
-        return chosen
-
-    def debug_string(self) -> str:
-        """One line: trials at rungs, how many of them wait, and what a resume costs."""
-        rungs = ", ".join(
-            f"{time:g}: {len(rung.losses)} ({len(waiting)} wait)"
-            for time, rung, waiting in zip(
-                self.rule.rungs, self.record.rungs, self.record.paused, strict=True
-            )
-        )
-        cost = self.rule.resume_cost(self.record)
-        return (
-            f"{self.name}: trials recorded at rungs {{{rungs}}}; {len(self._held)} not started; "
-            f"a resume costs {cost:.3g} of {self.time_attr}"
-        )
-
-    # -- inside --------------------------------------------------------------------------------
-
-    def _choose(self, controller: Any) -> Any:
-        """A paused or held trial to run next, or None."""
-        search, workers = controller.search_alg, self._workers
-        over, holding = search.is_finished(), may_hold(search)
-        more_come = not over and not holding and not workers.idle  # by themselves
-        fresh = bool(self._held) or more_come
-        while True:
-            choice = self.rule.choose(self.record, fresh=fresh, over=over, idle=workers.idle)
-            if choice is None or choice.move != "give up":
-                break
-            self._give_up(controller, choice)
-        if choice is None:
-            if is_limited(search) and not (over or fresh or self._makes_room):
-                self._make_room(controller)
-            return None
-        if choice.move == "start":
-            return self._held.release() if self._held else None
-        trial = self._trials[choice.trial_id]
-        if trial.status != Trial.PAUSED:
-            return None  # its pause is still being carried out
-        self._note(choice.trial_id, "resumed", why=choice.decision.say(self.sign))
-        return trial
-
-    def _make_room(self, controller: Any) -> None:
-        """Give a paused trial up that keeps the searcher from suggesting another one."""
-        choice = self.rule.worst(self.record)
-        if choice is not None and self._trials[choice.trial_id].status == Trial.PAUSED:
-            self._makes_room = True  # until the searcher has made use of it
-            self._give_up(controller, choice)
-
-    def _give_up(self, controller: Any, choice: Choice) -> None:
-        trial = self._trials[choice.trial_id]
-        self.decisions[choice.trial_id] = choice.decision
-        why = self.explain(choice.trial_id)
-        self._note(choice.trial_id, "given up", why=why)
-        trial.last_result[STOP_REASON] = why
-        controller.stop_trial(trial)
-
-    def _measure(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        step = result.get(self.time_attr)
-        if not isinstance(step, (int, float)):
-            return
-        since = self._workers.since(trial_id)
-        cost = self._pace.report(trial_id, step, self._clock(), since)
-        if cost is not None:
-            self._note(trial_id, "cost", cost=cost)
-
-    def _drop(self, trial_id: str) -> None:
-        self._held.drop(trial_id)
-        self._pace.drop(trial_id)
-
-    def _warn_if_due(self, trial_id: str) -> None:
-        if self.rule.is_due(self.record, trial_id):
-            self._warned = True
-            logger.warning(
-                "%s: trial %s came to a rung without a checkpoint. Such trials go on until they "
-                "report one: report a checkpoint with every evaluation.",
-                *(self.name, trial_id),
-            )
-
-
-def _saves_when_asked(trial: Any) -> bool:
-    """Whether it is a class trainable that can save: Ray has it save when it is paused."""
-    cls: Any = trial.get_trainable_cls()
-    if issubclass(cls, FunctionTrainable):
-        return False
-    return bool(cls.save_checkpoint is not Trainable.save_checkpoint)
+    def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
+        """What the rule says."""
+        return self.rule.choose(self.record, fresh=fresh, over=over, idle=idle)

@@ -1,0 +1,89 @@
+"""What the trials of a sweep say of its configurations: how they compare, and a model of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm, rankdata
+from threadpoolctl import ThreadpoolController
+
+from tune_stoppers.surrogate.process import Process
+from tune_stoppers.surrogate.space import Floats, Points, points_of
+
+MOST_KNOWN = 200  # trials that the model is made of: the best half, and others at random
+REFIT = 1.5  # the parameters are fitted again when so many times as many trials are known
+BLAS = ThreadpoolController()  # its threads spin while they wait, with small matrices mostly
+
+Places = np.ndarray[Any, np.dtype[np.intp]]
+
+
+class Standing(NamedTuple):
+    """How a trial does: its loss at each of the marks (rungs) that it has reached, and its best."""
+
+    marks: tuple[float, ...]
+    best: float
+
+
+def normal_scores(standings: Sequence[Standing]) -> Floats:
+    """How each does among the others, as a normal score: lower is better."""
+    marks = max((len(standing.marks) for standing in standings), default=0)
+    losses = np.full((len(standings), marks + 1), np.inf)
+    for row, standing in zip(losses, standings, strict=True):
+        row[: len(standing.marks)] = standing.marks
+        row[-1] = standing.best
+    reached = np.array([len(standing.marks) for standing in standings])
+    common = np.minimum(reached[:, None], reached[None, :])
+    column = np.where((common == 0) | (common == marks), marks, common - 1)
+    row = np.arange(len(standings))
+    own, other = losses[row[:, None], column], losses[row[None, :], column]
+    worse_than = (other < own).mean(axis=1) + 0.5 * (other == own).mean(axis=1)
+    return np.asarray(norm.ppf((rankdata(worse_than) - 0.5) / len(standings)))
+
+
+class ConfigModel:
+    """A Gaussian process over configurations, which keeps what it has fitted and looked up."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self._fitted = 0  # trials that it was fitted to
+        self._points = points_of([])
+        self._of: list[Mapping[str, Any]] = []  # the configurations that the points are of
+
+    def points(self, *parts: Sequence[Mapping[str, Any]]) -> Points:
+        """The points of all the configurations, made anew only if there are others than before."""
+        configs = [config for part in parts for config in part]
+        place = {id(config): row for row, config in enumerate(self._of)}
+        if place.keys() != {id(config) for config in configs}:
+            self._points, self._of = points_of(configs), configs
+            place = {id(config): row for row, config in enumerate(configs)}
+        rows = [place[id(config)] for config in configs]
+        return self._points._replace(rows=self._points.rows[rows])
+
+    def process(
+        self,
+        points: Floats,
+        values: Floats,
+        groups: Places,
+        trials: int,
+        noisiness: Floats | float = 1.0,
+    ) -> Process:
+        """The process, fitted to these values where there are many more trials than before."""
+        if self._process is None or not np.array_equal(self._process.groups, groups):
+            self._process, self._fitted = Process(groups), 0
+        process = self._process
+        if trials >= REFIT * self._fitted:
+            process.fit(points, values, noisiness)
+            self._fitted = trials
+        return process
+
+
+def some_of(bests: Sequence[float], most: int, chance: np.random.Generator) -> Places:
+    """Places of the trials that a model is made of: all, or the best half and others at random."""
+    if len(bests) <= most:
+        return np.arange(len(bests))
+    order = np.argsort(bests, kind="stable")
+    best, others = order[: most // 2], order[most // 2 :]
+    drawn = chance.choice(others, most - len(best), replace=False)
+    return np.concatenate([best, drawn])

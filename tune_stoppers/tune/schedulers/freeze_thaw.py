@@ -1,0 +1,187 @@
+"""`FreezeThawScheduler`: the rule `FreezeThaw` under Ray Tune; a model says who goes on."""
+
+from itertools import takewhile
+from typing import Any, Unpack
+
+from ray.tune.experiment import Trial
+
+from tune_stoppers.core import Action, Decision
+from tune_stoppers.rules.freeze_thaw import FreezeThaw
+from tune_stoppers.rules.pauses import Choice, Course
+from tune_stoppers.surrogate.model import Standing
+from tune_stoppers.surrogate.thaw import Begun, Offer, ThawOrder
+from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.tune.schedulers.base import CONTINUE, Common
+from tune_stoppers.tune.schedulers.pausing import PausingScheduler
+
+
+class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
+    """At each rung and for each free worker: start a new trial or go on with one, and which.
+
+    `surrogate.thaw.ThawOrder` says how they are compared: by the chance to become the best, over
+    what it takes to find out, a resume with it, under a model of all configurations that is told
+    how every trial does. A trial that comes to a rung goes on at once while none is worth more;
+    else it is paused there. When no new trial will come, those that wait with less than
+    `least_chance` to become the best are given up. It is for few workers and cheap checkpoints;
+    with many workers `AutoScheduler` finds as much as soon, and needs no checkpoints.
+
+    Checkpoints, new trials, searchers, Ray Train and result buffering: as `PausingScheduler` says.
+    A searcher that suggests by itself is compared as if its next configuration were like any
+    other; give it a limit, `max_concurrent_trials`, of at least twice the workers.
+
+    Args:
+        max_t: the horizon in units of `time_attr`; trials stop there.
+        grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int.
+        reduction_factor: from a rung to the next, the time grows by this.
+        least_chance: see above.
+        common: those of `SweepScheduler`. A value that is not finite stops its trial at once and
+            counts as worst at its next rung, unless `on_nonfinite` is "ignore".
+    """
+
+    def __init__(
+        self,
+        max_t: float,
+        grace_period: float | None = None,
+        reduction_factor: float = 3,
+        *,
+        least_chance: float = 0.05,
+        **common: Unpack[Common],
+    ) -> None:
+        rule = FreezeThaw(
+            max_t=max_t,
+            grace_period=grace_period,
+            reduction_factor=reduction_factor,
+            least_chance=least_chance,
+        )
+        super().__init__(rule, **common)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._order = ThawOrder()
+        self._turn = 0  # grows with whatever may change a choice
+        self._idle_at: Any = None  # the turn at which there was nothing to do
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The scheduler as constructed."""
+        mine = ("_order", "_turn", "_idle_at")
+        return {k: v for k, v in super().__getstate__().items() if k not in mine}
+
+    def adopted(self, controller: Any, trial: Any) -> None:
+        """Hold back a new trial, and one that was paused before a restore."""
+        self._turn += 1
+        super().adopted(controller, trial)
+
+    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+        """Pause at a rung, unless no other trial is worth more."""
+        self._turn += 1
+        if decision.action is Action.PAUSE and result.get(CHECKPOINT_NAME):
+            over = controller.search_alg.is_finished()
+            trial_id, offer = self._best(arriving=trial.trial_id)
+            if offer and trial_id == trial.trial_id and not self._declines(offer, over):
+                self._note(trial_id, "resumed", why=f"goes on at once: {offer.why}")
+                return CONTINUE
+        return super().act(controller, trial, result, decision)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Record the last report of a trial that ended by itself or by a stopper."""
+        self._turn += 1
+        super().on_trial_complete(controller, trial, result)
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """A crash or a lost node is no evidence against a trial; it may come back."""
+        self._turn += 1
+        super().on_trial_error(controller, trial)
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """A trial that was never run, or is paused, is dropped."""
+        self._turn += 1
+        super().on_trial_remove(controller, trial)
+
+    def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
+        """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
+        now = (self._turn, fresh, over, idle)
+        if self._idle_at == now:
+            return None  # Ray asks at every turn of its loop
+        choice = self._choice(fresh, over, idle)
+        self._idle_at = now if choice is None else None
+        return choice
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _choice(self, fresh: bool, over: bool, idle: bool) -> Choice | None:
+        trial_id, offer = self._best()
+        keep = self.rule.keep
+        if offer is None:
+            return Choice("start", "", keep("no trial waits: a new one starts")) if fresh else None
+        if trial_id in self._held:
+            return Choice("start", trial_id, keep("{why}", why=offer.why))
+        if self._declines(offer, over):
+            if fresh:
+                return Choice("start", "", keep("a new one promises more than those that wait"))
+            if not idle:
+                return None
+            if over:
+                return self.rule.give_up(
+                    trial_id,
+                    "nothing else is left to run, and no trial that waits has {least:.0%} to "
+                    "become the best",
+                    least=self.rule.least_chance,
+                )
+        return Choice("resume", trial_id, keep("{why}", why=offer.why))
+
+    def _declines(self, offer: Offer, over: bool) -> bool:
+        """Whether what is offered, a trial that has begun, is not worth it."""
+        if self._held:
+            return False  # it was compared with those
+        if over:
+            return offer.chance < self.rule.least_chance
+        return offer.worth < self._order.worth_of_any(len(self.record.courses), self._first_rung)
+
+    @property
+    def _first_rung(self) -> float:
+        return self.rule.rungs[0] / self.rule.max_t if self.rule.rungs else 1.0
+
+    def _best(self, arriving: str = "") -> tuple[str, Offer | None]:
+        """The trial to start or to go on with, and why; "", None if there is none."""
+        begun, ids, awaited = [], [], []
+        for trial_id, trial in self._trials.items():
+            if trial_id in self._held:
+                continue
+            course = self.record.courses.get(trial_id)
+            if course is not None:
+                begun.append(self._begun(trial, course, trial_id == arriving))
+                ids.append(trial_id)
+            elif not trial.is_finished():
+                awaited.append(trial.config)
+        new = self._held.trials
+        offer = self._order.choose(
+            [trial.config for trial in new],
+            begun,
+            awaited,
+            first_rung=self._first_rung,
+            picks=len(ids) + sum(course.passed for course in self.record.courses.values()),
+            arrives=bool(arriving),
+        )
+        if offer is None:
+            return "", None
+        if offer.place < len(new):
+            return new[offer.place].trial_id, offer
+        return ids[offer.place - len(new)], offer
+
+    def _begun(self, trial: Any, course: Course, arrives: bool) -> Begun:
+        rungs, max_t = self.rule.rungs, self.rule.max_t
+        at = takewhile(
+            lambda loss: loss is not None,
+            (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
+        )
+        time = min(max(course.time, 0.0), max_t)
+        beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
+        resume = 0.0 if arrives else self.rule.resume_cost(self.record)
+        return Begun(
+            config=trial.config,
+            standing=Standing(tuple(loss for loss in at if loss is not None), course.best),
+            done=1.0 if trial.is_finished() else time / max_t,
+            ahead=(max(beyond - time, 0.0) + resume) / max_t,
+            beyond=(max_t - beyond) / max_t,
+            waits=arrives or (course.paused and trial.status == Trial.PAUSED),
+        )
