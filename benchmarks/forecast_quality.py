@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.recorded import load
 from benchmarks.results import insert
-from benchmarks.search_efficiency import load
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import PROGRESS
 from tune_stoppers.forecast import Forecast, Forecaster

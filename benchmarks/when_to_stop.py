@@ -19,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.search_efficiency import bound_asha, horizon, load
+from benchmarks.contestants import bound_asha
+from benchmarks.recorded import horizon, load
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.report.tables import markdown, number

@@ -4,18 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.results import insert
-from benchmarks.search_efficiency import (
+from benchmarks import search_efficiency, search_left_out, search_settings
+from benchmarks.contestants import (
     ASHAS,
     OTHERS,
     OURS,
     SECOND,
+    THAW,
     TUNED,
     KeepFewScheduler,
     best_ashas,
-    load,
-    main,
 )
+from benchmarks.recorded import load
+from benchmarks.results import insert
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
@@ -57,13 +58,13 @@ def test_sweeps_are_prepared_as_the_text_says(curves):
     """Small pools are only shown, progress stands in for steps, only the objective is kept."""
     sweeps, families, shown = load(curves, quick=False)
     named = {sweep.name: sweep for sweep in sweeps}
-    assert shown == {"peft_a"}
+    assert shown == {"peft_a", "own"}  # ours comes with the package
     assert families["taskset_bb"] == "taskset"
     assert named["taskset_a"].metrics == ("loss",)
     assert named["opda_deberta_base_mnli"].metrics == ("loss", "progress")
     ends = {curve.metrics["progress"][-1] for curve in named["opda_deberta_base_mnli"]}
     assert ends == {1.0}
-    assert len(load(curves, quick=True)[0]) == 5
+    assert len(load(curves, quick=True)[0]) == 6
 
 
 @pytest.mark.stress
@@ -71,18 +72,50 @@ def test_a_quick_run_writes_every_table(curves, tmp_path, capsys):
     """Families and overall, each rule, the other settings; the file's other sections stay."""
     out = tmp_path / "RESULTS.md"
     out.write_text("# Benchmarks\n\nbefore\n")
-    assert main([str(curves), "--quick", "--processes", "1", "--out", str(out)]) == 0
+    given = [str(curves), "--quick", "--processes", "1", "--out", str(out)]
+    assert search_efficiency.main(given) == 0
     text = out.read_text()
     assert text.startswith("# Benchmarks\n\nbefore\n\n<!-- search_efficiency -->\n")
     for title in ("taskset (1 sweep, regret)", "algoperf (1 sweep, time to target)", "overall"):
         assert f"### {title}" in text
     assert "surrogate, not recorded runs" in text
-    assert "Shown, not scored: peft_a." in text
+    assert "Shown, not scored: own, peft_a." in text
     for rule in (OURS, TUNED, SECOND, *ASHAS, *OTHERS):
         assert text.count(f"| {rule} |") >= 6
-    for setting in ("resume cost 2 reports", "### 1 worker,", "### 32 workers,"):
-        assert setting in text
     assert "main table after" in capsys.readouterr().err
+
+
+@pytest.mark.stress
+def test_other_settings_and_settings_chosen_elsewhere(curves, capsys):
+    """A quick run of each prints its tables, with every rule in each."""
+    assert search_settings.main([str(curves), "--quick", "--processes", "1"]) == 0
+    text = capsys.readouterr().out
+    for setting in ("resume cost 2 reports", "### 1 worker,", "### 32 workers,", "improves"):
+        assert setting in text
+    assert text.count(f"| own | {THAW} |") == len(search_settings.SETTINGS)
+    assert search_left_out.main([str(curves), "--quick", "--processes", "1"]) == 0
+    text = capsys.readouterr().out
+    for variant in search_left_out.VARIANTS:
+        assert f"| {variant} |" in text
+
+
+def test_a_family_has_no_say_in_what_is_chosen_for_it():
+    """The variant that is best on the others is chosen, however good another is here."""
+    here, there, *_ = search_left_out.VARIANTS
+    rows = {
+        (family, variant): {"score": 2.0}
+        for family in ("a", "b", "c")
+        for variant in search_left_out.VARIANTS
+    }
+    rows["a", here] = {"score": 0.1}
+    rows["b", there] = rows["c", there] = {"score": 1.0}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["family", "rule"])
+    assert search_left_out.chosen_without(table, ["a", "b", "c"]) == {
+        "a": there,
+        "b": here,
+        "c": here,
+    }
 
 
 def test_a_section_replaces_its_last_version(tmp_path):
@@ -128,5 +161,5 @@ def test_the_best_ashas_are_chosen_by_family(curves):
 
 def test_no_curves_is_a_users_mistake(tmp_path, capsys):
     """A folder that is not there, in one line."""
-    assert main([str(tmp_path / "nowhere")]) == 2
+    assert search_efficiency.main([str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith("error: there is no folder")
