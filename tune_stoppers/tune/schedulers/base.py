@@ -412,8 +412,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 def _saved(result: dict[str, Any]) -> dict[str, Any]:
     """What the journal is to keep of the checkpoint that came with a result; {} without one."""
     name = result.get(CHECKPOINT_NAME)
+    if not name:
+        return {}
     clocks = {key: result[key] for key in CLOCKS if isinstance(result.get(key), int | float)}
-    return {"checkpoint": name, "clocks": clocks} if name else {}
+    return {"checkpoint": name, "clocks": clocks}
 
 
 def _waiting(controller: Any) -> list[Any]:
