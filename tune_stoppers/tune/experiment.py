@@ -8,8 +8,9 @@ import logging
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pyarrow import fs
@@ -27,8 +28,9 @@ from tune_stoppers.journal import (
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.tune.inside import is_inside
+from tune_stoppers.tune.lost_rows import judged_trials
 from tune_stoppers.tune.reader import STOP_REASON
-from tune_stoppers.tune.runs import merged, runs_of
+from tune_stoppers.tune.runs import Run, merged, runs_of
 from tune_stoppers.tune.state import asked
 
 logger = logging.getLogger("tune_stoppers")
@@ -86,22 +88,31 @@ class Experiment:
         """Every trial that has a folder, in order of folder names.
 
         Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
+        A folder without results or parameters, which a kill may leave, is that of a trial if a
+        journal of ours has judged it.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
         `ExperimentError` if this is no experiment.
         """
-        found = [self._trial(folder) for folder in self._folders(self.root)]
+        journal = self.journal()
+        judged = judged_trials(journal)
+        found = [self._trial(folder, judged) for folder in self._folders(self.root)]
         newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
         records = sorted(newest.values(), key=lambda record: record.folder)
         if not records:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
-        return self._with_endings(records, statuses or {})
+        return self._with_endings(records, statuses or {}, journal)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """What our stoppers and schedulers wrote here, as of the first look at it."""
+        return runs_of(self.filesystem, self.root)
 
     def journal(self) -> list[Line]:
         """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
-        return merged(runs_of(self.filesystem, self.root))
+        return merged(self.runs)
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""
@@ -125,13 +136,13 @@ class Experiment:
             if info.type is fs.FileType.Directory and self._is_ours(info.path):
                 yield info.path
 
-    def _trial(self, folder: str) -> TrialRecord | None:
+    def _trial(self, folder: str, judged: Collection[str]) -> TrialRecord | None:
         config = self._json(f"{folder}/{PARAMS}")
         rows = self._rows(f"{folder}/{RESULTS}")
-        if config is None and not rows:
-            return None  # a folder of something else
         name = folder.rsplit("/", 1)[-1]
         named = TRIAL_FOLDER.search(name)
+        if config is None and not rows and not (named and named[1] in judged):
+            return None  # a folder of something else
         known = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
         inner = [path.rsplit("/", 1)[-1] for path in self._folders(folder)]
         return TrialRecord(
@@ -166,10 +177,10 @@ class Experiment:
         return not failures or failures[-1] >= reported  # both as Ray writes dates
 
     def _with_endings(
-        self, records: list[TrialRecord], statuses: Mapping[str, str]
+        self, records: list[TrialRecord], statuses: Mapping[str, str], journal: list[Line]
     ) -> list[TrialRecord]:
         """Fill in endings that the trials' own files do not tell."""
-        ended = _ended(self.journal(), {record.trial_id: record for record in records})
+        ended = _ended(journal, {record.trial_id: record for record in records})
         filled = []
         for record in records:
             status, reason = record.status, record.reason

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -24,6 +24,7 @@ from tune_stoppers.tune.experiment import (
     ExperimentError,
     TrialRecord,
 )
+from tune_stoppers.tune.lost_rows import completed, judged_rows
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
@@ -89,6 +90,9 @@ def best_states(
     Status: TERMINATED (stopped, or returned), ERROR (failed, and did not go on), or UNKNOWN. By
     path, a function that just returned is UNKNOWN, as one that is running, paused or interrupted
     is, unless its last report has `progress` 1 or a journal of ours saw it end.
+
+    Reports that a kill took from Ray's `result.json` are those that our journal has, if it is about
+    this metric and this `time_attr`.
 
     Values that are not finite never win; of equal values the first does. A trial without a finite
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
@@ -228,6 +232,11 @@ def _scan(
     experiment: Experiment, trials: list[TrialRecord], metric: str, mode: Mode, time_attr: str
 ) -> list[tuple[dict[str, Any], BestState | None]]:
     check_metric("best_states", metric, mode)
+    judged = judged_rows(experiment.runs, metric, time_attr)
+    trials = [
+        replace(trial, rows=completed(trial.rows, judged.get(trial.trial_id, {}), time_attr))
+        for trial in trials
+    ]
     rows = [row for trial in trials for row in trial.rows]
     if rows and not any(lookup(row, metric) is not None for row in rows):
         known = sorted(set(flat_keys(rows[-1])))
