@@ -256,7 +256,7 @@ def test_reports_that_a_kill_took_are_those_of_the_journal(
         ([ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN], 2.0),
         ([ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN, ADDED, judged(2, 0.9)], 0.9),
         ([ABOUT_LOSS, ADDED, *REPORTED, judged(2, 0.9, event="rewind")], 0.9),
-        ([ABOUT_LOSS, ADDED, judged(1, 0.1)], 2.0),  # the results have that step, and are right
+        ([ABOUT_LOSS, ADDED, judged(1, 0.1)], 0.1),  # Ray had it do the step again, another way
         ([ABOUT_LOSS, ADDED, judged(2, None), judged(3, "nan")], 2.0),
         ([ABOUT_LOSS | {"metric": "accuracy"}, ADDED, *REPORTED], 2.0),
         ([ABOUT_LOSS | {"time_attr": "epoch"}, ADDED, *REPORTED], 2.0),
@@ -269,6 +269,17 @@ def test_only_what_the_trial_reported_is_made_up_for(
     write(tmp_path, [row(1, 2.0)])
     write_journal(tmp_path, lines)
     assert best_states(tmp_path, "loss", "min")["best_value"].tolist() == [best]
+
+
+def test_a_folder_has_the_state_that_was_written_last(tmp_path: Path) -> None:
+    """After a kill Ray counts checkpoints from where its snapshot was: some are written over."""
+    name = "checkpoint_000000"
+    trial = write(tmp_path, [row(9, 0.5, checkpoint_dir_name=name)])
+    for step in range(2):
+        (trial / f"checkpoint_{step:06d}").mkdir()
+    write_journal(tmp_path, [ABOUT_LOSS, ADDED, judged(1, 0.1), judged(2, 0.2), judged(9, 0.4)])
+    (told,) = best_states(tmp_path, "loss", "min").to_dict("records")
+    assert (told["best_step"], told["checkpoint_step"], told["checkpoint_value"]) == (1, 2, 0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Reports that a journal of ours has and `result.json` lacks.
 
 Ray uploads `params.json` and `result.json` with its snapshots. What a kill takes of them is made
-up for if the trial runs again; one that was paused then, and is given up, does not.
+up for if the trial runs again as it did. One that was paused and is given up does not, nor does
+one that Ray sets back to another checkpoint; those that it had saved lie on the storage all the
+same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -64,10 +66,12 @@ def judged_rows(
     return found
 
 
-def completed(rows: list[Row], judged: Mapping[float, Row], time_attr: str) -> list[Row]:
-    """`rows`, and those of `judged` at steps that they lack, in the order reported."""
-    known = {number(lookup(row, time_attr)) for row in rows}
-    lost = [row for step, row in judged.items() if step not in known]
+def completed(
+    rows: list[Row], judged: Mapping[float, Row], metric: str, time_attr: str
+) -> list[Row]:
+    """`rows`, and what they lack of `judged`, in the order reported."""
+    known = {(number(lookup(row, time_attr)), number(lookup(row, metric))) for row in rows}
+    lost = [row for row in judged.values() if (row[time_attr], number(row[metric])) not in known]
     if not lost:
         return rows
     return sorted([*rows, *lost], key=lambda row: number(row.get("timestamp")) or 0.0)

@@ -234,7 +234,9 @@ def _scan(
     check_metric("best_states", metric, mode)
     judged = judged_rows(experiment.runs, metric, time_attr)
     trials = [
-        replace(trial, rows=completed(trial.rows, judged.get(trial.trial_id, {}), time_attr))
+        replace(
+            trial, rows=completed(trial.rows, judged.get(trial.trial_id, {}), metric, time_attr)
+        )
         for trial in trials
     ]
     rows = [row for trial in trials for row in trial.rows]
