@@ -217,10 +217,11 @@ def judged(step: int, value: Any, **more: Any) -> dict[str, Any]:
 ABOUT_LOSS = {"event": "begins", "trial": "", "metric": "loss", "time_attr": "training_iteration"}
 FORGOTTEN = {"event": "forgot", "trial": "", "trials": ["9f18b_00000"]}
 ADDED = {"event": "trial"}
+FIRST = row(1, 2.0, checkpoint_dir_name="checkpoint_000000")
 REPORTED = [judged(1, 2.0), judged(2, 0.5), judged(3, 0.7, checkpoint=None)]
 
 
-@pytest.mark.parametrize("rows", [None, [], [row(1, 2.0, checkpoint_dir_name="checkpoint_000000")]])
+@pytest.mark.parametrize("rows", [None, [], [FIRST]])
 def test_reports_that_a_kill_took_are_those_of_the_journal(
     tmp_path: Path, rows: list[dict[str, Any]] | None
 ) -> None:
@@ -238,48 +239,37 @@ def test_reports_that_a_kill_took_are_those_of_the_journal(
     given_up = {"event": "given up", "time": 1010.0, "numbers": {"why": "Sched: rank 9 of 9"}}
     write_journal(tmp_path, [ABOUT_LOSS, ADDED, *REPORTED, given_up])
     told, other = best_states(tmp_path, "loss", "min").to_dict("records")
-    assert (told["trial_id"], told["reports"], told["reason"]) == (
-        "9f18b_00000",
-        3,
-        "Sched: rank 9 of 9",
-    )
-    assert (told["best_step"], told["checkpoint_step"], told["checkpoint_value"]) == (2, 2, 0.5)
+    assert (told["trial_id"], told["reason"]) == ("9f18b_00000", "Sched: rank 9 of 9")
+    assert (told["best_step"], told["best_value"], told["reports"]) == (2, 0.5, 2)
+    assert (told["checkpoint_step"], told["checkpoint_value"]) == (2, 0.5)
     assert told["checkpoint"] == f"{trial}/checkpoint_000001"
     assert (other["trial_id"], other["reports"]) == ("9f18b_00001", 1)
 
 
 @pytest.mark.parametrize(
-    ("lines", "best"),
+    ("about", "lines", "best"),
     [
-        ([ABOUT_LOSS, ADDED, *REPORTED], 0.5),
-        ([ABOUT_LOSS, *REPORTED], 2.0),  # by a stopper: the id may have been another trial's
-        ([ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN], 2.0),
-        ([ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN, ADDED, judged(2, 0.9)], 0.9),
-        ([ABOUT_LOSS, ADDED, *REPORTED, judged(2, 0.9, event="rewind")], 0.9),
-        ([ABOUT_LOSS, ADDED, judged(1, 0.1)], 0.1),  # Ray had it do the step again, another way
-        ([ABOUT_LOSS, ADDED, judged(2, None), judged(3, "nan")], 2.0),
-        ([ABOUT_LOSS | {"metric": "accuracy"}, ADDED, *REPORTED], 2.0),
-        ([ABOUT_LOSS | {"time_attr": "epoch"}, ADDED, *REPORTED], 2.0),
+        ({}, REPORTED, 0.5),
+        ({}, [*REPORTED, FORGOTTEN], 2.0),
+        ({}, [*REPORTED, FORGOTTEN, judged(2, 0.9)], 0.9),
+        ({}, [*REPORTED, judged(2, 0.9)], 0.9),  # it came there again, another way
+        ({}, [judged(1, 0.1)], 2.0),  # the results tell of that checkpoint, and are newer
+        ({}, [judged(3, 0.1)], 2.0),  # the checkpoint is gone
+        ({}, [judged(2, None), judged(2, "nan")], 2.0),
+        ({"metric": "accuracy"}, REPORTED, 2.0),
+        ({"time_attr": "epoch"}, REPORTED, 2.0),
     ],
 )
-def test_only_what_the_trial_reported_is_made_up_for(
-    tmp_path: Path, lines: list[dict[str, Any]], best: float
+def test_a_lost_report_counts_if_its_checkpoint_is_there(
+    tmp_path: Path, about: dict[str, str], lines: list[dict[str, Any]], best: float
 ) -> None:
-    """Of this metric, by this time, not undone by a rewind, and not by a trial that Ray forgot."""
-    write(tmp_path, [row(1, 2.0)])
-    write_journal(tmp_path, lines)
-    assert best_states(tmp_path, "loss", "min")["best_value"].tolist() == [best]
-
-
-def test_a_folder_has_the_state_that_was_written_last(tmp_path: Path) -> None:
-    """After a kill Ray counts checkpoints from where its snapshot was: some are written over."""
-    name = "checkpoint_000000"
-    trial = write(tmp_path, [row(9, 0.5, checkpoint_dir_name=name)])
+    """The newest of that name; of this metric, by this time, and of a trial that Ray has."""
+    trial = write(tmp_path, [FIRST])
     for step in range(2):
         (trial / f"checkpoint_{step:06d}").mkdir()
-    write_journal(tmp_path, [ABOUT_LOSS, ADDED, judged(1, 0.1), judged(2, 0.2), judged(9, 0.4)])
-    (told,) = best_states(tmp_path, "loss", "min").to_dict("records")
-    assert (told["best_step"], told["checkpoint_step"], told["checkpoint_value"]) == (1, 2, 0.2)
+    write_journal(tmp_path, [ABOUT_LOSS | about, *lines])
+    told = best_states(tmp_path, "loss", "min")
+    assert told[["best_value", "checkpoint_value"]].values.tolist() == [[best, best]]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tune_stoppers.tune.experiment import (
     ExperimentError,
     TrialRecord,
 )
-from tune_stoppers.tune.lost_rows import completed, judged_rows
+from tune_stoppers.tune.lost_rows import completed, saved_rows
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
@@ -91,8 +91,8 @@ def best_states(
     path, a function that just returned is UNKNOWN, as one that is running, paused or interrupted
     is, unless its last report has `progress` 1 or a journal of ours saw it end.
 
-    Reports that a kill took from Ray's `result.json` are those that our journal has, if it is about
-    this metric and this `time_attr`.
+    A checkpoint whose report a kill took from Ray's `result.json` is known by our journal, if that
+    is about this metric and this `time_attr`.
 
     Values that are not finite never win; of equal values the first does. A trial without a finite
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
@@ -232,12 +232,9 @@ def _scan(
     experiment: Experiment, trials: list[TrialRecord], metric: str, mode: Mode, time_attr: str
 ) -> list[tuple[dict[str, Any], BestState | None]]:
     check_metric("best_states", metric, mode)
-    judged = judged_rows(experiment.runs, metric, time_attr)
+    saved = saved_rows(experiment.runs, metric, time_attr)
     trials = [
-        replace(
-            trial, rows=completed(trial.rows, judged.get(trial.trial_id, {}), metric, time_attr)
-        )
-        for trial in trials
+        replace(t, rows=completed(t.rows, saved.get(t.trial_id, {}), t.checkpoints)) for t in trials
     ]
     rows = [row for trial in trials for row in trial.rows]
     if rows and not any(lookup(row, metric) is not None for row in rows):
