@@ -57,7 +57,7 @@ def saved_rows(runs: Iterable[Run], metric: str, time_attr: str) -> Mapping[str,
 
 def completed(rows: list[Row], saved: Mapping[str, Row], existing: Iterable[str]) -> list[Row]:
     """`rows`, and those of `saved` whose checkpoint exists and is none of theirs, by their time."""
-    told = {row.get(CHECKPOINT_NAME) for row in rows}
+    told = {str(row.get(CHECKPOINT_NAME)) for row in rows}
     lost = [saved[name] for name in sorted(existing) if name in saved and name not in told]
     if not lost:
         return rows
