@@ -225,6 +225,16 @@ def test_stoppers_end_what_they_should_and_the_clock_the_rest(tmp_path: Path) ->
 
 
 @pytest.mark.stress
+def test_a_trial_whose_time_ran_backwards_is_promoted(tmp_path: Path) -> None:
+    """It is among the best where it was paused, at its first report, and goes on."""
+    kinds = ("backwards", HEALTHY[0], HEALTHY[2], "numpy", "twice", "wide")
+    sweep = swept(tmp_path, **watching("promotion", "worst"), kinds=kinds)
+    lines = sweep.lines("PromotionASHAScheduler", ["backwards"])
+    assert "resumed" in {line.get("event") for line in lines}
+    check(sweep, "promotion", worst=True, max_failures=0)
+
+
+@pytest.mark.stress
 @pytest.mark.parametrize("name", [*SCHEDULERS, "plain"])
 @pytest.mark.parametrize("max_failures", [0, 2, -1])
 @pytest.mark.parametrize("policy", ["worst", "ignore"])
