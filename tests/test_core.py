@@ -70,6 +70,7 @@ def test_the_numbers_of_two_parts_of_one_kind_are_both_kept():
         (2.0, {"integer": True}, TypeError, "x must be an integer, got 2.0."),
         (math.nan, {}, ValueError, "x must be finite, got nan."),
         (math.inf, {}, ValueError, "x must be finite, got inf."),
+        (10**400, {}, ValueError, f"x must be finite, got {10**400}."),
         (0, {"at_least": 1}, ValueError, "x must be >= 1, got 0."),
         (0, {"above": 0}, ValueError, "x must be > 0, got 0."),
         (1.0, {"below": 1}, ValueError, "x must be < 1, got 1.0."),

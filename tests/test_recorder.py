@@ -126,6 +126,23 @@ def test_numbers_go_on_whoever_asks(folder: str) -> None:
     assert not local(folder + "-other").go_on()
 
 
+@pytest.mark.parametrize("begin", [Recorder.read, Recorder.go_on])
+def test_an_earlier_one_in_this_process_writes_first(
+    folder: str, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Recorder], object]
+) -> None:
+    """A sweep that broke is restored at once: its last line was on its way to the storage."""
+    monkeypatch.setattr(module, "BATCH_SECONDS", {True: 60.0, False: 60.0})
+    first = local(folder)
+    write(first, 1)
+    until(lambda: Path(folder).exists() and local_numbers(folder) == [1])
+    write(first, 2)  # it waits for more to gather
+    second = local(folder)
+    begin(second)
+    write(second, 3)
+    assert second.flush()
+    assert local_numbers(folder) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("storage", ["local", "in memory"])
 def test_segments_stay_small(folder: str, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full one is left alone, and the next takes the number of its first line as its name."""

@@ -67,11 +67,18 @@ def require_number(
         kind = "an integer" if integer else "a number"
         raise TypeError(f"{name} must be {kind}, got {value!r}.")
     assert isinstance(value, (int, float))
-    require(math.isfinite(value), f"{name} must be finite, got {value!r}.")
+    require(_is_finite(value), f"{name} must be finite, got {value!r}.")
     require(at_least is None or value >= at_least, f"{name} must be >= {at_least}, got {value!r}.")
     require(at_most is None or value <= at_most, f"{name} must be <= {at_most}, got {value!r}.")
     require(above is None or value > above, f"{name} must be > {above}, got {value!r}.")
     require(below is None or value < below, f"{name} must be < {below}, got {value!r}.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer too large for a float
+        return False
 
 
 class Report(NamedTuple):

@@ -141,6 +141,7 @@ class Recorder:
 
         A state that `accepts` refuses counts as unreadable.
         """
+        self._flush_earlier()
         body = self._newest_state(accepts)
         after = 0 if body is None else body["lines"]
         numbered = read_lines(self.filesystem, segments_of(self.filesystem, self.folder), after)
@@ -162,6 +163,7 @@ class Recorder:
 
         If the storage fails, that is not known yet, and looked up before the first write.
         """
+        self._flush_earlier()
         try:
             self._before = self._last_number()
         except OSError as error:
@@ -170,6 +172,12 @@ class Recorder:
         return self._before > 0
 
     # -- reading -------------------------------------------------------------------------------
+
+    def _flush_earlier(self) -> None:
+        """A sweep that broke in this process may still be writing in the same folder."""
+        for recorder in list(_LIVE):
+            if recorder is not self and recorder.folder == self.folder:
+                recorder.flush()
 
     def _newest_state(self, accepts: Callable[[Any], bool]) -> dict[str, Any] | None:
         found = _files(self.filesystem, self.folder, STATE)

@@ -22,7 +22,7 @@ def test_the_default_sweep_stops_losers_and_restores_the_winner(tmp_path: Path) 
     assert len(trials) == 8
     early = trials[trials["steps"] < 20]
     assert len(early) >= 1
-    assert early["reason"].str.contains("Stopper: ").all()
+    assert early["reason"].str.match(r"\w+(?:Stopper|Scheduler): \w").all()
     summary = json.loads((folder / "tune_stoppers" / "summary.json").read_text())
     assert summary["best"]["agree"]
     assert summary["compute"]["saved_share"] > 0

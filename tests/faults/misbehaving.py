@@ -71,7 +71,10 @@ def misbehave(config: dict[str, Any]) -> None:
     kind = config["kind"]
     if kind == "nothing":
         return
-    for step in range(_restored() + 1, STEPS + 1):
+    done = _restored()
+    if kind == "backwards" and done:
+        done = max(done, LATER)  # to report a lower step now would be what a restart does
+    for step in range(done + 1, STEPS + 1):
         if step == BREAKS_AT + 1:
             if kind == "returns early":
                 return

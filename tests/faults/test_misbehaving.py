@@ -18,6 +18,7 @@ from tests.faults.misbehaving import (
     NONFINITE,
     SILENT,
     STEPS,
+    TRAP,
     run_sweep,
     sound,
 )
@@ -165,12 +166,18 @@ def check_alone(sweep: Sweep, rule: Rule | SweepRule[Any], owner: str) -> None:
 
 
 def check_values(sweep: Sweep) -> None:
-    """Nothing was judged but what a trial is known to have reported."""
+    """Nothing was judged but what a trial is known to have reported.
+
+    A report out of order is noted by a stopper, with the decision that it does not change.
+    """
     for run in sweep.runs:
         for line in run.lines:
             value, kind = line.get("value"), sweep.kinds.get(line["trial"])
-            if "action" in line and value is not None and kind not in NONFINITE:
-                assert value == sound(str(kind), line["step"]), line
+            if "action" not in line or value is None or kind in NONFINITE:
+                continue
+            passed_over = line.get("event") == "out of order"
+            expected = TRAP if passed_over else sound(str(kind), line["step"])
+            assert value == expected, line
 
 
 def check(sweep: Sweep, name: str, worst: bool, max_failures: int) -> None:
@@ -215,6 +222,16 @@ def test_stoppers_end_what_they_should_and_the_clock_the_rest(tmp_path: Path) ->
     kinds = (*HEALTHY[:2], "inf", "array", "no time", "nothing", "returns early", "raises", HANGS)
     sweep = swept(tmp_path, **watching("plain", "worst"), max_failures=-1, kinds=kinds)
     check(sweep, "plain", worst=True, max_failures=-1)
+
+
+@pytest.mark.stress
+def test_a_trial_whose_time_ran_backwards_is_promoted(tmp_path: Path) -> None:
+    """It is among the best where it was paused, at its first report, and goes on."""
+    kinds = ("backwards", HEALTHY[0], HEALTHY[2], "numpy", "twice", "wide")
+    sweep = swept(tmp_path, **watching("promotion", "worst"), kinds=kinds)
+    lines = sweep.lines("PromotionASHAScheduler", ["backwards"])
+    assert "resumed" in {line.get("event") for line in lines}
+    check(sweep, "promotion", worst=True, max_failures=0)
 
 
 @pytest.mark.stress

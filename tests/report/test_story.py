@@ -80,6 +80,12 @@ def test_parameters_are_ordered_by_what_they_tell():
     assert story.strength(odd) == 0  # a category of its own for each trial tells nothing
 
 
+def test_an_integer_too_large_for_a_float_is_no_number():
+    """A configuration may hold any: such a parameter has categories."""
+    (huge,) = story_of(*(told([1.0], config={"huge": 10**400 + n}) for n in range(2))).parameters
+    assert not huge.numeric
+
+
 def test_a_dry_run_counts_only_what_came_after_its_decisions():
     """And what would have been found before them."""
     stopped = told([3.0, 1.0], would=Would(1.0, "why", 7.0, 1))

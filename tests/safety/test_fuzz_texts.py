@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.safety.hostile import answer, anything, hard, scalars, short_and_long, words
@@ -97,6 +97,9 @@ def test_a_rule_by_name_is_built_or_refused(recorded: Sweep, examples: int) -> N
     """Every stopper and scheduler, with anything for its keywords: `ValueError` or `TypeError`."""
 
     @hard(examples)
+    @example(text="ASHAScheduler(max_t=1e999)", kind="scheduler")
+    @example(text=f"BoundASHAScheduler({10**400})", kind="scheduler")
+    @example(text=f"PatienceStopper(patience={10**400})", kind="stopper")
     @given(text=expressions, kind=st.sampled_from(["stopper", "scheduler"]))
     def check(text: str, kind: Any) -> None:
         answer(lambda: build(text, recorded, kind), ValueError, TypeError)

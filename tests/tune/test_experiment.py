@@ -39,6 +39,16 @@ def write(root: Path, rows: list[dict[str, Any]], folder: str = FOLDER, **files:
     return trial
 
 
+def write_journal(root: Path, lines: list[dict[str, Any]]) -> None:
+    """One of ours about the trial, as a run of its own."""
+    ours = root / "tune_stoppers" / "2026-PatienceStopper-0123abcd"
+    ours.mkdir(parents=True)
+    text = "".join(
+        json.dumps({"time": 0.0, "trial": "9f18b_00000", **line}) + "\n" for line in lines
+    )
+    (ours / "journal-000000000001.jsonl").write_text(text)
+
+
 def failure(date: str) -> str:
     return f"Failure # 1 (occurred at {date})\nRuntimeError: on purpose\n"
 
@@ -103,12 +113,7 @@ def test_the_journal_tells_endings_too(
 ) -> None:
     """A trial that our stopper or scheduler saw end, and that did not go on, has ended."""
     write(tmp_path, [row(1), row(2)])
-    ours = tmp_path / "tune_stoppers" / "2026-PatienceStopper-0123abcd"
-    ours.mkdir(parents=True)
-    text = "".join(
-        json.dumps({"time": 0.0, "trial": "9f18b_00000", **line}) + "\n" for line in lines
-    )
-    (ours / "journal-000000000001.jsonl").write_text(text)
+    write_journal(tmp_path, lines)
     frame = best_states(tmp_path, "loss", "min")
     assert frame["status"].tolist() == [status]
     assert frame["reason"].tolist() == [reason]
@@ -201,6 +206,84 @@ def test_a_trial_that_ray_made_again_counts_once(tmp_path: Path) -> None:
     write(tmp_path, [row(1, loss=0.01)], older)
     frame = best_states(tmp_path, "loss", "min")
     assert frame[["trial_id", "best_value"]].values.tolist() == [["9f18b_00000", 0.1]]
+
+
+def judged(step: int, value: Any, **more: Any) -> dict[str, Any]:
+    """A report of the trial in the journal, half a second after `row`'s."""
+    line = {"action": "CONTINUE", "step": step, "value": value, "time": 1000.5 + step}
+    return line | {"checkpoint": f"checkpoint_{step - 1:06d}"} | more
+
+
+ABOUT_LOSS = {"event": "begins", "trial": "", "metric": "loss", "time_attr": "training_iteration"}
+FORGOTTEN = {"event": "forgot", "trial": "", "time": 1005.0, "trials": ["9f18b_00000"]}
+ADDED = {"event": "trial"}
+FIRST = row(1, 2.0, checkpoint_dir_name="checkpoint_000000")
+REPORTED = [judged(1, 2.0), judged(2, 0.5), judged(3, 0.7, checkpoint=None)]
+
+
+@pytest.mark.parametrize("rows", [None, [], [FIRST]])
+def test_reports_that_a_kill_took_are_those_of_the_journal(
+    tmp_path: Path, rows: list[dict[str, Any]] | None
+) -> None:
+    """A trial paused between two uploads of Ray's, and given up after a restore, ran all the same.
+
+    Its folder may have lost the newest of its results, all of them, or the parameters too.
+    """
+    trial = write(tmp_path, rows or [])
+    write(tmp_path, [row(1, 3.0, trial_id="9f18b_00001")], FOLDER.replace("00000_0", "00001_1"))
+    for step in range(2):
+        (trial / f"checkpoint_{step:06d}").mkdir()
+    if rows is None:
+        (trial / "params.json").unlink()
+        (trial / "result.json").unlink()
+    given_up = {"event": "given up", "time": 1010.0, "numbers": {"why": "Sched: rank 9 of 9"}}
+    write_journal(tmp_path, [ABOUT_LOSS, ADDED, *REPORTED, given_up])
+    told, other = best_states(tmp_path, "loss", "min").to_dict("records")
+    assert (told["trial_id"], told["reason"]) == ("9f18b_00000", "Sched: rank 9 of 9")
+    assert (told["best_step"], told["best_value"]) == (2, 0.5)
+    assert told["reports"] == len(rows or [])  # those that Ray still has
+    assert (told["checkpoint_step"], told["checkpoint_value"]) == (2, 0.5)
+    assert told["checkpoint"] == f"{trial}/checkpoint_000001"
+    assert (other["trial_id"], other["reports"]) == ("9f18b_00001", 1)
+
+
+@pytest.mark.parametrize(
+    ("about", "lines", "best"),
+    [
+        ({}, REPORTED, 0.5),
+        ({}, [*REPORTED, FORGOTTEN], 2.0),
+        ({}, [*REPORTED, FORGOTTEN, judged(2, 0.9, time=1007.0)], 0.9),
+        ({}, [*REPORTED, judged(2, 0.9)], 0.9),  # it came there again, another way
+        ({}, [judged(1, 0.1)], 2.0),  # the results tell of that checkpoint, and are newer
+        ({}, [judged(3, 0.1)], 2.0),  # the checkpoint is gone
+        ({}, [judged(2, None), judged(2, "nan")], 2.0),
+        ({"metric": "accuracy"}, REPORTED, 2.0),
+        ({"time_attr": "epoch"}, REPORTED, 2.0),
+    ],
+)
+def test_a_lost_report_counts_if_its_checkpoint_is_there(
+    tmp_path: Path, about: dict[str, str], lines: list[dict[str, Any]], best: float
+) -> None:
+    """The newest of that name; of this metric, by this time, and of a trial that Ray has."""
+    trial = write(tmp_path, [FIRST])
+    for step in range(2):
+        (trial / f"checkpoint_{step:06d}").mkdir()
+    write_journal(tmp_path, [ABOUT_LOSS | about, *lines])
+    told = best_states(tmp_path, "loss", "min")
+    assert told[["best_value", "checkpoint_value"]].values.tolist() == [[best, best]]
+
+
+@pytest.mark.parametrize(
+    "lines", [[], [ABOUT_LOSS, ADDED], [ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN]]
+)
+def test_a_folder_that_nobody_knows_is_no_trial(
+    tmp_path: Path, lines: list[dict[str, Any]]
+) -> None:
+    """One without results and parameters, of a trial that was never judged, or was forgotten."""
+    write(tmp_path, [row(1, trial_id="9f18b_00001")], FOLDER.replace("00000_0", "00001_1"))
+    (tmp_path / FOLDER / "checkpoint_000000").mkdir(parents=True)
+    write_journal(tmp_path, lines)
+    assert best_states(tmp_path, "loss", "min")["trial_id"].tolist() == ["9f18b_00001"]
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/outside", "params.json", "absent"])

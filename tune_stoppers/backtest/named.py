@@ -44,14 +44,15 @@ def build(text: str, sweep: Sweep, kind: Kind) -> Any:
     """The stopper or scheduler that `text` describes; what it leaves out is the sweep's.
 
     Metric and mode are filled in, and `max_t` of a scheduler. Raises `ExpressionError` where the
-    text is not understood, and whatever a constructor raises; ValueError for Ray's assertions.
+    text is not understood, and whatever a constructor raises; ValueError for Ray's assertions, and
+    where Ray computes with what it has not checked.
     """
     metric, mode = sweep.objective()
     if kind == "stopper":
         return parse(text, known(kind), metric=metric, mode=mode)
     try:
         return parse(text, known(kind), metric=metric, mode=mode, max_t=sweep.max_t)
-    except AssertionError as error:  # how Ray's schedulers refuse their arguments
+    except (AssertionError, ArithmeticError) as error:  # how Ray's schedulers refuse arguments
         raise ValueError(f"{text}: {error}") from error
 
 

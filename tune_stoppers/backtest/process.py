@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.table import Curve
+from tune_stoppers.backtest.table import Curve, Rows
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial, nest
 
 
@@ -121,7 +121,7 @@ class Process:
     def load(self, costs: Costs) -> None:
         """Fetch the recorded curve, once the process has its worker."""
         trial = self.trial
-        self.rows = trial.curve.rows()
+        self.rows = Rows(trial.curve)
         self.costs = costs.of(trial.curve)
         self.slashes = any("/" in name for name in trial.curve.metrics)
         identity = {"trial_id": trial.trial_id, "done": False, "pid": 0, "hostname": "replay"}
@@ -139,7 +139,7 @@ class Process:
     def saves(self) -> bool:
         """Whether the next report comes with a checkpoint."""
         every = self.checkpoint_every
-        return every > 0 and self.rows[self.row]["training_iteration"] % every == 0
+        return every > 0 and self.rows.iterations[self.row] % every == 0
 
     @property
     def cost(self) -> float:

@@ -48,19 +48,36 @@ class Curve:
 
     def rows(self) -> list[dict[str, Any]]:
         """What the trial reported, row by row, with flat keys; times as Ray would add them."""
-        durations = self.durations()
-        seconds = np.cumsum(durations) if self.seconds is None else self.seconds
-        columns: dict[str, list[Any]] = {"training_iteration": self.iterations.tolist()}
-        if self.steps is not None:
-            columns["step"] = self.steps.tolist()
-        columns |= {name: values.tolist() for name, values in self.metrics.items()}
+        rows = Rows(self)
+        return [rows[place] for place in range(len(self))]
+
+
+class Rows:
+    """`Curve.rows`, each made when it is asked for: most trials never come to their last one."""
+
+    __slots__ = ("_columns", "_missing", "iterations")
+
+    def __init__(self, curve: Curve) -> None:
+        durations = curve.durations()
+        seconds = np.cumsum(durations) if curve.seconds is None else curve.seconds
+        self.iterations: list[int] = curve.iterations.tolist()
+        columns: dict[str, list[Any]] = {"training_iteration": self.iterations}
+        if curve.steps is not None:
+            columns["step"] = curve.steps.tolist()
+        columns |= {name: values.tolist() for name, values in curve.metrics.items()}
         columns |= {"time_total_s": seconds.tolist(), "time_this_iter_s": durations.tolist()}
-        names = tuple(columns)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        for name, absent in self.missing.items():
-            for row in np.flatnonzero(absent):
-                del rows[row][name]
-        return rows
+        self._columns = tuple(columns.items())
+        self._missing = curve.missing
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        row = {name: values[place] for name, values in self._columns}
+        for name, absent in self._missing.items():
+            if absent[place]:
+                del row[name]
+        return row
 
 
 def metric_columns(frame: pd.DataFrame) -> list[str]:

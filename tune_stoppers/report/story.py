@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 
 from tune_stoppers.core import Mode
-from tune_stoppers.metrics import sign_of
+from tune_stoppers.metrics import number, sign_of
 
 Kind = Literal["finished", "stopped", "failed", "unexplained", "unfinished"]
 Opening = Literal["start", "resume", "restart"]  # restart: it went back in steps
@@ -301,7 +301,9 @@ def best_point(curve: Points, mode: Mode) -> tuple[float, float]:
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value of a configuration is a finite number (a truth value is none)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return math.isfinite(number(value) or 0.0)  # an integer may be too large to be one
 
 
 def _parameter(name: str, values: Sequence[Any]) -> Parameter:

@@ -8,7 +8,7 @@ import logging
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from tune_stoppers.journal import (
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.tune.inside import is_inside
+from tune_stoppers.tune.judged import judged_trials
 from tune_stoppers.tune.reader import STOP_REASON
 from tune_stoppers.tune.runs import merged, runs_of
 from tune_stoppers.tune.state import asked
@@ -88,19 +89,22 @@ class Experiment:
         """Every trial that has a folder, in order of folder names.
 
         Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
+        A folder without results or parameters, which a kill may leave, is that of a trial if a
+        journal of ours has judged it.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
         `journal`: what `journal` gave, if it has been read already.
         `ExperimentError` if this is no experiment.
         """
-        found = [self._trial(folder) for folder in self._folders(self.root)]
+        lines = self.journal() if journal is None else journal
+        judged = judged_trials(lines)
+        found = [self._trial(folder, judged) for folder in self._folders(self.root)]
         newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
         records = sorted(newest.values(), key=lambda record: record.folder)
         if not records:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
-        lines = self.journal() if journal is None else journal
         return self._with_endings(records, statuses or {}, lines)
 
     def journal(self) -> list[Line]:
@@ -129,13 +133,13 @@ class Experiment:
             if info.type is fs.FileType.Directory and self._is_ours(info.path):
                 yield info.path
 
-    def _trial(self, folder: str) -> TrialRecord | None:
+    def _trial(self, folder: str, judged: Collection[str]) -> TrialRecord | None:
         config = self._json(f"{folder}/{PARAMS}")
         rows = self._rows(f"{folder}/{RESULTS}")
-        if config is None and not rows:
-            return None  # a folder of something else
         name = folder.rsplit("/", 1)[-1]
         named = TRIAL_FOLDER.search(name)
+        if config is None and not rows and not (named and named[1] in judged):
+            return None  # a folder of something else
         known = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
         inner = [path.rsplit("/", 1)[-1] for path in self._folders(folder)]
         return TrialRecord(
