@@ -119,3 +119,11 @@ def test_bad_parameters_are_named(given, message) -> None:
     """One clear error, with the value given."""
     with pytest.raises(ValueError, match=message):
         ModelOrder(**given)
+
+
+def test_scores_among_some_are_in_the_same_order() -> None:
+    """Compared with every second one, the others keep their places."""
+    standings = [Standing((float(i),), float(i)) for i in range(20)]
+    some = normal_scores(standings, np.arange(0, 20, 2))
+    assert (np.argsort(some, kind="stable") == np.arange(20)).all()
+    assert some == pytest.approx(normal_scores(standings), abs=0.35)

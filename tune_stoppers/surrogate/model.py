@@ -26,18 +26,23 @@ class Standing(NamedTuple):
     best: float
 
 
-def normal_scores(standings: Sequence[Standing]) -> Floats:
-    """How each does among the others, as a normal score: lower is better."""
+def normal_scores(standings: Sequence[Standing], among: Places | None = None) -> Floats:
+    """How each does among the others, as a normal score: lower is better.
+
+    `among`: places of those that all are compared with; with all of them, time and memory grow
+    with the square of their number.
+    """
     marks = max((len(standing.marks) for standing in standings), default=0)
     losses = np.full((len(standings), marks + 1), np.inf)
     for row, standing in zip(losses, standings, strict=True):
         row[: len(standing.marks)] = standing.marks
         row[-1] = standing.best
     reached = np.array([len(standing.marks) for standing in standings])
-    common = np.minimum(reached[:, None], reached[None, :])
+    others = np.arange(len(standings)) if among is None else among
+    common = np.minimum(reached[:, None], reached[None, others])
     column = np.where((common == 0) | (common == marks), marks, common - 1)
-    row = np.arange(len(standings))
-    own, other = losses[row[:, None], column], losses[row[None, :], column]
+    own = losses[np.arange(len(standings))[:, None], column]
+    other = losses[others[None, :], column]
     worse_than = (other < own).mean(axis=1) + 0.5 * (other == own).mean(axis=1)
     return np.asarray(norm.ppf((rankdata(worse_than) - 0.5) / len(standings)))
 

@@ -120,8 +120,8 @@ class ThawOrder:
         chance: np.random.Generator,
     ) -> tuple[Floats, Floats]:
         """Mean and deviation of how those asked about, and then all that have begun, will do."""
-        values = normal_scores([trial.standing for trial in begun])
-        known = some_of(values.tolist(), MOST_KNOWN, chance)
+        known = some_of([trial.standing.best for trial in begun], MOST_KNOWN, chance)
+        values = normal_scores([trial.standing for trial in begun], known)
         passing = 1 - (1 - LEFT) * np.sqrt([trial.done for trial in begun])
         noisiness = OWN + (1 - OWN) * passing
         points = self._model.points(new, [trial.config for trial in begun], awaited)

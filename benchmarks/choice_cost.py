@@ -1,0 +1,87 @@
+"""What a choice among configurations costs: milliseconds of CPU, and bytes kept.
+
+python -m benchmarks.choice_cost [--runs 20]
+
+As many trials have reported, at rungs like those of a sweep, as wait to be started; half of those
+that have reported are paused. Eight hyperparameters, two of them categories. Fits of the model are
+left in: it is fitted again when there are half as many trials more.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from tune_stoppers.report.tables import markdown
+from tune_stoppers.surrogate.model import Standing
+from tune_stoppers.surrogate.order import ModelOrder
+from tune_stoppers.surrogate.thaw import Begun, ThawOrder
+
+SIZES = (100, 300, 1_000, 3_000)
+RUNGS = (0.04, 0.12, 0.36)  # shares of the horizon
+
+Config = Mapping[str, Any]
+
+
+def configs_of(count: int, chance: np.random.Generator) -> list[Config]:
+    """Random ones."""
+    return [
+        {f"x{i}": float(x) for i, x in enumerate(chance.random(6))}
+        | {"optimizer": str(chance.choice(["adamw", "lion", "sgd"]))}
+        | {"schedule": str(chance.choice(["linear", "cosine"]))}
+        for _ in range(count)
+    ]
+
+
+def standing_of(config: Config, place: int, chance: np.random.Generator) -> Standing:
+    """A loss that depends on the configuration, at one to three rungs."""
+    loss = (config["x0"] - 0.3) ** 2 + 0.1 * chance.random()
+    marks = 1 + (place % 3 == 0) + (place % 9 == 0)
+    return Standing(tuple(loss / (1 + mark) for mark in range(marks)), loss / marks)
+
+
+def begun_of(config: Config, standing: Standing, waits: bool) -> Begun:
+    """The trial at the last of its rungs."""
+    done = RUNGS[len(standing.marks) - 1]
+    return Begun(config, standing, done, 2 * done, 1 - 3 * done if done < 0.3 else 0.0, waits)
+
+
+def chooser(name: str, count: int) -> Callable[[int], Any]:
+    """What makes the k-th choice."""
+    chance = np.random.default_rng(count)
+    waiting, known = configs_of(count, chance), configs_of(count, chance)
+    told = [(config, standing_of(config, i, chance)) for i, config in enumerate(known)]
+    if name == "ModelOrder":
+        order = ModelOrder(explore=0)
+        return lambda k: order.choose(waiting, told, picks=k)
+    thaw = ThawOrder(explore=0)
+    begun = [begun_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
+    return lambda k: thaw.choose(waiting, begun, first_rung=RUNGS[0], picks=k)
+
+
+def main(given: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.choice_cost")
+    parser.add_argument("--runs", type=int, default=20)
+    runs = parser.parse_args(given).runs
+    rows = []
+    for name in ("ModelOrder", "ThawOrder"):
+        for count in SIZES:
+            choose, times = chooser(name, count), []
+            for k in range(runs + 1):
+                began = time.process_time()
+                choose(k)
+                times.append(1e3 * (time.process_time() - began))
+            first, *later = times
+            cells = [f"{first:.0f}", f"{median(later):.1f}", f"{mean(later):.1f}"]
+            rows.append([name, f"{count:,}", *cells])
+    header = ["", "trials known, and waiting", "first, ms", "later, median ms", "mean ms"]
+    print(markdown(header, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
