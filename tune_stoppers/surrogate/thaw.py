@@ -132,10 +132,7 @@ class ThawOrder:
         known = some_of(values.tolist(), MOST_KNOWN, chance)
         passing = 1 - (1 - LEFT) * np.sqrt([trial.done for trial in begun])
         noisiness = OWN + (1 - OWN) * passing
-        points = self._model.points(new, [trial.config for trial in begun], awaited)
-        rows, groups = points.rows, points.groups
-        if not len(groups):  # they differ in nothing: all in one place
-            rows, groups = np.zeros((len(rows), 1)), np.zeros(1, dtype=np.intp)
+        rows, groups, _ = self._model.points(new, [trial.config for trial in begun], awaited)
         first, second = len(new), len(new) + len(begun)
         mine = rows[first:second]
         with BLAS.limit(limits=1, user_api="blas"):
