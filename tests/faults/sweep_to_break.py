@@ -43,12 +43,14 @@ STEEP = [
 SCHEDULERS: dict[str, Callable[[], Any]] = {
     "bound": lambda: ts.BoundASHAScheduler(STEPS, grace_period=2),
     "promotion": lambda: ts.PromotionASHAScheduler(STEPS, grace_period=2, pen=4),
+    "freeze-thaw": lambda: ts.FreezeThawScheduler(STEPS, grace_period=2),
     "rollback": lambda: ts.RollbackScheduler(3, max_rollbacks=4, lr_key="case/lr"),
     "rule": lambda: ts.RuleScheduler(rules.Patience(4, 0.01)),
     "single": lambda: ts.BoundASHAScheduler(STEPS, grace_period=2),  # one trial at a time
 }
 STOPPERS = "stoppers"  # Patience and Budget, and no scheduler of ours
 NAMES = ["bound", "promotion", "rollback", "rule", STOPPERS]
+ALL_NAMES = [*NAMES, "freeze-thaw"]
 
 
 def cases(name: str) -> list[dict[str, Any]]:

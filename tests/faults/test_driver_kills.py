@@ -7,7 +7,7 @@ import ray
 
 from tests.faults.invariants import violations
 from tests.faults.killing import Kill, break_sweeps, ended_trials, random_kills
-from tests.faults.sweep_to_break import NAMES
+from tests.faults.sweep_to_break import ALL_NAMES, NAMES
 
 SIX = [
     Kill("bound", 24, 0.1),
@@ -28,7 +28,7 @@ def test_sweeps_whose_driver_is_killed_again_and_again(ray_session: None, tmp_pa
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL_NAMES)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hundred_kills(tmp_path: Path, name: str, seed: int) -> None:
     """At random moments, each with the driver's own Ray: five of every sweep."""

@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from benchmarks.decision_cost import weight
 from tune_stoppers import (
     BoundASHAScheduler,
+    FreezeThawScheduler,
     PatienceStopper,
     PromotionASHAScheduler,
     RuleScheduler,
@@ -30,6 +31,7 @@ from tune_stoppers.journal import Line
 from tune_stoppers.recorder import read_lines, segments_of
 from tune_stoppers.rules.fold import fold
 from tune_stoppers.rules.rerun import rerun
+from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
 LOOKS = 10  # at what is held, while the sweep goes on
 CHECKPOINT_EVERY = 5
@@ -39,11 +41,13 @@ TASK: Any = {"metric": "loss", "mode": "min"}
 RULES: dict[str, Callable[[int], Any]] = {  # for trials of so many reports
     "bound": lambda length: BoundASHAScheduler(length, **TASK),
     "promotion": lambda length: PromotionASHAScheduler(length, **TASK),
+    "freeze-thaw": lambda length: FreezeThawScheduler(length, **TASK),
     "rule, dry run": lambda length: RuleScheduler(
         rules.Patience(5) | rules.Divergence(), dry_run=True, **TASK
     ),
     "stopper, dry run": lambda length: PatienceStopper("loss", "min", dry_run=True),
 }
+SLOW = ("freeze-thaw",)  # it compares all trials at each choice
 
 
 def curves(trials: int, length: int) -> list[Curve]:
@@ -77,7 +81,7 @@ def play(
         checkpoint_every=CHECKPOINT_EVERY,
         folder=folder,
     )
-    if isinstance(rule, PromotionASHAScheduler):
+    if isinstance(rule, PausingScheduler):
         rule.use_clock(lambda: cluster.now)
     sizes = []
     for look in range(1, LOOKS + 1):
@@ -141,14 +145,17 @@ def check_states(rule: Any, run: Path, trials: int) -> None:
     assert len(json.loads(states[-1].read_text())["body"]["state"]["trials"]) <= trials
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.stress] if name in SLOW else []) for name in RULES],
+)
 def test_faults_leave_no_trace(tmp_path: Path, name: str) -> None:
     """After 5,000 reports with faults among them, memory, journal and a replay of it agree."""
     check(name, 5_000, 100, tmp_path / "run" / "experiment")
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [name for name in RULES if name not in SLOW])
 def test_a_million_reports_leave_no_trace(tmp_path: Path, name: str) -> None:
     """As much as a large sweep reports in a day: it holds no more for a trial than at first."""
     check(name, 1_000_000, 1_000, tmp_path / "run" / "experiment")

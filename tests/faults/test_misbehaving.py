@@ -25,6 +25,7 @@ from tests.faults.misbehaving import (
 from tune_stoppers import (
     BoundASHAScheduler,
     DivergenceStopper,
+    FreezeThawScheduler,
     PatienceStopper,
     PromotionASHAScheduler,
     RollbackScheduler,
@@ -63,6 +64,7 @@ COMMON: dict[str, Any] = {
 SCHEDULERS: dict[str, Callable[..., Any]] = {
     "bound": lambda **more: BoundASHAScheduler(STEPS, 2, 2, **COMMON, **more),
     "promotion": lambda **more: PromotionASHAScheduler(STEPS, 2, 2, pen=3, **COMMON, **more),
+    "freeze-thaw": lambda **more: FreezeThawScheduler(STEPS, 2, 2, **COMMON, **more),
     "rollback": lambda **more: RollbackScheduler(patience=3, **COMMON, **more),
     "rule": lambda **more: RuleScheduler(EASY, **COMMON, **more),
 }
@@ -182,7 +184,7 @@ def check_values(sweep: Sweep) -> None:
 
 def check(sweep: Sweep, name: str, worst: bool, max_failures: int) -> None:
     """All that must hold of a sweep under the scheduler or the stoppers `name`."""
-    check_endings(sweep, max_failures, paused_too=name == "promotion")
+    check_endings(sweep, max_failures, paused_too=name in ("promotion", "freeze-thaw"))
     check_again(sweep)
     check_values(sweep)
     if name == "plain":

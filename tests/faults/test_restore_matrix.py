@@ -1,7 +1,7 @@
 """Sweeps that were interrupted, or had failures, and are restored in every way that Ray offers."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,21 +43,25 @@ class Cell(NamedTuple):
 
 
 SCHEDULED = ("bound", "promotion", "rollback", "rule")
+STRESSED = ("freeze-thaw",)  # in `make stress` alone
 SEARCHERS = ("basic", "optuna")
 RESUMES = ("unfinished", "resume_errored", "restart_errored")
 IMPOSSIBLE = ("optuna", "restart_errored")  # in Ray: see the last test
-ALL = [
-    Cell(*cell)
-    for cell in product(SCHEDULED, SEARCHERS, RESUMES, (True, False))
-    if cell[1:3] != IMPOSSIBLE
-]
+
+
+def every(schedulers: Iterable[str]) -> list[Cell]:
+    cells = product(schedulers, SEARCHERS, RESUMES, (True, False))
+    return [Cell(*cell) for cell in cells if cell[1:3] != IMPOSSIBLE]
+
+
+ALL = every(SCHEDULED)
 PAIRWISE = [
     Cell(SCHEDULED[i], SEARCHERS[(i + j) % 2 if j < 2 else 0], RESUMES[j], (i // 2 + j) % 2 == 0)
     for i, j in product(range(4), range(3))
 ]
 CELLS = [
     pytest.param(cell, marks=[] if cell in PAIRWISE else pytest.mark.stress, id=str(cell))
-    for cell in ALL
+    for cell in [*ALL, *every(STRESSED)]
 ]
 
 

@@ -11,6 +11,7 @@ from tests.test_contract import RULES
 from tune_stoppers.core import Decision, Report, Rule
 from tune_stoppers.rules import AnyOf, Forecast, Patience
 from tune_stoppers.rules.bound_asha import BoundASHA
+from tune_stoppers.rules.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.per_trial import PerTrial
 from tune_stoppers.rules.promotion import Promotion
 from tune_stoppers.rules.rollback import Rollback
@@ -21,6 +22,7 @@ SWEEP_RULES = {
     "bound in floats": BoundASHA(max_t=1.0, grace_period=0.1, window=5),
     "audited": BoundASHA(max_t=50, audit=10, drop="typical"),
     "forecast": Forecast(max_t=50),
+    "freeze-thaw": FreezeThaw(max_t=50, least_chance=0.1),
     "promotion": Promotion(max_t=50, pen=3),
     "rollback": Rollback(patience=3, max_rollbacks=1),
     "a rule for each trial": PerTrial(RULES["any of three"]),

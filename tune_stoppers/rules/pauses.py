@@ -193,9 +193,12 @@ class PausesAtRungs(SweepRule[Record]):
         it out, or where a better one waits too.
         """
         for index, waiting in enumerate(record.paused):
-            judged = len(record.rungs[index].losses) >= self.least_at(index)
-            if len(waiting) > 1 or (waiting and judged):
-                loss, trial_id = waiting[-1]
+            if not waiting:
+                continue
+            (loss, trial_id), rung = waiting[-1], record.rungs[index]
+            count = len(rung.losses)
+            judged = count >= self.least_at(index)
+            if len(waiting) > 1 or (judged and rung.rank(loss) * self.reduction_factor > count):
                 text = "{loss:loss} is the worst that waits at rung {rung:g}; others need its place"
                 return self.give_up(trial_id, text, loss=loss, rung=self.rungs[index])
         return None

@@ -33,6 +33,9 @@ class StandIn:
     def init_local_path(self) -> None:
         pass
 
+    def is_finished(self) -> bool:
+        return self.status in (Trial.TERMINATED, Trial.ERROR)
+
 
 class Controller:
     """As much of Ray's controller as a scheduler may touch."""

@@ -7,97 +7,19 @@ import math
 import pickle
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
-from ray.tune.search.basic_variant import BasicVariantGenerator
-from ray.tune.search.searcher import Searcher
 from ray.tune.trainable import FunctionTrainable, Trainable
 
+from tests.tune.schedulers.pausing_stage import Blind, StandIn, basic, endless, on_disk
 from tune_stoppers import Sweep, example_path, replay
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs
 from tune_stoppers.journal import read_journal
 from tune_stoppers.rules.fold import fold
 from tune_stoppers.tune.schedulers.promotion_asha import PromotionASHAScheduler
-
-
-class StandInTrial(SimpleNamespace):
-    """What the scheduler asks of a trial."""
-
-    def __init__(self, name: str, **more: Any) -> None:
-        given = {"status": "PENDING", "last_result": {}, "storage": None, "is_saving": False}
-        super().__init__(trial_id=name, config={"name": name}, folder=False, **given | more)
-
-    def set_status(self, status: str) -> None:
-        self.status = status
-
-    def init_local_path(self) -> None:
-        self.folder = True
-
-
-class StandIn:
-    """A controller with one slot after another: what is chosen starts at once."""
-
-    def __init__(self, scheduler: PromotionASHAScheduler, search: Any = None) -> None:
-        self.scheduler, self.trials = scheduler, []
-        self.search_alg = search or SimpleNamespace(is_finished=lambda: self.over)
-        self.over = True  # the searcher has no more trials
-        self.now = 0.0
-        scheduler.use_clock(lambda: self.now)
-        scheduler.set_search_properties("loss", "min")
-
-    def get_trials(self) -> list[Any]:
-        return self.trials
-
-    def add(self, *names: str, **more: Any) -> None:
-        for name in names:
-            trial = StandInTrial(name, **more)
-            self.trials.append(trial)
-            self.scheduler.on_trial_add(self, trial)
-
-    def trial(self, name: str) -> Any:
-        return next(trial for trial in self.trials if trial.trial_id == name)
-
-    def statuses(self) -> dict[str, str]:
-        return {trial.trial_id: trial.status for trial in self.trials}
-
-    def choose(self) -> str | None:
-        """Who is staged now; None if nobody new is."""
-        trial = self.scheduler.choose_trial_to_run(self)
-        if trial is None or trial.status != "PAUSED":
-            return None
-        trial.status = "PENDING"
-        return str(trial.trial_id)
-
-    def start(self) -> str | None:
-        """Who is staged and gets a worker."""
-        name = self.choose()
-        if name is not None:
-            self.trial(name).status = "RUNNING"
-            self.scheduler._workers.look(self.now)  # as at Ray's next turn
-        return name
-
-    def report(
-        self, name: str, step: float, loss: float, *, saved: bool = True, **more: Any
-    ) -> str:
-        trial = self.trial(name)
-        result = {"training_iteration": step, "loss": loss, "config": trial.config}
-        result |= {"checkpoint_dir_name": "checkpoint_000000" if saved else None} | more
-        action = self.scheduler.on_trial_result(self, trial, result)
-        trial.last_result = result
-        if action == "PAUSE":
-            trial.status = "PAUSED"
-        if action == "STOP":
-            self.scheduler.on_trial_complete(self, trial, result)
-            trial.status = "TERMINATED"
-        return action
-
-    def stop_trial(self, trial: Any) -> None:
-        self.scheduler.on_trial_remove(self, trial)
-        trial.status = "TERMINATED"
 
 
 def promotion(pen: int = 3, **more: Any) -> PromotionASHAScheduler:
@@ -144,34 +66,6 @@ def test_a_promotion_goes_before_a_new_trial() -> None:
     assert ray.start() == "b"
     assert "rank 1 of 3" not in ray.scheduler.explain("a")
     assert ray.start() == "new"
-
-
-class Blind(Searcher):
-    """Suggests without end."""
-
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        return {}
-
-    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Learns nothing."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Has no state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Has no state."""
-
-
-def endless() -> SearchGenerator:
-    search = SearchGenerator(Blind())
-    search._total_samples = sys.maxsize
-    return search
-
-
-def basic(total: int, max_concurrent: int = 0) -> BasicVariantGenerator:
-    search = BasicVariantGenerator(max_concurrent=max_concurrent)
-    search._total_samples = total
-    return search
 
 
 @pytest.mark.parametrize(
@@ -378,19 +272,6 @@ def test_a_failed_trial_is_tried_again_at_once() -> None:
     trial.status = "PENDING"
     ray.scheduler.on_trial_add(ray, trial)
     assert trial.status == "PENDING"
-
-
-def on_disk(folder: Path) -> Any:
-    """The storage of an experiment, as far as a scheduler looks."""
-    import pyarrow.fs
-
-    born = folder / "born" / "staging" / "driver"
-    born.mkdir(parents=True, exist_ok=True)
-    return SimpleNamespace(
-        storage_filesystem=pyarrow.fs.LocalFileSystem(),
-        experiment_fs_path=str(folder),
-        experiment_driver_staging_path=str(born),
-    )
 
 
 def test_after_a_restore_those_that_were_paused_are_held_again(tmp_path: Path) -> None:

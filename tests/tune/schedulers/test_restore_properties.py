@@ -219,6 +219,7 @@ MAKES: dict[str, Any] = {
     "promotion": lambda: ts.PromotionASHAScheduler(
         LAST, 2, 2, pen=2, resume_share=5, metric="loss", mode="min"
     ),
+    "freeze-thaw": lambda: ts.FreezeThawScheduler(LAST, 2, 2, metric="loss", mode="min"),
     "rollback": lambda: ts.RollbackScheduler(2, 2, max_rollbacks=1, metric="loss", mode="min"),
 }
 

@@ -60,10 +60,11 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         self._order = ThawOrder()
         self._turn = 0  # grows with whatever may change a choice
         self._idle_at: Any = None  # the turn at which there was nothing to do
+        self._hopeless = False  # at the end, those that wait are not gone on with
 
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed."""
-        mine = ("_order", "_turn", "_idle_at")
+        mine = ("_order", "_turn", "_idle_at", "_hopeless")
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
     def adopted(self, controller: Any, trial: Any) -> None:
@@ -76,7 +77,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         self._turn += 1
         if decision.action is Action.PAUSE and result.get(CHECKPOINT_NAME):
             over = controller.search_alg.is_finished()
-            trial_id, offer = self._best(arriving=trial.trial_id)
+            trial_id, offer = self._best(over, arriving=trial.trial_id)
             if offer and trial_id == trial.trial_id and not self._declines(offer, over):
                 self._note(trial_id, "resumed", why=f"goes on at once: {offer.why}")
                 return CONTINUE
@@ -99,17 +100,21 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
-        now = (self._turn, fresh, over, idle)
+        at_work = len(self._workers.places)  # a trial is PAUSED only once it has saved
+        now = (self._turn, fresh, over, idle, at_work)
         if self._idle_at == now:
             return None  # Ray asks at every turn of its loop
         choice = self._choice(fresh, over, idle)
-        self._idle_at = now if choice is None else None
+        by_itself = choice is not None and choice.move == "start" and not self._held
+        self._idle_at = now if choice is None or by_itself else None
         return choice
 
     # -- inside --------------------------------------------------------------------------------
 
     def _choice(self, fresh: bool, over: bool, idle: bool) -> Choice | None:
-        trial_id, offer = self._best()
+        if self._hopeless and over and idle and not fresh:
+            return self._last_one()
+        trial_id, offer = self._best(over)
         keep = self.rule.keep
         if offer is None:
             return Choice("start", "", keep("no trial waits: a new one starts")) if fresh else None
@@ -121,13 +126,24 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             if not idle:
                 return None
             if over:
-                return self.rule.give_up(
-                    trial_id,
-                    "nothing else is left to run, and no trial that waits has {least:.0%} to "
-                    "become the best",
-                    least=self.rule.least_chance,
-                )
+                self._hopeless = True
+                return self._last_one()
         return Choice("resume", trial_id, keep("{why}", why=offer.why))
+
+    def _last_one(self) -> Choice | None:
+        """One of those that wait is given up: none is worth going on, and nothing will change it.
+
+        They are not compared again for each that goes.
+        """
+        waiting = (trial_id for rung in self.record.paused for _, trial_id in rung)
+        trial_id = next(waiting, None)
+        if trial_id is None:
+            return None
+        text = (
+            "nothing else is left to run, and no trial that waits has {least:.0%} to become the "
+            "best"
+        )
+        return self.rule.give_up(trial_id, text, least=self.rule.least_chance)
 
     def _declines(self, offer: Offer, over: bool) -> bool:
         """Whether what is offered, a trial that has begun, is not worth it."""
@@ -141,7 +157,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
     def _first_rung(self) -> float:
         return self.rule.rungs[0] / self.rule.max_t if self.rule.rungs else 1.0
 
-    def _best(self, arriving: str = "") -> tuple[str, Offer | None]:
+    def _best(self, over: bool, arriving: str = "") -> tuple[str, Offer | None]:
         """The trial to start or to go on with, and why; "", None if there is none."""
         begun, ids, awaited = [], [], []
         for trial_id, trial in self._trials.items():
@@ -161,6 +177,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             first_rung=self._first_rung,
             picks=len(ids) + sum(course.passed for course in self.record.courses.values()),
             arrives=bool(arriving),
+            least_chance=self.rule.least_chance if over and not new else 0.0,
         )
         if offer is None:
             return "", None
@@ -175,12 +192,13 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
         )
         time = min(max(course.time, 0.0), max_t)
+        ended = trial.status == Trial.TERMINATED and trial.trial_id not in self.record.given_up
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
         resume = 0.0 if arrives else self.rule.resume_cost(self.record)
         return Begun(
             config=trial.config,
             standing=Standing(tuple(loss for loss in at if loss is not None), course.best),
-            done=1.0 if trial.is_finished() else time / max_t,
+            done=1.0 if ended else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,
             waits=arrives or (course.paused and trial.status == Trial.PAUSED),
