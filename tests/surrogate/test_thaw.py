@@ -228,25 +228,6 @@ def test_large_sweeps_are_thinned() -> None:
     assert max(places) >= thaw.MOST_ASKED  # a place among all
 
 
-@pytest.mark.parametrize("place", [0, 47, 59])
-def test_of_very_many_that_have_begun_some_are_compared(
-    place: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever waits is among them, also if it is the worst; its place is that among all."""
-    monkeypatch.setattr(thaw, "MOST_BEGUN", 10)
-    sizes = []
-
-    def scores(standings: Any, among: Any) -> Any:
-        sizes.append(len(standings))
-        return normal_scores(standings, among)
-
-    monkeypatch.setattr(thaw, "normal_scores", scores)
-    trials = [begun(c, waits=False) for c in configs(60, 1)]
-    trials[place] = begun(trials[place].config, 99.0)
-    assert choose([], trials).place == place
-    assert sizes == [11]
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

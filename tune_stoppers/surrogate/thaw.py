@@ -18,7 +18,6 @@ from tune_stoppers.surrogate.space import Floats
 
 MOST_KNOWN = 100  # trials that the model is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
-MOST_BEGUN = 500  # trials that wait, and likewise others that have begun, that are compared
 OWN = 0.5  # of the noise variance of an early report: what stays with the trial to its end
 LEFT = 0.1  # of the rest of it: what is still there at the horizon
 
@@ -55,8 +54,7 @@ class ThawOrder:
         chance / (ahead + chance · beyond):
 
     it costs the way to the next rung, and the rest of the way only if it is still promising there.
-    New configurations (at most 80, at random) and trials that wait are compared by that; of more
-    than 500 that wait, or do not, the best half of so many and others at random.
+    New configurations (at most 80, at random) and trials that wait are compared by that.
 
     The first `least` trials, and then a share `explore` of what is chosen, start in the order
     given. Deterministic: a choice depends on what it is given, on how many have been made, and on
@@ -105,14 +103,11 @@ class ThawOrder:
         asked = np.arange(len(new))
         if len(new) > MOST_ASKED:
             asked = np.sort(chance.choice(len(new), MOST_ASKED, replace=False))
-        compared = _compared_of(begun, chance)
-        begun = [begun[place] for place in compared]
         mean, sd = self._beliefs(new, begun, awaited, asked, chance)
         chances, worth = self._compared(mean, sd, begun, len(asked), first_rung)
         promising = (chances >= least_chance) & (worth > -np.inf)
         best = int(np.argmax(np.where(promising, worth, -np.inf) if promising.any() else worth))
-        is_new = best < len(asked)
-        place = int(asked[best] if is_new else len(new) + compared[best - len(asked)])
+        place = int(asked[best]) if best < len(asked) else len(new) + best - len(asked)
         why = (
             f"a chance of {chances[best]:.0%} to be the best in the end "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
@@ -170,18 +165,6 @@ class ThawOrder:
         worth = np.full(len(mean), -np.inf)
         worth[can] = _worth(chances[can], ahead[can], beyond[can])
         return chances, worth
-
-
-def _compared_of(begun: Sequence[Begun], chance: np.random.Generator) -> Sequence[int]:
-    """The places in `begun` of those that are compared: all, unless there are very many."""
-    if len(begun) <= MOST_BEGUN:
-        return range(len(begun))
-    places = []
-    for waits in (True, False):
-        alike = [place for place, trial in enumerate(begun) if trial.waits is waits]
-        some = some_of([begun[place].standing.best for place in alike], MOST_BEGUN, chance)
-        places += [alike[place] for place in some]
-    return sorted(places)
 
 
 def _worth(chance: Any, ahead: Any, beyond: Any) -> Any:
