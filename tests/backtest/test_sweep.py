@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tune_stoppers.backtest.sweep import Sweep
@@ -193,3 +195,14 @@ def test_the_published_sweeps_are_read():
         assert sweep.metric in sweep.metrics
         assert sweep.reports == len(pd.read_parquet(path, columns=["trial_id"]))
         assert sweep.surrogate == path.name.startswith("yahpo")
+
+
+def test_what_arrow_does_not_know_is_refused(tmp_path, monkeypatch):
+    """A damaged file may ask for integers of 128 bits, say."""
+
+    def read_table(path):
+        raise pa.ArrowNotImplementedError("Integers with more than 64 bits not implemented")
+
+    monkeypatch.setattr(pq, "read_table", read_table)
+    with pytest.raises(ValueError, match=r"x.parquet' cannot be read: Integers with more than 64"):
+        Sweep.from_parquet(tmp_path / "x.parquet")

@@ -43,9 +43,11 @@ RULES: dict[str, Callable[[int], Any]] = {  # for trials of so many reports
     "promotion": lambda length: PromotionASHAScheduler(length, **TASK),
     "freeze-thaw": lambda length: FreezeThawScheduler(length, **TASK),
     "rule, dry run": lambda length: RuleScheduler(
-        rules.Patience(5) | rules.Divergence(), dry_run=True, **TASK
+        rules.Patience(length // 10) | rules.Divergence(), dry_run=True, **TASK
     ),
-    "stopper, dry run": lambda length: PatienceStopper("loss", "min", dry_run=True),
+    "stopper, dry run": lambda length: PatienceStopper(
+        "loss", "min", patience=length // 10, dry_run=True
+    ),
 }
 SLOW = ("freeze-thaw",)  # it compares all trials at each choice
 

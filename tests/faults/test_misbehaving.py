@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from tune_stoppers import (
     explain,
     rules,
 )
-from tune_stoppers.core import Rule
+from tune_stoppers.core import OnNonfinite, Rule
 from tune_stoppers.journal import ENDED, Line
 from tune_stoppers.report.explain import verify
 from tune_stoppers.rules.fold import fold
@@ -182,16 +183,16 @@ def check_values(sweep: Sweep) -> None:
             assert value == expected, line
 
 
-def check(sweep: Sweep, name: str, worst: bool, max_failures: int) -> None:
+def check(sweep: Sweep, name: str, policy: OnNonfinite, max_failures: int) -> None:
     """All that must hold of a sweep under the scheduler or the stoppers `name`."""
     check_endings(sweep, max_failures, paused_too=name in ("promotion", "freeze-thaw"))
     check_again(sweep)
     check_values(sweep)
     if name == "plain":
-        check_alone(sweep, EASY, "PatienceStopper")
+        check_alone(sweep, replace(EASY, on_nonfinite=policy), "PatienceStopper")
         check_alone(sweep, rules.Divergence(), "DivergenceStopper")
         return
-    scheduler = SCHEDULERS[name]()
+    scheduler, worst = SCHEDULERS[name](on_nonfinite=policy), policy == "worst"
     if name in ("rule", "rollback"):
         check_alone(sweep, scheduler.rule, scheduler.name)
         return
@@ -216,14 +217,14 @@ def test_a_scheduler_judges_sound_losses_alone(tmp_path: Path) -> None:
     broken = ("raises", "killed once", "returns early")
     kinds = (*comparable, *garbage, *broken)
     sweep = swept(tmp_path, **watching("bound", "worst"), max_failures=2, kinds=kinds)
-    check(sweep, "bound", worst=True, max_failures=2)
+    check(sweep, "bound", policy="worst", max_failures=2)
 
 
 def test_stoppers_end_what_they_should_and_the_clock_the_rest(tmp_path: Path) -> None:
     """One trial hangs and one is tried again for ever: the sweep's budget ends it, and says so."""
     kinds = (*HEALTHY[:2], "inf", "array", "no time", "nothing", "returns early", "raises", HANGS)
     sweep = swept(tmp_path, **watching("plain", "worst"), max_failures=-1, kinds=kinds)
-    check(sweep, "plain", worst=True, max_failures=-1)
+    check(sweep, "plain", policy="worst", max_failures=-1)
 
 
 @pytest.mark.stress
@@ -233,14 +234,14 @@ def test_a_trial_whose_time_ran_backwards_is_promoted(tmp_path: Path) -> None:
     sweep = swept(tmp_path, **watching("promotion", "worst"), kinds=kinds)
     lines = sweep.lines("PromotionASHAScheduler", ["backwards"])
     assert "resumed" in {line.get("event") for line in lines}
-    check(sweep, "promotion", worst=True, max_failures=0)
+    check(sweep, "promotion", policy="worst", max_failures=0)
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", [*SCHEDULERS, "plain"])
 @pytest.mark.parametrize("max_failures", [0, 2, -1])
 @pytest.mark.parametrize("policy", ["worst", "ignore"])
-def test_every_scheduler(tmp_path: Path, name: str, max_failures: int, policy: str) -> None:
+def test_every_scheduler(tmp_path: Path, name: str, max_failures: int, policy: OnNonfinite) -> None:
     """Each of ours, and stoppers alone, with any number of retries, under either policy."""
     endless = ("killed", "torch") if max_failures < 0 else ()  # they would take every place
     sweep = swept(
@@ -250,4 +251,4 @@ def test_every_scheduler(tmp_path: Path, name: str, max_failures: int, policy: s
         kinds=tuple(kind for kind in KINDS if kind not in endless),
         width=100_000,
     )
-    check(sweep, name, policy == "worst", max_failures)
+    check(sweep, name, policy, max_failures)

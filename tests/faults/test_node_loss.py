@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.faults.two_nodes import FLOORS, GONE_AT, SCHEDULERS, STEPS, loss_of
 from tune_stoppers import explain
-from tune_stoppers.journal import ENDED, LOST
+from tune_stoppers.journal import ENDED, GIVEN_UP, LOST, Line
 from tune_stoppers.report.explain import verify
 from tune_stoppers.rules.fold import fold
 from tune_stoppers.tune.runs import runs_of
@@ -46,12 +47,13 @@ def test_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path, scheduler: str) -
     trials = outcome["trials"]
     assert {trial["node"] for trial in trials.values()}.isdisjoint({outcome["gone"]})
     (run,) = runs_of(pafs.LocalFileSystem(), str(tmp_path / "exp"))
-    lost = [line["trial"] for line in run.lines if line.get("event") == LOST]
+    lost = list(lost_trials(run.lines))
     moved = [trial for trial, end in trials.items() if end["began_after"]]
     assert lost
     assert set(lost) <= set(moved)
+    promoted = {line["trial"] for line in run.lines if line.get("event") == "resumed"}
     for trial in lost:  # back at the newest checkpoint, and on from there, each step once
-        assert trials[trial]["began_after"] == GONE_AT - GONE_AT % 2
+        assert trials[trial]["began_after"] == GONE_AT - GONE_AT % 2 or trial in promoted
         steps = [line["step"] for line in run.lines if line["trial"] == trial and "action" in line]
         assert steps == list(range(1, int(trials[trial]["step"]) + 1))
     check_record(run, trials)
@@ -59,6 +61,16 @@ def test_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path, scheduler: str) -
     assert len(told) == len(FLOORS)
     assert set(told["ending"]) <= {"finished", "stopped"}
     assert set(told["cause"]) <= {run.owner, "ran to the last step"}
+
+
+def lost_trials(lines: Iterable[Line]) -> Iterator[str]:
+    """Those whose process died; one that waited until it was given up was only dropped."""
+    given_up = set()
+    for line in lines:
+        if line.get("event") == GIVEN_UP:
+            given_up.add(line["trial"])
+        if line.get("event") == LOST and line["trial"] not in given_up:
+            yield line["trial"]
 
 
 def check_record(run: Any, trials: dict[str, Any]) -> None:

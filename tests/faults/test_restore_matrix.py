@@ -1,6 +1,5 @@
 """Sweeps that were interrupted, or had failures, and are restored in every way that Ray offers."""
 
-import threading
 from collections.abc import Callable, Iterable
 from itertools import combinations, product
 from pathlib import Path
@@ -14,6 +13,7 @@ from ray.tune.search.optuna import OptunaSearch
 from tests.faults.invariants import unsound
 from tests.faults.killing import runs
 from tests.faults.sweep_to_break import SCHEDULERS, SMOOTH, STEEP, descend, endings
+from tests.tune.ray_runs import end_uploads
 from tune_stoppers.journal import RESTORED
 
 pytestmark = [
@@ -159,13 +159,6 @@ def test_a_restored_sweep_ends_as_if_nothing_had_happened(
     assert [line.get("event") for line in run.lines].count(RESTORED) == 1
     rates = {trial: began_with(cell, end["case"]) for trial, end in outcome.items()}
     assert list(unsound(tmp_path / "sweep", cell.scheduler, outcome, rates)) == []
-
-
-def end_uploads() -> None:
-    """Wait for Ray's last upload: it goes on in a thread, which a driver that is gone has not."""
-    for thread in threading.enumerate():
-        if thread.name.endswith("(entrypoint)"):  # of Ray's syncer
-            thread.join(60)
 
 
 def began_with(cell: Cell, case: dict[str, Any]) -> float:

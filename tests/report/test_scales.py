@@ -1,5 +1,6 @@
 """Axes: what range is shown, where the labels go."""
 
+import itertools
 import math
 
 import pytest
@@ -21,6 +22,24 @@ def test_one_value_alone_and_none_at_all_have_an_axis():
         scale = scale_of(values)
         assert scale.low < scale.high
         assert scale.ticks()
+
+
+EXTREMES = [-1.7e308, 0.0, 5e-324, 1e-310, 2.3e-308, 1e-300, 1.0, 1e300, 1.7e308]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("values", list(itertools.combinations(EXTREMES, 2)), ids=str)
+def test_the_largest_and_the_smallest_floats_have_places(values, sign):
+    """Their quotients and differences are infinite, or nothing; the axis is neither."""
+    for scale in (
+        scale_of(values),
+        scale_of(values, log=True, pad=0.04),
+        objective_scale(values, sign),
+        objective_scale(values, sign, shown=values),
+    ):
+        assert 0 < scale.high - scale.low < math.inf
+        assert all(0 <= scale.place(value) <= 1 for value in values)
+        assert all(math.isfinite(tick) for tick in scale.ticks())
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])

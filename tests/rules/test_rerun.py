@@ -135,7 +135,8 @@ def test_lines_of_another_rule_are_refused() -> None:
     """One clear error."""
     rule = Patience(3, lr_metric="lr")
     judged = {"action": "STOP", "trial": "t", "step": 1}
-    lines = [{"trial": "t", "event": FORGOT}, judged | {"metrics": [1]}, judged | {"value": "x"}]
+    lines = [{"trial": "t", "event": FORGOT}, judged | {"metrics": [1]}]
+    lines += [judged | {"value": value} for value in ("x", 10**400)]
     for line in lines:
         with pytest.raises(ValueError, match="is not of this rule"):
             rerun(PerTrial(rule), [line], 1)

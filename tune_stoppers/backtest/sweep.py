@@ -186,7 +186,7 @@ class Sweep:
 
         `nan="missing"`: a NaN means "not reported", as in tables that know no nulls.
         """
-        table = pq.read_table(path)
+        table = _table(path)
         described = _described(table.schema, path)
         name = described.pop("name", None) or os.path.splitext(os.path.basename(path))[0]
         modes = described.pop("metrics", None) or {}
@@ -270,6 +270,14 @@ class Sweep:
         curves = read_experiment(path)
         name = name or os.fspath(path).rstrip("/").rpartition("/")[2]
         return cls(curves, name=name, metric=metric, mode=mode, target=target)
+
+
+def _table(path: str | os.PathLike[str]) -> pa.Table:
+    """A file's table; `ValueError` or `OSError` where Arrow cannot read it."""
+    try:
+        return pq.read_table(path)
+    except pa.ArrowNotImplementedError as error:  # what a damaged file may ask for
+        raise ValueError(f"{os.fspath(path)!r} cannot be read: {error}") from error
 
 
 def _described(schema: pa.Schema, path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tune_stoppers.metrics import flat_keys, lookup, number
 from tune_stoppers.report.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.journalled import UNSHOWN, why_of
 from tune_stoppers.report.story import KINDS, Ending
-from tune_stoppers.rules.rerun import Rerun, judge_again, rerun
+from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
 from tune_stoppers.rules.spec import from_spec
 from tune_stoppers.tune.by_hand import meant
 from tune_stoppers.tune.experiment import Experiment, TrialRecord
@@ -126,7 +126,7 @@ class Explained:
         for run in self.runs:
             try:
                 judged = list(judge_again(from_spec(run.spec), run.lines, run.sign))
-            except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+            except UNFIT:
                 continue  # a rule of a user's own, say: there are no words then
             found |= {
                 id(line): decision.say(run.sign)

@@ -11,6 +11,7 @@ import numpy as np
 from tune_stoppers.report.story import Story
 
 WIDE = 30.0  # a range of positive values this many times its low end is shown in logarithms
+SMALLEST, LARGEST = 1e-280, 1e280  # what floats still divide by each other, in logarithms as well
 SPREAD = 8.0  # the same for hyperparameters: batch sizes and learning rates are factors
 UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -30,7 +31,8 @@ class Scale:
             return math.nan
         value = self.clamp(value)
         if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            base = math.log(self.low)
+            return (math.log(value) - base) / (math.log(self.high) - base)
         return (value - self.low) / (self.high - self.low)
 
     def clamp(self, value: float, sign: int = 1) -> float:
@@ -72,7 +74,8 @@ def objective_scale(
     From the best value to the `tail`-th percentile of the finite values in the bad direction, or
     to the worst of those to be `shown` in any case; to the worst of all if that is not far.
     """
-    losses = sign * np.array([value for value in values if math.isfinite(value)])
+    finite = np.array([value for value in values if math.isfinite(value)])
+    losses = sign * np.clip(finite, -LARGEST, LARGEST)
     if not losses.size:
         return Scale(0.0, 1.0)
     low, high = float(losses.min()), float(np.percentile(losses, tail))
@@ -93,12 +96,13 @@ def curve_scale(story: Story) -> Scale:
 def _scale(
     low: float, high: float, pad: float, log: bool | None = None, wide: float = WIDE
 ) -> Scale:
-    if low == high:
-        width = abs(low) / 10 or 1.0
+    low, high = (min(max(end, -LARGEST), LARGEST) for end in (low, high))
+    if high - low < SMALLEST:
+        width = abs(low) / 10 if abs(low) > SMALLEST else 1.0
         return Scale(low - width, high + width)
-    log = low > 0 and high / low >= wide if log is None else log and low > 0
+    log = low > SMALLEST and high / wide >= low if log is None else log and low > SMALLEST
     if log:
-        factor = (high / low) ** pad
+        factor = math.exp((math.log(high) - math.log(low)) * pad)
         return Scale(low / factor, high * factor, True)
     width = (high - low) * pad
     return Scale(low - width, high + width)

@@ -25,6 +25,10 @@ class Rerun(NamedTuple):
     differing: tuple[Difference, ...]
 
 
+# what a rule raises at lines that are not its own
+UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError)
+
+
 def rerun(rule: Rule | SweepRule[Any], lines: Iterable[Line], sign: int) -> Rerun:
     """Judge the reports in `lines` again, in their order; `sign` is -1 for a maximised metric.
 
@@ -34,7 +38,7 @@ def rerun(rule: Rule | SweepRule[Any], lines: Iterable[Line], sign: int) -> Reru
     """
     try:
         judged = list(judge_again(rule, lines, sign))
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except UNFIT as error:
         raise ValueError(f"the journal is not of this rule: {error!r}") from error
     sure = [(line, decision) for line, decision in judged if decision is not None]
     differing = [

@@ -14,6 +14,7 @@ from ray.tune import TuneError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from tests.tune.ray_runs import end_uploads
 from tune_stoppers import AutoScheduler, BoundASHAScheduler, Sweep, explain, replay
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.cli import main
@@ -153,6 +154,7 @@ def interrupted(
     space = {"lr": tune.grid_search([float(rate) for rate in rates])}
     with pytest.raises(TuneError, match="the driver breaks"):
         tune.Tuner(train, param_space=space, tune_config=config, run_config=run).fit()
+    end_uploads()
     before = [line["trial"] for line in lines_of(folder) if line.get("event") == "started"]
     return folder, tune.Tuner.restore(str(folder / "sweep"), train).fit(), before
 
