@@ -174,6 +174,7 @@ def test_where_there_is_nothing_to_do_it_is_not_asked_again(compared: list[list[
     ray = StandIn(freeze_thaw(least_chance=1.0))
     at_first_rung(ray, 5.0, 6.0)
     assert ray.start() == "new"
+    ray.scheduler._order.least = 2  # trials that must have reported, or all go on in turn
     assert [ray.choose() for _ in range(3)] == [None] * 3
     before = len(compared)
     assert [ray.choose() for _ in range(3)] == [None] * 3
@@ -333,13 +334,27 @@ def test_at_the_end_the_others_are_given_up_with_their_reason(compared: list[lis
 def test_when_no_new_one_comes_only_what_has_a_chance_is_gone_on_with() -> None:
     """Before that a hopeless one that is near to its rung may be worth more than a new one."""
     ray = StandIn(freeze_thaw(least_chance=0.2))
-    at_first_rung(ray, 5.0, 6.0)
+    at_first_rung(ray, *(float(n) for n in range(8)))
     told = []
     ray.scheduler._order.choose = lambda *_, least_chance, **more: told.append(least_chance)
     assert ray.start() == "new"
     ray.choose()
     ray.report("new", 1, 7.0)
     assert told == [0.0, 0.2, 0.2]
+
+
+def test_while_few_have_reported_nobody_is_given_up() -> None:
+    """Seven losses do not say what is hopeless: all run to their ends, the best first."""
+    ray = StandIn(freeze_thaw(least_chance=1.0))
+    at_first_rung(ray, *(float(n) for n in range(6)))
+    assert ray.start() == "new"
+    assert ray.report("new", 1, 9.0) == "PAUSE"
+    order = []
+    while name := ray.start():
+        order.append(name)
+        ray.report(name, 9, 5.0)
+    assert sorted(order) == ["a", "b", "c", "d", "e", "f", "new"]
+    assert order[0] == "a"
 
 
 def test_one_trial_alone_runs_to_its_end() -> None:

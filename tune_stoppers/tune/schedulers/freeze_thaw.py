@@ -21,9 +21,9 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
     `surrogate.thaw.ThawOrder` says how they are compared: by the chance to become the best, over
     what it takes to find out, a resume with it, under a model of all configurations that is told
     how every trial does. A trial that comes to a rung goes on at once while none is worth more;
-    else it is paused there. When no new trial will come, those that wait with less than
-    `least_chance` to become the best are given up. It is for few workers and cheap checkpoints;
-    with many workers `AutoScheduler` finds as much as soon, and needs no checkpoints.
+    else it is paused there. When no new trial will come, and eight have reported, those that wait
+    with less than `least_chance` to become the best are given up. It is for few workers and cheap
+    checkpoints; with many workers `AutoScheduler` finds as much as soon, and needs none.
 
     Checkpoints, new trials, searchers, Ray Train and result buffering: as `PausingScheduler` says.
     A searcher that suggests by itself is compared as if its next configuration were like any
@@ -150,8 +150,13 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         if self._held:
             return False  # it was compared with those
         if over:
-            return offer.chance < self.rule.least_chance
+            return offer.chance < self._least(over)
         return offer.worth < self._order.worth_of_any(len(self.record.courses), self._first_rung)
+
+    def _least(self, over: bool) -> float:
+        """The chance below which a trial is not gone on with: 0 while few say what is usual."""
+        counts = over and not self._held and len(self.record.courses) >= self._order.least
+        return self.rule.least_chance if counts else 0.0
 
     @property
     def _first_rung(self) -> float:
@@ -177,7 +182,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             first_rung=self._first_rung,
             picks=len(ids) + sum(course.passed for course in self.record.courses.values()),
             arrives=bool(arriving),
-            least_chance=self.rule.least_chance if over and not new else 0.0,
+            least_chance=self._least(over),
         )
         if offer is None:
             return "", None
