@@ -18,7 +18,7 @@ from tune_stoppers.surrogate.space import Floats
 
 MOST_KNOWN = 100  # trials that the model is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
-OWN = 0.5  # of the noise variance of an early report: what stays with the trial to its end
+OWN = 0.2  # of the noise variance of an early report: what stays with the trial to its end
 LEFT = 0.1  # of the rest of it: what is still there at the horizon
 
 
