@@ -22,8 +22,11 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
     what it takes to find out, a resume with it, under a model of all configurations that is told
     how every trial does. A trial that comes to a rung goes on at once while none is worth more;
     else it is paused there. When no new trial will come, and eight have reported, those that wait
-    with less than `least_chance` to become the best are given up. It is for few workers and cheap
-    checkpoints; with many workers `AutoScheduler` finds as much as soon, and needs none.
+    with less than `least_chance` to become the best are given up.
+
+    It gains with one worker or few, cheap checkpoints, and early losses that say much. Where early
+    ranks lie, as under a long warm-up, or with many workers, `AutoScheduler` does better, and needs
+    no checkpoints (benchmarks/RESULTS.md has the figures).
 
     Checkpoints, new trials, searchers, Ray Train and result buffering: as `PausingScheduler` says.
     A searcher that suggests by itself is compared as if its next configuration were like any
