@@ -66,6 +66,10 @@ BROKEN = {
     "iteration is not whole": ({"training_iteration": [1, 2, 2.5, 1, 2]}, r"row 2 .*whole.*2\.5"),
     "text in a metric": ({"loss": [3.0, "bad", 1.0, 4.0, 1.0]}, r"row 1 .*number, got 'bad'"),
     "time runs backwards": ({"time_total_s": [1.0, 2.0, 1.5, 1.0, 2.0]}, r"row 2 .*2 to 1\.5"),
+    "time beyond all bounds": (
+        {"time_total_s": [1.0, 1e308, None, 1.0, 2.0]},
+        r"row 1 .*at most 1e\+12, got 1e\+308",
+    ),
     "config changes": ({"config/lr": [0.1, 0.1, 0.1, 0.2, 0.3]}, r"row 4 .*0\.3 after 0\.2"),
     "trial without id": ({"trial_id": ["a", None, "a", "b", "b"]}, r"row 1: trial_id is missing"),
 }

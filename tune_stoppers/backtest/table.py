@@ -17,6 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 CONFIG = "config/"
 LARGEST = 2.0**53  # iteration: beyond, floats do not tell one from the next
+MOST_SECONDS = 1e12  # of a trial: with far more, sums overflow
 KEYS = ("trial_id", "training_iteration", "step", "time_total_s")
 
 
@@ -216,6 +217,10 @@ def _elapsed(
     known = np.isfinite(times)
     if not known.any():
         return None
+    largest = int(np.argmax(np.where(known, np.abs(times), 0.0)))
+    if abs(times[largest]) > MOST_SECONDS:
+        what = f"time_total_s must be at most {MOST_SECONDS:g}, got {times[largest]:g}."
+        _fail(int(rows[largest]), trial_id, what)
     if not known.all():
         at = np.concatenate([[0], iterations[known]])
         passed = np.concatenate([[0.0], times[known]])
