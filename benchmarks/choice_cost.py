@@ -1,4 +1,4 @@
-"""What a choice among configurations costs: milliseconds of CPU, and bytes kept.
+"""What a choice among configurations costs: milliseconds of CPU.
 
 python -m benchmarks.choice_cost [--runs 20]
 
