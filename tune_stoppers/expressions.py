@@ -24,7 +24,8 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -
     Args:
         known: the names that may be called, or named alone, which calls them without arguments.
         defaults: keywords filled in where a call leaves them out and the callee takes them
-            (metric and mode, say).
+            (metric and mode, say). A function among them makes the value out of the keywords of
+            the call.
 
     `ExpressionError` shows what was not understood and, for a name, lists the known ones. Errors
     of the called constructors come through as they are.
@@ -99,7 +100,8 @@ def _call(
     given = set(list(taken)[: len(args)]) | set(named)
     anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     filled = {k: v for k, v in defaults.items() if (anything or k in taken) and k not in given}
-    return made(*args, **named, **filled)
+    worked_out = {k: v(named) if callable(v) else v for k, v in filled.items()}
+    return made(*args, **named, **worked_out)
 
 
 def _short(text: str) -> str:

@@ -25,6 +25,19 @@ def test_what_the_text_leaves_out_is_the_sweeps():
     assert asha.metric == "score"
 
 
+def test_the_horizon_is_in_the_units_of_the_time():
+    """A scheduler told to count steps, or progress, is not given the number of iterations."""
+    rows = [
+        {"trial_id": "a", "training_iteration": t, "step": 100 * t, "progress": t / 6, "score": 1.0}
+        for t in range(1, 7)
+    ]
+    sweep = Sweep.from_frame(pd.DataFrame(rows), metric="score", mode="max")
+    for name, horizon in (("step", 600), ("progress", 1), ("training_iteration", 6)):
+        made = build(f"AutoScheduler(time_attr={name!r})", sweep, "scheduler")
+        assert made.rule.max_t == horizon
+    assert build("AutoScheduler(9, time_attr='step')", sweep, "scheduler").rule.max_t == 9
+
+
 def test_rays_stoppers_combine_like_ours():
     """With one another, and with ours."""
     for text in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ray.tune.schedulers import (
@@ -18,7 +18,9 @@ from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 import tune_stoppers
 from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.backtest.table import Rows
 from tune_stoppers.expressions import parse
+from tune_stoppers.metrics import number
 
 Kind = Literal["stopper", "scheduler"]
 RAYS: dict[str, Callable[..., Any]] = {
@@ -43,17 +45,26 @@ def known(kind: Kind) -> dict[str, Callable[..., Any]]:
 def build(text: str, sweep: Sweep, kind: Kind) -> Any:
     """The stopper or scheduler that `text` describes; what it leaves out is the sweep's.
 
-    Metric and mode are filled in, and `max_t` of a scheduler. Raises `ExpressionError` where the
-    text is not understood, and whatever a constructor raises; ValueError for Ray's assertions, and
-    where Ray computes with what it has not checked.
+    Metric and mode are filled in, and `max_t` of a scheduler, in units of its `time_attr`. Raises
+    `ExpressionError` where the text is not understood, and whatever a constructor raises;
+    ValueError for Ray's assertions, and where Ray computes with what it has not checked.
     """
     metric, mode = sweep.objective()
     if kind == "stopper":
         return parse(text, known(kind), metric=metric, mode=mode)
     try:
-        return parse(text, known(kind), metric=metric, mode=mode, max_t=sweep.max_t)
+        return parse(
+            text, known(kind), metric=metric, mode=mode, max_t=functools.partial(_horizon, sweep)
+        )
     except (AssertionError, ArithmeticError) as error:  # how Ray's schedulers refuse arguments
         raise ValueError(f"{text}: {error}") from error
+
+
+def _horizon(sweep: Sweep, given: Mapping[str, Any]) -> float:
+    """The longest trial's last time, by the `time_attr` that is given."""
+    name = given.get("time_attr", "training_iteration")
+    lasts = (number(Rows(curve)[len(curve) - 1].get(name)) for curve in sweep)
+    return max((last for last in lasts if last is not None), default=sweep.max_t)
 
 
 def kind_of(text: str) -> Kind:

@@ -7,7 +7,7 @@ that pays for noise and for learning-rate decay.
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -16,20 +16,18 @@ from tune_stoppers.core import (
     Action,
     Decision,
     Report,
-    require,
     require_choice,
     require_number,
 )
 from tune_stoppers.rules.audit import Audit
 from tune_stoppers.rules.dumped import as_number, dump_decision, load_decision
-from tune_stoppers.rules.rung import Rung
+from tune_stoppers.rules.rung import Rung, Times, moved, rungs_of
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
 NAME = "BoundASHA"
-MOST_RUNGS = 1_000
 AGES = 4  # a doubling of time is cut into so many, in each of which drops are compared
 UNKNOWN_RATE = LearningRate()
 
@@ -69,14 +67,18 @@ class Record:
     drops: dict[int, Rung] = field(default_factory=dict)  # over a doubling, by age
     bests: dict[str, Incumbent] = field(default_factory=dict)  # of every trial that has reported
     incumbent: Incumbent = NOBODY
+    times: Times = ()  # of the rungs: those of the rule, as time has come so far
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundASHA(SweepRule[Record]):
     """Stops a trial that fails its rung's quota, or whose optimistic bound misses the incumbent.
 
-    Quota: rungs are `grace_period`·`reduction_factor`^k < `max_t`, by repeated multiplication. A
-    rung is reached at the first report at or after it, and the trial's loss is recorded there
+    Quota: rungs are `grace_period`·`reduction_factor`^k < `max_t`, by repeated multiplication. The
+    default of `grace_period` is 4 % of `max_t`. It is rounded up while all trials report at whole
+    times, whatever the type of `max_t`. From the first other time on it is not rounded, and the
+    losses recorded before are brought to the new rungs.
+    A rung is reached at the first report at or after it, and the trial's loss is recorded there
     first. Once a rung holds n >= `reduction_factor` losses, a trial survives it iff
     (rank - 1)·`reduction_factor` <= n - 1, its own loss included, ties in its favour. Of several
     rungs passed at once, the last gets the report's loss, the earlier ones the loss the trial had
@@ -119,18 +121,9 @@ class BoundASHA(SweepRule[Record]):
     version: ClassVar[int] = 2  # 1 had neither audit nor typical drops
 
     def __post_init__(self) -> None:
-        require_number("max_t", self.max_t, above=0)
-        if self.grace_period is None:
-            share = 0.04 * self.max_t
-            grace = math.ceil(share - 1e-9) if isinstance(self.max_t, int) else share
-            object.__setattr__(self, "grace_period", grace)
-        require_number("grace_period", self.grace_period, above=0)
-        assert self.grace_period is not None
-        require(
-            self.grace_period <= self.max_t,
-            f"grace_period must be <= max_t = {self.max_t}, got {self.grace_period}.",
-        )
-        require_number("reduction_factor", self.reduction_factor, above=1)
+        whole, fine = rungs_of(self.max_t, self.grace_period, self.reduction_factor)
+        object.__setattr__(self, "rungs", whole)
+        object.__setattr__(self, "fine_rungs", fine)
         require_number("optimism", self.optimism, at_least=0)
         require_number("noise", self.noise, at_least=0)
         require_number("bound_after", self.bound_after, at_least=0)
@@ -143,19 +136,9 @@ class BoundASHA(SweepRule[Record]):
         require_choice("drop", self.drop, ("own", "typical"))
         if self.audit is not None:
             require_number("audit", self.audit, at_least=1, integer=True)
-        rungs: list[float] = []
-        rung = self.grace_period
-        while rung < self.max_t:
-            require(
-                len(rungs) < MOST_RUNGS,
-                f"reduction_factor {self.reduction_factor!r} makes more than {MOST_RUNGS} rungs "
-                f"between {self.grace_period!r} and {self.max_t!r}; give a larger one.",
-            )
-            rungs.append(rung)
-            rung *= self.reduction_factor
-        object.__setattr__(self, "rungs", tuple(rungs))
 
-    rungs: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    rungs: Times = field(init=False, repr=False, compare=False)
+    fine_rungs: Times = field(init=False, repr=False, compare=False)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -164,7 +147,8 @@ class BoundASHA(SweepRule[Record]):
 
     def init(self) -> Record:
         """The record before the first report."""
-        return Record([Rung(self.window) for _ in self.rungs], Audit(len(self.rungs)))
+        rungs = [Rung(self.window) for _ in self.rungs]
+        return Record(rungs, Audit(len(rungs)), times=self.rungs)
 
     def update(
         self,
@@ -183,8 +167,10 @@ class BoundASHA(SweepRule[Record]):
             record.bests.setdefault(trial_id, Incumbent(math.inf, trial_id, time))
         if time == course.time and course.decision is not None:
             return course.decision
+        if time % 1 and record.times != self.fine_rungs:
+            self._refine(record)
         if time < course.time:
-            self._go_back(course, time)
+            self._go_back(record, course, time)
         if self.lr_metric is not None and self.lr_metric in metrics:
             course.rate = course.rate.then(metrics[self.lr_metric])
         course.decision = self._judge(record, trial_id, course, time, loss)
@@ -217,6 +203,7 @@ class BoundASHA(SweepRule[Record]):
     def dump(self, record: Record) -> dict[str, Any]:
         """`record` as JSON data."""
         return {
+            "times": list(record.times),
             "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
             "drops": [[age, list(rung.of_trial.items())] for age, rung in record.drops.items()],
             "audit": record.audit.dump(),
@@ -236,7 +223,8 @@ class BoundASHA(SweepRule[Record]):
             for trial_id, c in record.courses.items()
         }
         audit = Audit.load(record.audit.dump())
-        now = Record(rungs, audit, courses, drops, dict(record.bests), record.incumbent)
+        bests = dict(record.bests)
+        now = Record(rungs, audit, courses, drops, bests, record.incumbent, record.times)
         return lambda: self.dump(now)
 
     def _copy(self, rung: Rung) -> Rung:
@@ -247,13 +235,10 @@ class BoundASHA(SweepRule[Record]):
     def load(self, data: dict[str, Any]) -> Record:
         """The record that `dump` wrote."""
         record = self.init()
-        for rung, entries in zip(record.rungs, data["rungs"], strict=True):
-            for trial_id, loss in entries:
-                rung.record(trial_id, as_number(loss))
+        record.times = tuple(data.get("times", self.rungs))
+        record.rungs = [self._loaded(entries) for entries in data["rungs"]]
         for age, entries in data["drops"]:
-            record.drops[age] = Rung(self.window)
-            for trial_id, drop in entries:
-                record.drops[age].record(trial_id, as_number(drop))
+            record.drops[age] = self._loaded(entries)
         record.audit = Audit.load(data["audit"])
         for loss, trial_id, time in data["bests"]:
             record.bests[trial_id] = Incumbent(as_number(loss), trial_id, time)
@@ -261,6 +246,12 @@ class BoundASHA(SweepRule[Record]):
         record.incumbent = Incumbent(as_number(loss), trial_id, time)
         record.courses = {trial: _load_course(c) for trial, c in data["courses"].items()}
         return record
+
+    def _loaded(self, entries: Iterable[tuple[str, float | str]]) -> Rung:
+        rung = Rung(self.window)
+        for trial_id, loss in entries:
+            rung.record(trial_id, as_number(loss))
+        return rung
 
     def _judge(
         self, record: Record, trial_id: str, course: Course, time: float, loss: float
@@ -278,7 +269,7 @@ class BoundASHA(SweepRule[Record]):
             if loss < record.incumbent.loss:
                 record.incumbent = best
         reached = course.rung
-        while reached < len(self.rungs) and self.rungs[reached] <= time:
+        while reached < len(record.times) and record.times[reached] <= time:
             reached += 1
         for index in range(course.rung, reached):
             there = loss if first or index == reached - 1 else before
@@ -305,12 +296,24 @@ class BoundASHA(SweepRule[Record]):
         while len(times) > 1 and times[1] <= time / 2:
             del times[0], losses[0]
 
-    def _go_back(self, course: Course, time: float) -> None:
+    def _refine(self, record: Record) -> None:
+        """Time does not come in whole steps: the rungs are those that are not rounded."""
+        trials = [(name, course.time, course.loss) for name, course in record.courses.items()]
+        now = self.fine_rungs
+        record.rungs, record.times = (
+            moved(record.rungs, record.times, now, self.window, trials),
+            now,
+        )
+        record.audit = Audit(len(now))  # what it has learnt is of other rungs
+        for course in record.courses.values():
+            course.rung = bisect_right(now, course.time)
+
+    def _go_back(self, record: Record, course: Course, time: float) -> None:
         course.rate = UNKNOWN_RATE
         kept = bisect_left(course.times, time)
         del course.times[kept:], course.losses[kept:]
         course.recent = course.losses[-RECENT:]
-        course.rung = bisect_left(self.rungs, time)
+        course.rung = bisect_left(record.times, time)
         course.time = course.times[-1] if course.times else -math.inf
         course.loss = course.losses[-1] if course.losses else math.inf
 
@@ -330,13 +333,13 @@ class BoundASHA(SweepRule[Record]):
             loss=loss,
             rank=rank,
             count=count,
-            rung=self.rungs[index],
+            rung=record.times[index],
             factor=self.reduction_factor,
         )
 
     def _spares(self, record: Record, trial_id: str, index: int) -> bool:
         """Whether a trial that fails this rung's quota goes on, for the audit's sake."""
-        if self.audit is None or index == len(self.rungs) - 1:
+        if self.audit is None or index == len(record.times) - 1:
             return False
         return record.audit.fails(trial_id, index, self.audit)
 
@@ -349,7 +352,7 @@ class BoundASHA(SweepRule[Record]):
             else "to see if that quota errs: so far wrong for {wrong} of {tried} such trials"
         )
         wrong, tried = belief
-        return self._keep(text, loss=loss, rung=self.rungs[index], wrong=wrong, tried=tried)
+        return self._keep(text, loss=loss, rung=record.times[index], wrong=wrong, tried=tried)
 
     def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
         incumbent = record.incumbent

@@ -33,7 +33,7 @@ class FreezeThaw(PausesAtRungs):
             "loss": loss,
             "rank": rung.rank(loss),
             "count": len(rung.losses),
-            "rung": self.rungs[course.reached - 1],
+            "rung": record.times[course.reached - 1],
         }
         if not checkpoint:
             return self.keep(text + "no pause without a checkpoint", **numbers)

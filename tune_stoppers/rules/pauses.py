@@ -2,15 +2,14 @@
 
 import math
 from abc import abstractmethod
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Action, Decision, Report
-from tune_stoppers.rules.bound_asha import BoundASHA
 from tune_stoppers.rules.dumped import dump_decision, load_decision
-from tune_stoppers.rules.rung import Rung
+from tune_stoppers.rules.rung import Rung, Times, moved, rungs_of
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 Move = Literal["resume", "start", "give up"]
@@ -49,16 +48,17 @@ class Record:
     given_up: set[str] = field(default_factory=set)
     resumes: int = 0  # whose cost was measured
     cost: float = 0.0  # of all of these together, in units of the time
+    times: Times = ()  # of the rungs: those of the rule, as time has come so far
 
 
 @dataclass(frozen=True, kw_only=True)
 class PausesAtRungs(SweepRule[Record]):
     """What the rules that pause trials at rungs share; `at_rung` says who is paused.
 
-    Rungs are those of `BoundASHA`, and so is what is recorded: a rung is reached at the first
-    report at or after it, and the loss recorded there first; of several passed at once the last
-    gets the report's loss, the earlier ones that of the report before. A trial waits at the last
-    rung it has reached.
+    Rungs are those of `BoundASHA`, rounded up or not as it says, and so is what is recorded: a rung
+    is reached at the first report at or after it, and the loss recorded there first; of several
+    passed at once the last gets the report's loss, the earlier ones that of the report before. A
+    trial waits at the last rung it has reached.
 
     A loss that is not finite stops the trial at once and counts as worst at its next rung. A
     report at a time already judged gets the same decision and changes nothing; one at an earlier
@@ -73,15 +73,12 @@ class PausesAtRungs(SweepRule[Record]):
     reduction_factor: float = 3
 
     def __post_init__(self) -> None:
-        halving = BoundASHA(
-            max_t=self.max_t,
-            grace_period=self.grace_period,
-            reduction_factor=self.reduction_factor,
-        )
-        object.__setattr__(self, "grace_period", halving.grace_period)
-        object.__setattr__(self, "rungs", halving.rungs)
+        whole, fine = rungs_of(self.max_t, self.grace_period, self.reduction_factor)
+        object.__setattr__(self, "rungs", whole)
+        object.__setattr__(self, "fine_rungs", fine)
 
-    rungs: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    rungs: Times = field(init=False, repr=False, compare=False)
+    fine_rungs: Times = field(init=False, repr=False, compare=False)
 
     @abstractmethod
     def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
@@ -96,7 +93,7 @@ class PausesAtRungs(SweepRule[Record]):
 
     def init(self) -> Record:
         """The record before the first report."""
-        return Record([Rung(None) for _ in self.rungs], [[] for _ in self.rungs])
+        return Record([Rung(None) for _ in self.rungs], [[] for _ in self.rungs], times=self.rungs)
 
     def update(
         self,
@@ -117,8 +114,10 @@ class PausesAtRungs(SweepRule[Record]):
             return course.decision
         self.take_out(record, trial_id)  # a paused trial that reports has been resumed
         record.given_up.discard(trial_id)
+        if time % 1 and record.times != self.fine_rungs:
+            self._refine(record)
         if time < course.time:
-            course.reached = bisect_left(self.rungs, time)
+            course.reached = bisect_left(record.times, time)
             course.time, course.loss = -math.inf, math.inf
         course.decision = self._judge(record, trial_id, course, time, loss, bool(checkpoint))
         return course.decision
@@ -200,12 +199,13 @@ class PausesAtRungs(SweepRule[Record]):
             judged = count >= self.least_at(index)
             if len(waiting) > 1 or (judged and rung.rank(loss) * self.reduction_factor > count):
                 text = "{loss:loss} is the worst that waits at rung {rung:g}; others need its place"
-                return self.give_up(trial_id, text, loss=loss, rung=self.rungs[index])
+                return self.give_up(trial_id, text, loss=loss, rung=record.times[index])
         return None
 
     def dump(self, record: Record) -> dict[str, Any]:
         """`record` as JSON data."""
         return {
+            "times": list(record.times),
             "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
             "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
             "ended": dict(record.ended),
@@ -217,9 +217,13 @@ class PausesAtRungs(SweepRule[Record]):
     def load(self, data: dict[str, Any]) -> Record:
         """The record that `dump` wrote."""
         record = self.init()
-        for rung, entries in zip(record.rungs, data["rungs"], strict=True):
+        record.times = tuple(data.get("times", self.rungs))
+        record.rungs, record.paused = [], []
+        for entries in data["rungs"]:
+            record.paused.append([])
+            record.rungs.append(Rung(None))
             for trial_id, loss in entries:
-                rung.record(trial_id, float(loss))
+                record.rungs[-1].record(trial_id, float(loss))
         for trial_id, dumped in data["courses"].items():
             course = record.courses[trial_id] = _load_course(dumped, type(self).__name__)
             if course.paused:
@@ -243,12 +247,12 @@ class PausesAtRungs(SweepRule[Record]):
         before, first = course.loss, course.time == -math.inf
         course.time, course.loss = time, loss if math.isfinite(loss) else math.inf
         if not math.isfinite(loss):
-            if course.reached < len(self.rungs):
+            if course.reached < len(record.times):
                 record.rungs[course.reached].record(trial_id, math.inf)
             return self.say(Action.STOP, "the value is {value}, which is not finite", value=loss)
         course.best = min(course.best, loss)
         start = course.reached
-        while course.reached < len(self.rungs) and self.rungs[course.reached] <= time:
+        while course.reached < len(record.times) and record.times[course.reached] <= time:
             course.reached += 1
         for index in range(start, course.reached):
             there = loss if first or index == course.reached - 1 else before
@@ -258,6 +262,21 @@ class PausesAtRungs(SweepRule[Record]):
         if course.reached > course.passed:
             return self.at_rung(record, trial_id, course, checkpoint)
         return self.keep("{loss:loss}; the next rung is not reached", loss=loss)
+
+    def _refine(self, record: Record) -> None:
+        """Time does not come in whole steps: the rungs are those that are not rounded."""
+        trials = [(name, course.time, course.loss) for name, course in record.courses.items()]
+        before, now = record.times, self.fine_rungs
+        record.rungs, record.times = moved(record.rungs, before, now, None, trials), now
+        record.paused = [[] for _ in now]
+        for trial_id, course in record.courses.items():
+            waits = course.reached > course.passed
+            passed = bisect_right(now, before[course.passed - 1]) if course.passed else 0
+            course.reached = bisect_right(now, course.time)
+            course.passed = passed if waits else max(passed, course.reached)
+            if course.paused:
+                course.paused = False
+                self.note(record, trial_id, "paused", {})
 
     def take_out(self, record: Record, trial_id: str) -> None:
         """The trial, if it waits, waits no more."""

@@ -56,7 +56,7 @@ class Promotion(PausesAtRungs):
         """
         last = over and not fresh
         dear: Choice | None = None
-        for index in reversed(range(len(self.rungs))):
+        for index in reversed(range(len(record.times))):
             choice = self._promotion(record, index, last)
             if choice is not None and not self._is_dear(record, index):
                 return choice
@@ -77,7 +77,7 @@ class Promotion(PausesAtRungs):
             "loss": loss,
             "rank": rank,
             "count": count,
-            "rung": self.rungs[index],
+            "rung": record.times[index],
             "factor": self.reduction_factor,
             "pen": self._pen(index),
         }
@@ -116,7 +116,7 @@ class Promotion(PausesAtRungs):
             loss=loss,
             rank=rank,
             count=count,
-            rung=self.rungs[index],
+            rung=record.times[index],
             factor=self.reduction_factor,
         )
         return Choice("resume", trial_id, decision)
@@ -132,7 +132,7 @@ class Promotion(PausesAtRungs):
             text = "nothing else is left to run, and no paused trial beats {target:loss}"
             return self.give_up(trial_id, text, target=record.target)
         text = "nothing runs: {loss:loss} at rung {rung:g} is the best of the paused"
-        return Choice("resume", trial_id, self.keep(text, loss=loss, rung=self.rungs[-place]))
+        return Choice("resume", trial_id, self.keep(text, loss=loss, rung=record.times[-place]))
 
     def _pen(self, index: int) -> int:
         """How many trials wait for each other: above the first rung they were chosen already."""
@@ -140,5 +140,5 @@ class Promotion(PausesAtRungs):
 
     def _is_dear(self, record: Record, index: int) -> bool:
         """Whether a resume costs too much of what lies between this rung and the next."""
-        beyond = self.rungs[index + 1] if index + 1 < len(self.rungs) else self.max_t
-        return self.resume_cost(record) > self.resume_share * (beyond - self.rungs[index])
+        beyond = record.times[index + 1] if index + 1 < len(record.times) else self.max_t
+        return self.resume_cost(record) > self.resume_share * (beyond - record.times[index])

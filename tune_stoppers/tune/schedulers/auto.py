@@ -15,8 +15,8 @@ class AutoScheduler(BoundASHAScheduler):
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
-        grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int. Where
-            trials report more rarely, the time between two reports.
+        grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
+            steps. Where trials report more rarely, the time between two reports.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress.
     """

@@ -17,7 +17,8 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
-        grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int.
+        grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
+            steps.
         reduction_factor: 1/`reduction_factor` of the trials survive a rung.
         optimism: the larger, the later the bound stops a trial.
         noise: how many median second differences the bound allows.
@@ -84,10 +85,9 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
 
     def debug_string(self) -> str:
         """One line: rungs with their entries, and the incumbent."""
-        rule: Any = self.rule
         rungs = ", ".join(
             f"{time:g}: {len(rung.losses)}"
-            for time, rung in zip(rule.rungs, self.record.rungs, strict=True)
+            for time, rung in zip(self.record.times, self.record.rungs, strict=True)
         )
         best = self.record.incumbent
         value = f"{self.sign * best.loss:.6g} by {best.trial_id}" if best.trial_id else "none yet"

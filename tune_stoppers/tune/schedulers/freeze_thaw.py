@@ -34,7 +34,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
-        grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int.
+        grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
+            steps.
         reduction_factor: from a rung to the next, the time grows by this.
         least_chance: see above.
         common: those of `SweepScheduler`. A value that is not finite stops its trial at once and
@@ -163,7 +164,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     @property
     def _first_rung(self) -> float:
-        return self.rule.rungs[0] / self.rule.max_t if self.rule.rungs else 1.0
+        times = self.record.times
+        return times[0] / self.rule.max_t if times else 1.0
 
     def _best(self, over: bool, arriving: str = "") -> tuple[str, Offer | None]:
         """The trial to start or to go on with, and why; "", None if there is none."""
@@ -194,7 +196,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         return ids[offer.place - len(new)], offer
 
     def _begun(self, trial: Any, course: Course, arrives: bool) -> Begun:
-        rungs, max_t = self.rule.rungs, self.rule.max_t
+        rungs, max_t = self.record.times, self.rule.max_t
         at = takewhile(
             lambda loss: loss is not None,
             (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),

@@ -161,7 +161,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         rungs = ", ".join(
             f"{time:g}: {len(rung.losses)} ({len(waiting)} wait)"
             for time, rung, waiting in zip(
-                self.rule.rungs, self.record.rungs, self.record.paused, strict=True
+                self.record.times, self.record.rungs, self.record.paused, strict=True
             )
         )
         cost = self.rule.resume_cost(self.record)

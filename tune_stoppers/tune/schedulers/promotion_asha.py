@@ -32,7 +32,8 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
-        grace_period: the first rung; None: 4 % of `max_t`, rounded up if that is an int.
+        grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
+            steps.
         reduction_factor: 1/`reduction_factor` of the trials at a rung are promoted.
         pen: the first so many trials at a rung wait for each other, before any is promoted.
         resume_share: a resume that takes more than this share of the way to the next rung, by the
