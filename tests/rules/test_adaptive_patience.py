@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.strategies import curves
 from tune_stoppers.core import Action, Report
-from tune_stoppers.rules.adaptive_patience import AdaptivePatience, robust_noise
+from tune_stoppers.rules.adaptive_patience import AdaptivePatience
+from tune_stoppers.rules.noise import deviation
 from tune_stoppers.testing import check_rule, check_symmetry, run_rule
 from tune_stoppers.tune.stoppers import RuleStopper
 
@@ -206,8 +207,8 @@ def test_the_noise_is_a_standard_deviation():
     rng = random.Random(0)
     noise = [rng.gauss(0, 0.2) for _ in range(4000)]
     curve = [30 - 0.01 * i + x + (50 if i % 400 == 7 else 0) for i, x in enumerate(noise)]
-    assert robust_noise(curve) == pytest.approx(pstdev(noise), rel=0.05)
-    assert robust_noise([3, 1]) == 0
+    assert deviation(curve) == pytest.approx(pstdev(noise), rel=0.05)
+    assert deviation([3, 1]) == 0
 
 
 def test_a_repeated_step_does_not_count():

@@ -81,7 +81,7 @@ def test_a_spared_trial_is_exempt_from_the_bound_until_its_next_rung() -> None:
     record = rule.init()
     for number in range(3):
         for step in range(1, 61):
-            rule.update(record, Report(f"t{number}", step, 0.01))
+            rule.update(record, Report(f"t{number}", step, 0.01 - 1e-5 * step))
     actions = {}
     for step in range(1, 101):
         actions[step] = rule.update(record, Report("flat", step, 5.0)).action

@@ -308,8 +308,8 @@ def test_a_usual_standstill_is_not_held_against_a_trial(drop: Any, stopped: bool
     for number in range(4):  # each falls by 1 from step 2 to 4
         falling = [(step, 5.0 - number / 10 - 0.5 * step) for step in range(1, 9)]
         feed(rule, record, f"t{number}", *falling)
-    assert feed(rule, record, "flat", (1, 4.0), (2, 4.0), (4, 4.0)) == stopped
-    assert feed(rule, record, "hopeless", (1, 90.0), (2, 90.0), (4, 90.0))
+    assert feed(rule, record, "flat", (1, 4.0), (2, 4.0), (3, 4.0), (4, 4.0)) == stopped
+    assert feed(rule, record, "hopeless", *((t, 90.0) for t in range(1, 5)))
 
 
 @pytest.mark.parametrize("drop", ["own", "typical"])
@@ -320,3 +320,79 @@ def test_an_evaluation_before_the_first_step_is_too_early_for_the_bound(drop) ->
     for number in range(5):
         decision = rule.update(record, Report(f"t{number}", 0, float(number)))
     assert "too early for the bound" in decision.say()
+
+
+def started(rule: BoundASHA, losses: float = 0.40) -> Record:
+    """A record of four trials that have reported once, the best of them."""
+    record = rule.init()
+    for trial in "abcd":
+        feed(rule, record, trial, (1, losses))
+    return record
+
+
+@pytest.mark.parametrize("drop", ["own", "typical"])
+@pytest.mark.parametrize("max_t", [5, 7, 10])
+def test_the_bound_waits_for_four_reports(max_t: int, drop: Any) -> None:
+    """Two of them, one a hair worse, say nothing of a trial; the fourth may."""
+    rule = BoundASHA(max_t=max_t, grace_period=max_t, drop=drop)
+    record = started(rule)
+    feed(rule, record, "a", (2, 0.30), (3, 0.299), (4, 0.298))
+    assert not feed(rule, record, "b", (2, 0.41), (3, 0.41))
+    assert "3 reports are too few for the bound, 4 needed" in record.courses["b"].decision.say()
+    assert feed(rule, record, "b", (4, 0.41))
+
+
+def test_the_noise_of_the_sweep_is_allowed_while_the_own_is_unknown() -> None:
+    """Four reports that happen to lie flat are no proof where the other trials' jump about."""
+    dice = random.Random(3)
+
+    def stopped(noise: float) -> bool:
+        rule = BoundASHA(max_t=8, grace_period=8)
+        record = started(rule)
+        for trial in "abc":
+            rough = ((t, 0.40 + noise * dice.choice([-1, 1])) for t in range(2, 9))
+            feed(rule, record, trial, *rough)
+        feed(rule, record, "best", (1, 0.37), (2, 0.36))
+        return feed(rule, record, "flat", *((t, 0.40) for t in range(1, 5)))
+
+    assert stopped(noise=0.0001)
+    assert not stopped(noise=0.03)
+
+
+@pytest.mark.parametrize("items", [50, 7, 300])
+def test_one_step_of_a_coarse_metric_decides_nothing(items: int) -> None:
+    """Of accuracy on so many items: one item fewer than the best is as good, two are not.
+
+    Also while no trial's accuracy has moved at all.
+    """
+    for moves in (True, False):
+        rule = BoundASHA(max_t=20, grace_period=20)
+        record = rule.init()
+        right = items // 2
+        trials = {"best": right, "b": right - 1, "c": right - 2, "d": right - 3}
+        for trial, correct in trials.items():
+            feed(rule, record, trial, (1, -(correct - moves) / items))
+        for trial, correct in trials.items():
+            reports = [(t, -correct / items) for t in range(2, 20)]
+            assert feed(rule, record, trial, *reports) == (trial in "cd")
+
+
+def test_a_metric_that_moves_smoothly_has_next_to_no_step() -> None:
+    """A trial that is clearly worse, and stands still, is stopped as soon as it may be."""
+    rule = BoundASHA(max_t=20, grace_period=20)
+    record = rule.init()
+    for number, trial in enumerate("abcd"):
+        feed(rule, record, trial, *((t, 0.5 + number / 100 + 1 / t) for t in range(1, 20)))
+    assert feed(rule, record, "still", *((t, 0.7) for t in range(1, 5)))
+
+
+def test_what_allows_for_noise_is_forgotten_with_the_trials() -> None:
+    """A trial that never was leaves neither its noise nor its steps."""
+    rule = BoundASHA(max_t=20, grace_period=20)
+    with_ghost, without = rule.init(), rule.init()
+    feed(rule, with_ghost, "ghost", *((t, 0.001 * (t % 2)) for t in range(1, 7)))
+    for record in (with_ghost, without):
+        feed(rule, record, "a", *((t, 1 / t) for t in range(1, 7)))
+    rule.forget(with_ghost, ["ghost"])
+    assert rule.dump(with_ghost) == rule.dump(without)
+    assert with_ghost.step == without.step == pytest.approx(1 / 5 - 1 / 6)

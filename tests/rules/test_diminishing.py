@@ -12,7 +12,6 @@ from tune_stoppers.journal import plain
 from tune_stoppers.rules.diminishing import (
     DiminishingReturns,
     Run,
-    deviation,
     gain_of,
     thinned_gain,
 )
@@ -58,15 +57,6 @@ def test_the_gain_of_new_trials_is_the_mean_over_all_subsets(keep):
         best = min((x for x, stays in zip(losses, kept, strict=True) if stays), default=losses[-1])
         expected += chance * (best - losses[0])
     assert thinned_gain(losses, keep) == pytest.approx(expected)
-
-
-def test_the_noise_of_a_curve_is_its_deviation_whatever_the_trend():
-    """From second differences: a straight line has none."""
-    dice = random.Random(1)
-    values = [5.0 - 0.3 * t + dice.gauss(0, 0.2) for t in range(4_000)]
-    assert deviation(values) == pytest.approx(0.2, rel=0.05)
-    assert deviation([5.0 - 0.3 * t for t in range(6)]) == pytest.approx(0, abs=1e-12)
-    assert deviation([1.0, 2.0]) is None
 
 
 GAINS = [

@@ -1,31 +1,15 @@
 """Adaptive patience: more of it while the loss falls well, less while it hardly moves."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from tune_stoppers.core import Decision, Report, require, require_choice, require_number
+from tune_stoppers.rules.noise import deviation
 from tune_stoppers.rules.schedule import LrAware
 from tune_stoppers.rules.smoothing import LONGEST
 
 NOISE_VALUES = 24  # the newest finite losses that the noise is taken from: the state stays small
-
-# The second difference x[i-1] - 2·x[i] + x[i+1] of independent noise has 1 + 4 + 1 = 6 times its
-# variance, and half of a Gaussian's values are within 0.6745 standard deviations.
-DEVIATION_PER_MEDIAN = 1 / (0.6745 * math.sqrt(6))
-
-
-def robust_noise(losses: Sequence[float]) -> float:
-    """The standard deviation of the noise on a curve: 0.605 · median |second difference|.
-
-    A straight trend has no second difference, and single outliers do not move a median. For
-    Gaussian noise the estimate is unbiased for long curves. Fewer than three losses: 0.
-    """
-    triples = zip(losses, losses[1:], losses[2:], strict=False)
-    bends = [abs((before - now) - (now - after)) for before, now, after in triples]
-    return DEVIATION_PER_MEDIAN * median(bends) if bends else 0.0
 
 
 class AdaptivePatienceState(NamedTuple):
@@ -61,8 +45,8 @@ class AdaptivePatience(LrAware):
         history: finite values before the patience moves at all, at least 2 ("noise": 3).
         grow_above: gain per evaluation, in loss units ("abs") or multiples of the noise.
         shrink_below: the same units, at most `grow_above`.
-        scale: "noise" multiplies both with `robust_noise` of the newest 24 finite losses (more
-            for a `window` over 23), so that one setting serves a loss near 0.01 and one near 10.
+        scale: "noise" multiplies both with `rules.noise.deviation` of the newest 24 finite losses
+            (more for a `window` over 23): one setting serves a loss near 0.01 and one near 10.
             On a flat curve the noise alone moves g by about sqrt(2)/`window` of it: 0.28 for 5.
             Without any noise a fall grows the patience, a rise shrinks it.
         lr_metric, schedule_end: learning-rate awareness, see `rules.schedule.LrAware`; what does
@@ -177,4 +161,4 @@ class AdaptivePatience(LrAware):
         return (spanned[0] - spanned[-1]) / (len(spanned) - 1)  # the terms between cancel out
 
     def _unit(self, own: AdaptivePatienceState) -> float:
-        return robust_noise(own.recent) if self.scale == "noise" else 1.0
+        return deviation(own.recent) if self.scale == "noise" else 1.0

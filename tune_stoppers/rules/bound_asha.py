@@ -9,7 +9,8 @@ that pays for noise and for learning-rate decay.
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from tune_stoppers.core import (
@@ -21,12 +22,15 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.rules.audit import Audit
 from tune_stoppers.rules.dumped import as_number, dump_decision, load_decision
+from tune_stoppers.rules.noise import roughness
 from tune_stoppers.rules.rung import Rung, Times, moved, rungs_of
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
+SAME = 1e-9  # losses that differ by a smaller share are equal
+LEAST = 4  # reports of a trial before the bound acts: two bends, the fewest that have a middle
 NAME = "BoundASHA"
 AGES = 4  # a doubling of time is cut into so many, in each of which drops are compared
 UNKNOWN_RATE = LearningRate()
@@ -55,6 +59,7 @@ class Course:
     rung: int = 0  # index of the next rung to reach
     rate: LearningRate = UNKNOWN_RATE
     decision: Decision | None = None  # at that time
+    step: float = math.inf  # by which its loss has moved from a report to the next, at the least
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class Record:
     bests: dict[str, Incumbent] = field(default_factory=dict)  # of every trial that has reported
     incumbent: Incumbent = NOBODY
     times: Times = ()  # of the rungs: those of the rule, as time has come so far
+    noises: Rung = field(default_factory=lambda: Rung(None))  # roughness of trials' beginnings
+    step: float = math.inf  # the least of all trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +92,17 @@ class BoundASHA(SweepRule[Record]):
     when it passed them (that of its report before; of this one if it is the first), and they are
     judged in order.
 
-    Bound: from `bound_after`·`max_t` on, with at least `min_trials` trials started and at least a
-    doubling of the trial's time seen, it stops if
+    Bound: from `bound_after`·`max_t` on, with at least `min_trials` trials started, and once the
+    trial has made four reports and been seen for at least a doubling of its time, it stops if
 
-        b - optimism · drop · log2(max_t / t) - noise · m  >  incumbent,
+        b - optimism · drop · log2(max_t / t) - max(noise · m, s)  >  incumbent,
 
-    with b the better of the last two losses, drop = max(loss at t/2 - b, 0), and m the median
-    absolute second difference of the last six losses. The incumbent's trial is exempt from it.
+    with b the better of the last two losses, drop = max(loss at t/2 - b, 0), m the median absolute
+    second difference of the last six losses, and s the step of the metric: the least by which any
+    trial's loss has moved from a report to the next (accuracy on 50 items moves by 0.02). While
+    the trial has fewer than six losses, m is at least the median of what other trials had at their
+    beginning. While no trial's loss has moved, s is the least gap between the bests of trials. The
+    incumbent's trial is exempt from the bound.
 
     With `lr_metric`, the bound does not act on a trial whose learning rate still rises, nor while
     it is within 5 % of its maximum and `schedule_end` lies ahead (`rules.schedule`).
@@ -118,7 +129,7 @@ class BoundASHA(SweepRule[Record]):
     drop: Literal["own", "typical"] = "own"
     audit: int | None = None
 
-    version: ClassVar[int] = 2  # 1 had neither audit nor typical drops
+    version: ClassVar[int] = 3  # 2 had no least evidence for the bound, 1 no audit or typical drops
 
     def __post_init__(self) -> None:
         whole, fine = rungs_of(self.max_t, self.grace_period, self.reduction_factor)
@@ -148,7 +159,7 @@ class BoundASHA(SweepRule[Record]):
     def init(self) -> Record:
         """The record before the first report."""
         rungs = [Rung(self.window) for _ in self.rungs]
-        return Record(rungs, Audit(len(rungs)), times=self.rungs)
+        return Record(rungs, Audit(len(rungs)), times=self.rungs, noises=Rung(self.window))
 
     def update(
         self,
@@ -195,8 +206,9 @@ class BoundASHA(SweepRule[Record]):
         for trial_id in trial_ids:
             record.courses.pop(trial_id, None)
             record.bests.pop(trial_id, None)
-            for rung in [*record.rungs, *record.drops.values()]:
+            for rung in [*record.rungs, *record.drops.values(), record.noises]:
                 rung.drop(trial_id)
+        record.step = min((course.step for course in record.courses.values()), default=math.inf)
         best = min(record.bests.values(), default=NOBODY, key=lambda best: best.loss)
         record.incumbent = best if best.loss < math.inf else NOBODY
 
@@ -206,6 +218,7 @@ class BoundASHA(SweepRule[Record]):
             "times": list(record.times),
             "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
             "drops": [[age, list(rung.of_trial.items())] for age, rung in record.drops.items()],
+            "noises": list(record.noises.of_trial.items()),
             "audit": record.audit.dump(),
             "bests": [list(best) for best in record.bests.values()],
             "incumbent": list(record.incumbent),
@@ -217,18 +230,17 @@ class BoundASHA(SweepRule[Record]):
         rungs = [self._copy(rung) for rung in record.rungs]
         drops = {age: self._copy(rung) for age, rung in record.drops.items()}
         courses = {
-            trial_id: Course(
-                c.times[:], c.losses[:], c.recent, c.time, c.loss, c.rung, c.rate, c.decision
-            )
+            trial_id: replace(c, times=c.times[:], losses=c.losses[:])
             for trial_id, c in record.courses.items()
         }
         audit = Audit.load(record.audit.dump())
         bests = dict(record.bests)
-        now = Record(rungs, audit, courses, drops, bests, record.incumbent, record.times)
+        noises = self._copy(record.noises)
+        now = Record(rungs, audit, courses, drops, bests, record.incumbent, record.times, noises)
         return lambda: self.dump(now)
 
     def _copy(self, rung: Rung) -> Rung:
-        copied = Rung(self.window)
+        copied = Rung(rung.window)
         copied.of_trial = dict(rung.of_trial)
         return copied
 
@@ -239,12 +251,14 @@ class BoundASHA(SweepRule[Record]):
         record.rungs = [self._loaded(entries) for entries in data["rungs"]]
         for age, entries in data["drops"]:
             record.drops[age] = self._loaded(entries)
+        record.noises = self._loaded(data["noises"])
         record.audit = Audit.load(data["audit"])
         for loss, trial_id, time in data["bests"]:
             record.bests[trial_id] = Incumbent(as_number(loss), trial_id, time)
         loss, trial_id, time = data["incumbent"]
         record.incumbent = Incumbent(as_number(loss), trial_id, time)
         record.courses = {trial: _load_course(c) for trial, c in data["courses"].items()}
+        record.step = min((course.step for course in record.courses.values()), default=math.inf)
         return record
 
     def _loaded(self, entries: Iterable[tuple[str, float | str]]) -> Rung:
@@ -263,7 +277,11 @@ class BoundASHA(SweepRule[Record]):
                 record.rungs[course.rung].record(trial_id, math.inf)
             record.audit.comes_to_rung(trial_id, course.rung, passes=False)
             return self._stop("the value is {value}, which is not finite", value=loss)
+        begins = len(course.recent) < RECENT
         self._remember(course, time, loss)
+        record.step = min(record.step, course.step)
+        if begins and len(course.recent) >= LEAST:
+            record.noises.record(trial_id, roughness(course.recent))
         if loss < record.bests[trial_id].loss:
             best = record.bests[trial_id] = Incumbent(loss, trial_id, time)
             if loss < record.incumbent.loss:
@@ -285,6 +303,9 @@ class BoundASHA(SweepRule[Record]):
         return self._bound(record, trial_id, course, time)
 
     def _remember(self, course: Course, time: float, loss: float) -> None:
+        moved = abs(loss - course.loss)
+        if moved > SAME * abs(loss):
+            course.step = min(course.step, moved)  # infinite at the first report
         course.loss = loss
         course.recent = [*course.recent[1 - RECENT :], loss]
         times, losses = course.times, course.losses
@@ -365,6 +386,9 @@ class BoundASHA(SweepRule[Record]):
         drop = max(course.losses[0] - best, 0.0)
         if self.drop == "typical":
             drop = max(drop, self._typical_drop(record, trial_id, time, drop))
+        if len(course.recent) < LEAST:
+            text = "{loss:loss}: {seen} reports are too few for the bound, {least} needed"
+            return self._keep(text, loss=course.loss, seen=len(course.recent), least=LEAST)
         if len(record.bests) < self.min_trials:
             return self._keep("{loss:loss}: too few trials for the bound", loss=course.loss)
         if held := self.lr_metric and course.rate.holds(time, self.schedule_end):
@@ -373,25 +397,39 @@ class BoundASHA(SweepRule[Record]):
             return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
-        if bound > incumbent.loss:  # the noise only helps the trial: measured where it matters
-            bound -= self.noise * _roughness(course.recent)
         text = (
             "{loss:loss}; even {optimism:g} times the last doubling's drop of {drop:.3g} for the "
-            "{doublings:.1f} doublings left gives {bound:loss}, incumbent {best:loss} (trial "
-            "{holder} at {when:g})"
+            "{doublings:.1f} doublings left"
         )
+        numbers = {"optimism": self.optimism, "drop": drop, "doublings": doublings}
+        if bound > incumbent.loss:  # the allowance only helps the trial: measured where it matters
+            allowed = self._allowance(record, course)
+            bound -= allowed
+            text += ", with {allowed:.3g} allowed for noise,"
+            numbers["allowed"] = allowed
+        text += " gives {bound:loss}, incumbent {best:loss} (trial {holder} at {when:g})"
         decide = self._stop if bound > incumbent.loss else self._keep
         return decide(
             text,
             loss=course.loss,
-            optimism=self.optimism,
-            drop=drop,
-            doublings=doublings,
+            **numbers,
             bound=bound,
             best=incumbent.loss,
             holder=incumbent.trial_id,
             when=incumbent.time,
         )
+
+    def _allowance(self, record: Record, course: Course) -> float:
+        """By how much the bound may be wrong, in loss units."""
+        rough = roughness(course.recent)
+        if len(course.recent) < RECENT:
+            rough = max(rough, record.noises.median)  # this trial's own is among them
+        step = record.step
+        if step == math.inf:  # no loss has moved yet
+            bests = sorted(best.loss for best in record.bests.values() if best.loss < math.inf)
+            gaps = [after - before for before, after in pairwise(bests)]
+            step = min((gap for gap in gaps if gap > SAME * abs(bests[0])), default=0.0)
+        return max(self.noise * rough, step * (1 + SAME))
 
     def _typical_drop(self, record: Record, trial_id: str, time: float, drop: float) -> float:
         """The median drop at this age, this trial's included; 0 while too few are known."""
@@ -419,22 +457,12 @@ def _dump_course(course: Course) -> list[Any]:
         course.loss,
         course.rung,
     ]
-    return [*timed, list(course.rate), dump_decision(course.decision)]
+    return [*timed, list(course.rate), dump_decision(course.decision), course.step]
 
 
 def _load_course(data: list[Any]) -> Course:
-    times, losses, recent, time, loss, rung, (newest, highest), said = data
+    times, losses, recent, time, loss, rung, (newest, highest), said, step = data
     decision = load_decision(said, NAME)
     rate = LearningRate(as_number(newest), as_number(highest))
-    return Course(times, losses, recent, as_number(time), as_number(loss), rung, rate, decision)
-
-
-def _roughness(values: list[float]) -> float:
-    """The median absolute second difference; 0 for fewer than three values."""
-    if len(values) < 3:
-        return 0.0
-    second = sorted(
-        abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)
-    )
-    middle = len(second) // 2
-    return second[middle] if len(second) % 2 else (second[middle - 1] + second[middle]) / 2
+    at = as_number(time), as_number(loss)
+    return Course(times, losses, recent, *at, rung, rate, decision, as_number(step))

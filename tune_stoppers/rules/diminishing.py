@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, NamedTuple
 
 from tune_stoppers.core import (
@@ -17,12 +18,12 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.rules.budget import SWEEP_SECONDS
 from tune_stoppers.rules.dumped import dump_decision, load_decision
+from tune_stoppers.rules.noise import deviation
 from tune_stoppers.rules.sweep_rule import SweepRule
 
 NAME = "DiminishingReturns"
 RECENT = 6  # newest values that a trial's noise is measured on
 NOISY = 5  # best trials whose noise counts
-SECOND_DIFFERENCE = 0.6745 * math.sqrt(6)  # its median size over the deviation of normal noise
 MARK_RATIO = 2 ** (1 / 4)  # reports nearer in time than this are thinned: ≤ 5 a doubling
 SILENT = 4  # a trial that has missed so many of its turns to report has ended
 TURN_RATE = 0.05  # share of a new turn in the moving mean of turns
@@ -94,14 +95,6 @@ def thinned_gain(losses: Sequence[float], keep: float) -> float:
         gain += left * keep * (loss - losses[0])
         left *= 1 - keep
     return gain + left * (losses[-1] - losses[0])
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """Of the noise on a smooth curve, from its second differences; None for under 3 values."""
-    if len(values) < 3:
-        return None
-    triples = zip(values, values[1:], values[2:], strict=False)
-    return _median([abs(a - 2 * b + c) for a, b, c in triples]) / SECOND_DIFFERENCE
 
 
 def gain_of(run: Run, horizon: float, incumbent: float) -> float:
@@ -305,7 +298,8 @@ class DiminishingReturns(SweepRule[Record]):
         if before is not None:
             top.remove(before)
             loss = min(loss, before.loss)
-        top.append(Best(loss, trial_id, deviation(run.recent)))
+        noise = deviation(run.recent) if len(run.recent) > 2 else None
+        top.append(Best(loss, trial_id, noise))
         top.sort(key=_loss)
         del top[self.ranks :]
 
@@ -321,7 +315,7 @@ class DiminishingReturns(SweepRule[Record]):
             best=better[0],
             new=thinned_gain(better, 1 / (1 + self.ahead)),
             running=max(running, default=0.0),
-            noise=_median(noises) if noises else 0.0,
+            noise=median(noises) if noises else 0.0,
             needed=(self.worth or 0.0) * self.ahead * seconds / 3600,
         )
         record.quiet = 0 if record.gain.is_enough(self.noise) else record.quiet + 1
@@ -388,11 +382,6 @@ def _remember(run: Run, loss: float) -> None:
 
 def _loss(best: Best) -> float:
     return best.loss
-
-
-def _median(values: list[float]) -> float:
-    ordered, middle = sorted(values), len(values) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _dump_run(run: Run) -> list[Any]:
