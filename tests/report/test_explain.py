@@ -10,6 +10,8 @@ from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, writ
 from tune_stoppers.journal import event_line, thinned
 from tune_stoppers.report.explain import Explained, explain, verify
 from tune_stoppers.rules import Patience
+from tune_stoppers.rules.bound_asha import BoundASHA
+from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.tune.experiment import ExperimentError
 
 RUN = f"{BIRTH}-PatienceStopper-0123abcd"
@@ -156,6 +158,27 @@ def test_verify_runs_the_rules_again(tmp_path: Path) -> None:
     assert "does not say which rule" in checked().why
     write_journal(tmp_path, RUN, [lines[0] | {"spec": {"class": "my.Rule"}}, *lines[1:]])
     assert "my.Rule is no rule of tune_stoppers" in checked().why
+
+
+def test_a_journal_of_an_older_rule_is_not_called_wrong(tmp_path: Path) -> None:
+    """Decisions that this version would not take are explained as they were, and not verified."""
+    write_results(tmp_path)
+    now = BoundASHA(max_t=4, grace_period=2)
+    lines = journal_of(Patience(2), "BoundASHAScheduler")
+    before = lines[0] | {"spec": to_spec(now), "rule": f"{now!r} version 2"}
+    write_journal(tmp_path, f"{BIRTH}-BoundASHAScheduler-0123abcd", [before, *lines[1:]])
+    told = Explained.at(tmp_path)
+    checked = verify(told.runs[0])
+    assert checked.rerun is None
+    assert "decided by version 2 of BoundASHA, and this is version 3" in checked.why
+    (flat,) = (trial for trial in told.trials if trial.trial_id == "flat")
+    assert "2 of 2 evaluations without improvement" in flat.ending.reason
+    write_journal(
+        tmp_path,
+        f"{BIRTH}-BoundASHAScheduler-0123abcd",
+        [before | {"rule": now.signature}, *lines[1:]],
+    )
+    assert verify(Explained.at(tmp_path).runs[0]).rerun is not None
 
 
 def test_a_trial_may_be_named_in_short(tmp_path: Path) -> None:

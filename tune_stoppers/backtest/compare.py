@@ -28,6 +28,8 @@ from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import RegretCurve, area, regret_curve, value_at
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import thin
+from tune_stoppers.metrics import logger
+from tune_stoppers.tune.horizon_watch import MARK, told_later
 
 Factory = Callable[..., Any]
 SearcherFactory = Callable[[Sweep, int], Searcher | SearchGenerator]  # of a sweep and a seed
@@ -153,7 +155,10 @@ def compare(
         rows.append({"family": family, "scored": sweep.name not in set(unscored)} | row)
         curves[sweep.name, job.rule, job.ordering] = curve
     runs = finish(pd.DataFrame(rows), curves, baseline, plan.at, budget)
-    return Comparison(runs, curves, baseline, budget, plan.at, workers)
+    found = Comparison(runs, curves, baseline, budget, plan.at, workers)
+    for note in found.notes:
+        logger.warning("%s", note, extra={MARK: True})
+    return found
 
 
 def example_path() -> Path:
@@ -167,7 +172,7 @@ def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:
     full, report = _typical(sweep, plan.cost)
     seed = plan.seed + job.ordering
     try:
-        with _quiet():
+        with _quiet(), told_later():
             scheduler, stopper = _build(plan.rules[job.rule], sweep)
             result = replay(
                 sweep,
@@ -219,6 +224,7 @@ def _row(
         "started": started,
         "reports": result.reports,
         "stalled": result.stalled,
+        "notes": " ".join(result.notes),
     }, curve
 
 
@@ -227,16 +233,16 @@ def _quiet() -> Iterator[None]:
     """Without what Ray's HyperBand logs of each bracket and Optuna of each study, and numpy of
     ASHA's rungs of NaN alone."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "optuna")]
-    levels = [logger.level for logger in loggers]
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(max(level, logging.WARNING))
+    levels = [each.level for each in loggers]
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(max(level, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
 
 
 def _nothing() -> None:

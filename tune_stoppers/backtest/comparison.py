@@ -72,7 +72,8 @@ class Comparison:
     it was run (`savings` is NaN otherwise); regrets and `best_stopped` are NaN where the time to a
     target is what counts; `started`, the share of the trials started within the
     budget, and `exhausted`, whether that is over 70 %: the rule then idles for want of trials and
-    its scores at the end of the budget are not to be trusted; `reports`; `stalled`.
+    its scores at the end of the budget are not to be trusted; `reports`; `stalled`; `notes`, what
+    the rule warned of.
     `curves`: regret over time, by (sweep, rule, ordering).
     """
 
@@ -82,6 +83,13 @@ class Comparison:
     budget: float
     at: tuple[float, ...]
     workers: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What rules warned of, each once: a `max_t` that does not fit a sweep's time."""
+        warned = self.runs[self.runs["notes"] != ""].drop_duplicates(["rule", "notes"])
+        cells = zip(warned["rule"], warned["sweep"], warned["notes"], strict=True)
+        return [f"{rule} on {sweep}: {note}" for rule, sweep, note in cells]
 
     def table(self) -> pd.DataFrame:
         """A row per family and rule, families first, then "overall" over the scored sweeps.

@@ -29,6 +29,7 @@ from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
 from tune_stoppers.tune.budget_stopper import use_clock
+from tune_stoppers.tune.horizon_watch import notes_of
 
 BY_RULE = ("scheduler", "stopper", "stop_all")
 RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over
@@ -149,7 +150,8 @@ def replay(
             f"stopped after {runaway} reports, {RUNAWAY} times the whole sweep: "
             f"{type(scheduler).__name__} keeps pausing trials that have no newer checkpoint."
         )
-    return ReplayResult(sweep, metric, direction, costs, cluster, checkpoint_every, stalled)
+    notes = tuple(notes_of(scheduler, stopper))
+    return ReplayResult(sweep, metric, direction, costs, cluster, checkpoint_every, stalled, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +165,7 @@ class ReplayResult:
     cluster: Cluster
     checkpoint_every: int = 1
     stalled: bool = False  # it ended because the scheduler left every trial waiting
+    notes: tuple[str, ...] = ()  # what was warned of: a `max_t` that does not fit the trials' time
 
     @property
     def reports(self) -> int:

@@ -49,6 +49,7 @@ def replay(
     from tune_stoppers.backtest.named import build
     from tune_stoppers.backtest.replay import replay as run
     from tune_stoppers.report.tables import clean, console, replayed, show
+    from tune_stoppers.tune.horizon_watch import told_later
 
     recorded = _load(sweep, metric, mode)
     unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
@@ -58,7 +59,7 @@ def replay(
         stopping = None if stop is None else build(stop, recorded, "stopper")
     with mistakes("--scheduler"):
         scheduling = None if scheduler is None else build(scheduler, recorded, "scheduler")
-    with mistakes("replay"):
+    with mistakes("replay"), told_later():
         result = run(
             recorded,
             scheduling,
@@ -76,7 +77,10 @@ def replay(
         with mistakes("--report"):
             write_page(replay_story(result, rule=rule, rungs=rungs), report)
     if not as_json:
-        show(["", ""], replayed(result), console=console())
+        out = console()
+        show(["", ""], replayed(result), console=out)
+        for note in result.notes:
+            out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
         return
     facts = {
         "sweep": recorded.name,
@@ -97,6 +101,7 @@ def replay(
         "best_stopped": result.best_stopped,
         "time_to_target": result.time_to_target,
         "stalled": result.stalled,
+        "notes": list(result.notes),
         "trials": json.loads(result.trials.to_json(orient="records")),
     }
     typer.echo(json.dumps(clean(facts), indent=2))
@@ -132,6 +137,7 @@ def compare(
     from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import default_rules
     from tune_stoppers.report.tables import LEGEND, clean, compared, console, show, title_of
+    from tune_stoppers.tune.horizon_watch import told_later
 
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]
     if not paths:
@@ -139,7 +145,7 @@ def compare(
     recorded = [_load(path, metric, mode) for path in paths]
     with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
-    with mistakes("compare"):
+    with mistakes("compare"), told_later():
         found = run(
             recorded,
             chosen,
@@ -152,6 +158,7 @@ def compare(
     if as_json:
         facts = {
             "recommendation": found.recommendation(),
+            "notes": found.notes,
             "baseline": found.baseline,
             "workers": workers,
             "budget": budget,
@@ -169,6 +176,8 @@ def compare(
     out.print(LEGEND, soft_wrap=not out.is_terminal)
     out.print()
     out.print(found.recommendation(), soft_wrap=not out.is_terminal)
+    for note in found.notes:
+        out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 
 
 def _load(path: str, metric: str | None, mode: str | None) -> Sweep:

@@ -133,7 +133,10 @@ class Curve:
 
 
 def _noise(losses: list[float]) -> float:
-    """The median absolute second difference / 2.45, the standard deviation of white noise."""
+    """The median absolute second difference / 2.45: 0.67 standard deviations of white noise.
+
+    `rules.noise.deviation` has the whole of it. Forecasts were calibrated with this one.
+    """
     if len(losses) < 3:
         return 0.0
     second = sorted(

@@ -14,10 +14,12 @@ from pyarrow import fs
 from tune_stoppers.journal import Line
 from tune_stoppers.metrics import flat_keys, lookup, number
 from tune_stoppers.report.endings import ending_of, horizon_of, said_by
+from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import UNSHOWN, why_of
 from tune_stoppers.report.story import KINDS, Ending
 from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
-from tune_stoppers.rules.spec import from_spec
+from tune_stoppers.rules.spec import AnyRule, from_spec
+from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.by_hand import meant
 from tune_stoppers.tune.experiment import Experiment, TrialRecord
 from tune_stoppers.tune.runs import Run, merged, runs_of
@@ -100,6 +102,12 @@ class Explained:
         )
 
     @cached_property
+    def notes(self) -> list[str]:
+        """What to beware of: a `max_t` that does not fit the trials' time."""
+        trials = [(trial.record, trial.ending) for trial in self.trials]
+        return list(horizon_notes(merged(self.runs), trials))
+
+    @cached_property
     def endings(self) -> dict[str, list[TrialTold]]:
         """Trials by the cause of their end: by kind, then the most frequent first."""
         found: dict[str, list[TrialTold]] = {}
@@ -125,7 +133,10 @@ class Explained:
         found: dict[int, str] = {}
         for run in self.runs:
             try:
-                judged = list(judge_again(from_spec(run.spec), run.lines, run.sign))
+                rule = from_spec(run.spec)
+                if older(rule, run):
+                    continue
+                judged = list(judge_again(rule, run.lines, run.sign))
             except UNFIT:
                 continue  # a rule of a user's own, say: there are no words then
             found |= {
@@ -155,9 +166,23 @@ def verify(run: Run) -> Verified:
     if run.spec is None:
         return Verified(run, None, "the journal does not say which rule it was")
     try:
-        return Verified(run, rerun(from_spec(run.spec), run.lines, run.sign))
+        rule = from_spec(run.spec)
+        if why := older(rule, run):
+            return Verified(run, None, why)
+        return Verified(run, rerun(rule, run.lines, run.sign))
     except ValueError as error:
         return Verified(run, None, str(error))
+
+
+def older(rule: AnyRule, run: Run) -> str:
+    """Why `run` cannot be judged again by `rule`, which decides otherwise by now; "" if it can."""
+    now = rule.version if isinstance(rule, SweepRule) else None
+    if now is None or run.version in (None, now):
+        return ""
+    return (
+        f"it was decided by version {run.version} of {type(rule).__name__}, and this is version "
+        f"{now}, which decides otherwise: verify it with the tune_stoppers that ran it"
+    )
 
 
 def explain(

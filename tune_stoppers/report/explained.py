@@ -36,7 +36,7 @@ def summary(told: Explained) -> list[str]:
             lines.append(
                 f"{_counted(run.missing, 'line')} of its journal lost, torn or not its own"
             )
-    return lines if told.runs else [*lines, NO_JOURNAL]
+    return [*lines, *told.notes] if told.runs else [*lines, NO_JOURNAL]
 
 
 def endings(told: Explained) -> Table:
@@ -107,6 +107,7 @@ def tables(told: Explained, trial: TrialTold | None) -> list[Table]:
 def facts(told: Explained, trial: TrialTold | None, checked: list[Verified]) -> dict[str, Any]:
     """The same for machines."""
     found: dict[str, Any] = {"experiment": told.name, "journal": bool(told.runs)}
+    found["notes"] = told.notes
     if trial is None:
         found["endings"] = {cause: len(trials) for cause, trials in told.endings.items()}
         found["trials"] = [_facts(one) for one in told.trials]

@@ -14,6 +14,7 @@ from tune_stoppers.core import Mode
 from tune_stoppers.journal import Line, asks_to_stop
 from tune_stoppers.metrics import closest, flat_keys, lookup, number
 from tune_stoppers.report.endings import Said, ending_of, horizon_of, said_by
+from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import (
     TIMES,
     events_of,
@@ -136,7 +137,7 @@ def experiment_story(
         basis=BASIS.format(horizon=_horizon_text(records, time_attr, longest)),
         rungs=tuple(sorted(set(numbers_of(lines, "rung")))),
         thresholds=thresholds_of(lines, mode),
-        notes=tuple(_notes(lines, trials, runs)),
+        notes=(*_notes(lines, trials, runs), *horizon_notes(lines, _ended(runs, trials))),
         load=load if any(trial.checkpoint for trial in trials) else "",
     )
 
@@ -296,6 +297,10 @@ def _check_time_attr(
             f"No report in {experiment.root} has the time {time_attr!r}; they have: "
             f"{', '.join(names)}.{closest(time_attr, names)}"
         )
+
+
+def _ended(runs: Sequence[_Run], trials: Sequence[TrialStory]) -> list[tuple[TrialRecord, Ending]]:
+    return [(run.record, trial.ending) for run, trial in zip(runs, trials, strict=True)]
 
 
 def _horizon_text(records: Sequence[TrialRecord], time_attr: str, horizon: float) -> str:

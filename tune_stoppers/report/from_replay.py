@@ -151,6 +151,7 @@ def _facts(result: ReplayResult) -> Iterator[tuple[str, str]]:
 
 
 def _notes(result: ReplayResult) -> Iterator[str]:
+    yield from result.notes
     if result.sweep.surrogate:
         yield SURROGATE
     if result.stalled:

@@ -151,6 +151,10 @@ class BoundASHA(SweepRule[Record]):
     rungs: Times = field(init=False, repr=False, compare=False)
     fine_rungs: Times = field(init=False, repr=False, compare=False)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also of an earlier version, which gave every rule its first rung."""
+        self.__dict__.update({"fine_rungs": state["rungs"]} | state)
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The learning rate, where the rule is told of it."""

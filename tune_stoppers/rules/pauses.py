@@ -80,6 +80,10 @@ class PausesAtRungs(SweepRule[Record]):
     rungs: Times = field(init=False, repr=False, compare=False)
     fine_rungs: Times = field(init=False, repr=False, compare=False)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also of an earlier version, which gave every rule its first rung."""
+        self.__dict__.update({"fine_rungs": state["rungs"]} | state)
+
     @abstractmethod
     def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
         """On a trial that has come to a rung, now or earlier, and was not let go on from it yet.

@@ -1,5 +1,6 @@
 """`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
 
+import math
 import os
 import time
 import uuid
@@ -37,6 +38,7 @@ from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
 from tune_stoppers.tune.combined import ExplainedStopper
+from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
 from tune_stoppers.tune.state import asked, recorder_for
 
@@ -109,6 +111,8 @@ class RuleStopper(ExplainedStopper):
             time_attr=time_attr,
             on_missing=on_missing,
         )
+        objective = "" if metric is None else f'"{metric}", "{mode}"'
+        self._horizon = HorizonWatch(self.name, rule, time_attr, objective)
         self._tracks: dict[str, Track] = {}  # pickled by Tune with the experiment
         self._would: dict[str, str] = {}  # trials that a dry run would have stopped, and why
         self._journal = None if journal is None else Journal(journal)
@@ -119,6 +123,17 @@ class RuleStopper(ExplainedStopper):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recorder": None, "_looked": False}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also of an earlier version, which did not watch the horizon."""
+        self.__dict__.update(state)
+        if "_horizon" not in state:
+            self._horizon = HorizonWatch(self.name, self.rule, self._reader.time_attr)
+
+    @property
+    def horizon_note(self) -> str:
+        """What was warned of: that `max_t` does not fit the trials' time; "" if nothing was."""
+        return self._horizon.note
+
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
         if self._recorder is not None and trial_id in self._recorder.requested:
@@ -128,6 +143,11 @@ class RuleStopper(ExplainedStopper):
             if result.get(DONE):
                 self._log(lambda: event_line(self.name, trial_id, UNJUDGED))
             return Decision(Action.CONTINUE, "the result has nothing to judge", self.name)
+        seen, loss = reading.report.step, reading.report.loss
+        if reading.done and (loss is None or math.isfinite(loss)):
+            self._horizon.ends(trial_id, seen, result, sure=True)
+        else:
+            self._horizon.reports(trial_id, seen, result)
         track = self._tracks.get(trial_id)
         if track is None:
             track = self._tracks[trial_id] = self._new_track(trial_id)

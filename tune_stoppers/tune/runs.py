@@ -39,6 +39,12 @@ class Run:
         return next((line["spec"] for line in self.lines if line.get("spec")), None)
 
     @property
+    def version(self) -> int | None:
+        """Of the rule, where the journal says it: those of schedulers do."""
+        said = (re.search(r"version (\d+)$", str(line.get("rule", ""))) for line in self.lines)
+        return next((int(found[1]) for found in said if found), None)
+
+    @property
     def sign(self) -> int:
         """-1 where the metric is maximised."""
         return next((line["sign"] for line in self.lines if line.get("sign") in (1, -1)), 1)

@@ -3,10 +3,12 @@
 import math
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_stoppers.core import (
@@ -21,6 +23,7 @@ from tune_stoppers.core import (
 from tune_stoppers.journal import AGAIN, ENDED, LOST, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.privates import drop_decision, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
@@ -104,6 +107,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._uid = uuid.uuid4().hex  # Ray restores the scheduler as it was constructed, with this
         self._reader: ResultReader | None = None
         self._memory: Memory[R] = Memory(self.name, rule, self._uid)
+        self._horizon = HorizonWatch(self.name, rule, time_attr)
         self._reasons: dict[str, str] = {}  # of the trials being stopped
         self._closed = False  # the search, once the sweep is over
         self._broken: Exception | None = None  # what went wrong while Ray added a trial
@@ -112,12 +116,24 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """The scheduler as constructed: what happened since is on the experiment's storage."""
         return self.__dict__ | {
             "_memory": Memory(self.name, self.rule, self._uid),
+            "_horizon": HorizonWatch(self.name, self.rule, self.time_attr),
             "decisions": {},
             "_reader": None,
             "_reasons": {},
             "_closed": False,
             "_broken": None,
         }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Also of an earlier version, whose record had other parts."""
+        self.__dict__.update(state)
+        self._memory = Memory(self.name, self.rule, self._uid)
+        self._horizon = HorizonWatch(self.name, self.rule, self.time_attr)
+
+    @property
+    def horizon_note(self) -> str:
+        """What was warned of: that `max_t` does not fit the trials' time; "" if nothing was."""
+        return self._horizon.note
 
     # -- what subclasses use and change --------------------------------------------------------
 
@@ -193,6 +209,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if reading is None:
             return CONTINUE
         memory, step = self._memory, reading.report.step
+        self._horizon.reports(trial.trial_id, step, result)
         known = memory.known(trial.trial_id)
         saved = _saved(result)
         if saved and known.repeats(step):  # into a folder that may have held something else
@@ -227,9 +244,11 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         Of one that this scheduler stopped, the last result gets the reason: what was set on the
         flat result in `on_trial_result` was a copy.
         """
+        by_itself = bool(result.get(DONE)) and STOP_REASON not in result
         if trial.trial_id in self._reasons:
             trial.last_result[STOP_REASON] = self._reasons.pop(trial.trial_id)
-        self._end(trial.trial_id, result)
+            by_itself = False
+        self._end(trial.trial_id, result, by_itself=by_itself)
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
         """A crash or a lost node is no evidence against a trial."""
@@ -362,9 +381,13 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         loss = reading.report.loss
         return None if loss is None else self.sign * loss
 
-    def _end(self, trial_id: str, result: dict[str, Any]) -> None:
+    def _end(self, trial_id: str, result: dict[str, Any], *, by_itself: bool = False) -> None:
         known = self._memory.known(trial_id)
         reading = self._read(trial_id, result)
+        if reading is not None and by_itself and _is_sound(reading):
+            step = reading.report.step
+            sure = step == known.time.step  # else it may have been stopped by a stopper of Ray's
+            self._horizon.ends(trial_id, step, result, sure=sure)
         if reading is None:
             self._lose(trial_id, UNJUDGED)
         elif not known.ended:
@@ -407,6 +430,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):
             return None
         return reading
+
+
+def _is_sound(reading: Reading) -> bool:
+    """Whether the objective is finite: a trial that ends as it diverges has not come to its end."""
+    loss = reading.report.loss
+    return loss is None or math.isfinite(loss)
 
 
 def _saved(result: dict[str, Any]) -> dict[str, Any]:

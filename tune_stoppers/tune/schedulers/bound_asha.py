@@ -21,7 +21,8 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
             steps.
         reduction_factor: 1/`reduction_factor` of the trials survive a rung.
         optimism: the larger, the later the bound stops a trial.
-        noise: how many median second differences the bound allows.
+        noise: how many median second differences the bound allows; never less than a step of the
+            metric, 0.02 for accuracy on 50 items.
         bound_after: the share of `max_t` from which the bound acts.
         window: keep only the newest N entries of each rung, for searchers that improve; these
             order their trials themselves, so not with order="model".
