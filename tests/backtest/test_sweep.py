@@ -86,7 +86,7 @@ def test_a_broken_table_is_refused_with_its_row(case):
 def test_missing_columns_and_empty_tables_are_refused():
     """The key columns, a metric and a row are the least that a sweep has."""
     with pytest.raises(ValueError, match="lacks the column 'training_iteration'"):
-        Sweep.from_frame(table().drop(columns="training_iteration"), metric="loss", mode="min")
+        Sweep.from_frame(table().drop(columns=["training_iteration", "step"]), metric="loss")
     with pytest.raises(ValueError, match="no metric column"):
         Sweep.from_frame(table()[["trial_id", "training_iteration"]])
     with pytest.raises(ValueError, match="empty"):

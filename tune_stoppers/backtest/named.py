@@ -18,7 +18,8 @@ from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 import tune_stoppers
 from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.expressions import parse
+from tune_stoppers.expressions import DICT, parse
+from tune_stoppers.tune.combined import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]
 RAYS: dict[str, Callable[..., Any]] = {
@@ -49,7 +50,8 @@ def build(text: str, sweep: Sweep, kind: Kind) -> Any:
     """
     metric, mode = sweep.objective()
     if kind == "stopper":
-        return parse(text, known(kind), metric=metric, mode=mode)
+        names = known(kind) | {DICT: LimitStopper}
+        return parse(text, names, metric=metric, mode=mode)
     try:
         return parse(text, known(kind), metric=metric, mode=mode, max_t=sweep.max_t)
     except (AssertionError, ArithmeticError) as error:  # how Ray's schedulers refuse arguments

@@ -1,11 +1,12 @@
 """`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
 
+import inspect
 import os
 import time
 import uuid
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import Any, ClassVar, TypedDict, TypeVar, cast
 
 from ray.tune.result import DONE
 
@@ -158,6 +159,10 @@ class RuleStopper(ExplainedStopper):
             return Decision(Action.CONTINUE, "dry run", self.name, parts=(judged.decision,))
         return judged.decision
 
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral: a replay knows what its record has."""
+        self._reader.metrics.expected = frozenset(metrics)
+
     def _new_track(self, trial_id: str) -> Track:
         return Track(self.rule)
 
@@ -230,6 +235,24 @@ class RuleStopper(ExplainedStopper):
         line = event_line(self.name, trial_id, USER, numbers={"why": why})
         self._log(lambda: line)
         return Decision(Action.STOP, asked(why), USER)
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def needs_objective(init: Init) -> Init:
+    """Where metric or mode is left out, say what is needed, as where it is wrong."""
+    names = tuple(inspect.signature(init).parameters)[1:3]  # after self
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **named: Any) -> None:
+        if len(args) < len(names):
+            given = dict(zip(names, args, strict=False)) | named
+            if not given.keys() >= set(names):
+                check_metric(type(self).__name__, given.get("metric"), given.get("mode"))
+        init(self, *args, **named)
+
+    return cast(Init, checked)
 
 
 class Common(TypedDict, total=False):

@@ -3,6 +3,7 @@
 import math
 import time
 import uuid
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -72,6 +73,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     stopped, and so the `ResultGrid`, carries `stop_reason`; `result.json` does not.
     """
 
+    _expected: frozenset[str] = frozenset()  # metrics that a report may lack
+
     def __init__(
         self,
         rule: SweepRule[R],
@@ -130,6 +133,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def sign(self) -> int:
         """1, or -1 where the metric is maximised."""
         return sign_of(self._mode or "min")
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral: a replay knows what its record has."""
+        self._expected = frozenset(metrics)
 
     def reader(self) -> ResultReader:
         """What reads Ray's results for the rule."""
@@ -397,6 +404,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if self.rule.needs_objective:
                 check_metric(self.name, self._metric, self._mode)
             self._reader = self.reader()
+            self._reader.metrics.expected = self._expected
             if any(known.time.step is not None for known in self._memory.trials.values()):
                 known_names = {self.time_attr, self._metric or "", *self.rule.reads}
                 self._reader.metrics.seen |= known_names  # or the first report had raised
