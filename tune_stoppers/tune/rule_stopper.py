@@ -120,6 +120,16 @@ class RuleStopper(ExplainedStopper):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_recorder": None, "_looked": False}
 
+    @property
+    def metric(self) -> str | None:
+        """The metric that is judged; None where the rule reads others."""
+        return self._reader.metrics.metric
+
+    @property
+    def mode(self) -> Mode:
+        """ "min" or "max"."""
+        return self._reader.metrics.mode
+
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
         if self._recorder is not None and trial_id in self._recorder.requested:
