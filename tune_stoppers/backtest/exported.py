@@ -123,9 +123,18 @@ def _renamed(
     return Arranged(_numeric(pd.DataFrame(columns)), words)
 
 
+def names_trials(name: str) -> bool:
+    """Whether a column of that name is one that trackers name the trials in."""
+    return _plain(name) in NAMES[TRIAL].split()
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "_")
+
+
 def _find(frame: pd.DataFrame, key: str) -> str | None:
     """The column that is known to hold it: of times, one without gaps if there is one."""
-    by_name = {name.lower().replace(" ", "_"): name for name in reversed(frame.columns)}
+    by_name = {_plain(name): name for name in reversed(frame.columns)}
     found = [by_name[name] for name in NAMES[key].split() if name in by_name]
     if key == TIME:
         whole = (n for n in found if pd.to_numeric(frame[n], errors="coerce").notna().all())

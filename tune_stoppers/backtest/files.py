@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tune_stoppers.backtest.exported import as_objects
+from tune_stoppers.backtest.exported import as_objects, names_trials
 from tune_stoppers.journal import parsed
 
 DESCRIPTION_KEY = b"sweep"
@@ -97,11 +97,12 @@ def config_array(cells: list[Any]) -> pa.Array:
         return pa.array([None if cell is None else str(cell) for cell in cells])
 
 
-def csv_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
+def csv_frame(path: str | os.PathLike[str], trial: str | None = None) -> pd.DataFrame:
     """A CSV file, also one with ";" or tabs, or compressed with gzip.
 
     A column of numbers becomes one of objects: None where the cell is empty (or null, None, NA),
-    NaN where it says so. Raises ValueError where it is no table, or has no rows.
+    NaN where it says so. The column of the trials, `trial` or one that is called so, stays text:
+    the run "3e10" is no number. Raises ValueError where it is no table, or has no rows.
     """
     path = Path(path).expanduser()
     opened = gzip.open if path.suffix == ".gz" else open
@@ -122,8 +123,17 @@ def csv_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
                 f"{path}: row {number} has {len(row)} cells, and there are {len(names)} columns."
             )
     columns = zip(names, zip(*rows, strict=True), strict=True)
-    cells = [pd.Series(_cells(texts), name=name) for name, texts in columns]
+    cells = [
+        pd.Series(
+            _texts(cells) if name == trial or names_trials(name) else _cells(cells), name=name
+        )
+        for name, cells in columns
+    ]
     return pd.concat(cells, axis=1)
+
+
+def _texts(texts: tuple[str, ...]) -> Any:
+    return as_objects(None if text.strip().lower() in EMPTY else text for text in texts)
 
 
 def _cells(texts: tuple[str, ...]) -> Any:
@@ -133,8 +143,7 @@ def _cells(texts: tuple[str, ...]) -> Any:
     for text, gone in zip(texts, empty, strict=True):
         number = None if gone else _number(text)
         if number is None and not gone:
-            pairs = zip(texts, empty, strict=True)
-            return as_objects(None if gone else text for text, gone in pairs)
+            return _texts(texts)
         numbers.append(number)
     if any(empty) or any(number != number for number in numbers):
         return as_objects(numbers)

@@ -94,17 +94,17 @@ def _habit(there: Bools, others: Bools, times: Ints, trials: Sequence[Ints]) -> 
     stretch = np.concatenate(known)
     seen, beside = there[stretch], others[stretch]
     apart = np.asarray(beside.any(axis=0) & ~(beside & seen[:, None]).any(axis=0))
-    own = ~beside[:, apart].any(axis=1)  # rows that could have it
-    # each trial's first row has a value by construction, and says nothing of how often one comes
-    candidates, repeated = int(own.sum()) - len(known), int(seen.sum()) - len(known)
-    counts = beside[own].sum(axis=0)
+    # how often there is a value is counted after the first one, which every trial has
+    later = np.concatenate([np.arange(len(rows)) > 0 for rows in known])
+    own = later & ~beside[:, apart].any(axis=1)  # rows that could have it
+    seen, beside = seen[own], beside[own]
     both = (beside & seen[:, None]).sum(axis=0)
     evaluations = [times[part][there[part]] for part in known]
     gaps = [float(np.diff(at).max()) for at in evaluations if len(at) > 1]
     return _Habit(
         apart=apart,
-        together=(both > 0) & (both > MOST * counts),
-        dense=repeated > MOST * candidates if candidates else True,
+        together=both > MOST * beside.sum(axis=0),
+        dense=bool(seen.mean() > MOST) if len(seen) else True,
         first=max(float(at[0]) for at in evaluations),
         gap=max(gaps, default=np.inf),
     )

@@ -278,7 +278,7 @@ class Sweep:
         file compressed (.csv.gz).
         """
         return cls._from_table(
-            files.csv_frame(path),
+            files.csv_frame(path, trial),
             None,
             nan=nan,
             columns={"trial": trial, "time": time, "seconds": seconds, "config": config},
