@@ -230,6 +230,7 @@ MISTAKES = {
     "no sweep to replay": (("replay",), "name one sweep, or --example"),
     "a sweep and the example": (("replay", "SWEEP", "--example"), "name one sweep, or --example"),
     "nan": (("replay", "SWEEP", "--nan", "hole"), "nan must be 'auto', 'value' or 'missing'"),
+    "columns": (("replay", "EMPTY", "--time", "step"), "are for tables"),
     "limit": (("replay", "SWEEP", "--stop", "{'loss': 'x'}"), "the limit of 'loss'"),
     "no command": ((), "Missing command"),
     "unknown command": (("repaly", "x"), "repaly"),

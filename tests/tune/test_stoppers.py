@@ -371,12 +371,12 @@ def early(trial_id, result):
         (
             lambda: patience() | {"training_iteration": 3},
             [3, 4],
-            "training_iteration 3 has reached",
+            "iteration 4 has reached 3",
         ),
         (
             lambda: {"training_iteration": 3} | patience(),
             [3, 4],
-            "training_iteration 3 has reached",
+            "iteration 4 has reached 3",
         ),
         (lambda: AnyOf(patience(), {"eval/f1": 0.5}), [4], "eval/f1 0.5 has reached 0.5"),
         (lambda: patience() | early, [2, 3, 4], "FunctionStopper: early says so"),

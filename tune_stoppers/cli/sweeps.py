@@ -48,7 +48,8 @@ class Reading(NamedTuple):
 def replay(
     sweep: Annotated[str | None, typer.Argument(help=SWEEP)] = None,
     stop: Annotated[
-        str | None, typer.Option(help="Stoppers: 'PatienceStopper(patience=3) | …'.")
+        str | None,
+        typer.Option(help="'PatienceStopper(patience=3) | {'training_iteration': 100}'."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="A scheduler: BoundASHAScheduler, 'ASHAScheduler(…)'.")
@@ -224,6 +225,8 @@ def _load(path: str, reading: Reading) -> Sweep:
         raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
     with mistakes(path):
         if "://" in path or local.is_dir():
+            if any(reading[3:]):
+                raise UsageError(f"--trial, --time, --seconds are for tables; {path} is none.")
             read = Sweep.from_ray(path, metric=metric, mode=mode, nan=nan)
         elif is_parquet(local):
             read = Sweep.from_parquet(local, **reading._asdict())
