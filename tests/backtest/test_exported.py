@@ -62,6 +62,16 @@ def test_columns_can_be_named():
     assert Sweep.from_frame(both, metric="eval/loss", mode="min").trial_ids == ["r1", "r2"]
 
 
+def test_columns_that_only_look_like_it_are_not_taken():
+    """The id of a row is no trial's, a run's whole time no clock, a metric no hyperparameter."""
+    frame = history().drop(columns="_runtime")
+    frame = frame.assign(id=range(12), Runtime=60.0, params_norm=range(12))
+    sweep = Sweep.from_frame(frame, metric="eval/loss", mode="min")
+    assert sweep.trial_ids == ["sage-1", "dust-2"]
+    assert not sweep.has_times
+    assert "params_norm" in sweep.metrics
+
+
 def test_what_cannot_be_found_is_named():
     """With the parameter that takes it, and what the table has."""
     frame = history()

@@ -101,7 +101,8 @@ def _renamed(
         prefix = next((p for p in PREFIXES if name.startswith(p) and name != p), None)
         if name in used or name in (TRIAL, TIME, SECONDS):
             continue
-        if name in config or prefix is not None:
+        constant = _is_constant(column, frame[source[TRIAL]])
+        if name in config or prefix == CONFIG or (prefix is not None and constant):
             columns[CONFIG + name.removeprefix(prefix or "")] = column
             found.append(name)
         elif BOOKKEEPING.match(name) and name != metric:
@@ -110,7 +111,7 @@ def _renamed(
             columns[name] = column
         elif name == STEP and pd.to_numeric(column, errors="coerce").isna().any():
             left_out.append(name)
-        elif (several or _is_text(column)) and _is_constant(column, frame[source[TRIAL]]):
+        elif constant and (several or _is_text(column)):
             columns[CONFIG + name] = column
             found.append(name)
         elif _is_text(column):
@@ -133,12 +134,18 @@ def _plain(name: str) -> str:
 
 
 def _find(frame: pd.DataFrame, key: str) -> str | None:
-    """The column that is known to hold it: of times, one without gaps if there is one."""
+    """The column that is known to hold it, or None.
+
+    Of times one without gaps, and of trials one that has some in several rows, if there is one.
+    """
     by_name = {_plain(name): name for name in reversed(frame.columns)}
     found = [by_name[name] for name in NAMES[key].split() if name in by_name]
     if key == TIME:
         whole = (n for n in found if pd.to_numeric(frame[n], errors="coerce").notna().all())
         return next(whole, found[0] if found else None)
+    if key == TRIAL:
+        shared = (n for n in found if frame[n].duplicated().any())  # "id" may be that of the row
+        return next(shared, found[0] if found else None)
     return found[0] if found else None
 
 
@@ -223,9 +230,11 @@ def _is_constant(column: pd.Series[Any], trials: pd.Series[Any]) -> bool:
 
 
 def _rises(frame: pd.DataFrame, name: str, trial: str) -> bool:
+    """Whether it can be a clock: that of a whole run, in each of its rows, is none."""
     seconds = pd.to_numeric(frame[name], errors="coerce")
-    falls = seconds.groupby(frame[trial], sort=False, dropna=False).diff() < 0
-    return bool(seconds.notna().any() and (seconds.dropna() >= 0).all() and not falls.any())
+    passed = seconds.groupby(frame[trial], sort=False, dropna=False).diff()
+    stands = passed.notna().any() and not (passed > 0).any()
+    return bool((seconds.dropna() >= 0).any() and not (passed < 0).any() and not stands)
 
 
 def _check_rising(frame: pd.DataFrame, numbers: pd.Series[Any], source: dict[str, str]) -> None:
