@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import tune_stoppers
+from tests.watched import watched
 from tune_stoppers.backtest.compare import example_path
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
@@ -166,7 +168,70 @@ def test_the_example_works_at_once(capsys):
     assert "served best" in out
 
 
+def test_the_example_is_replayed(capsys):
+    """As `compare` has it."""
+    status, out, _ = told(capsys, "replay", "--example", "--stop", "PatienceStopper")
+    assert status == 0
+    assert "eval_loss (min)" in facts(out)["objective"]
+
+
+def test_the_version_is_told(capsys):
+    """The one that the package names."""
+    assert told(capsys, "--version")[:2] == (0, f"tune_stoppers {tune_stoppers.__version__}\n")
+
+
+HISTORY = "Name,_step,train,eval,lr\n" + "".join(
+    f"{run},{step},{1 / (step + 1)},{2 / (step + 1) if step % 3 == 2 else ''},{lr}\n"
+    for run, lr in (("a", 0.1), ("b", 0.2))
+    for step in range(9)
+)
+
+
+def test_an_exported_history_is_replayed_and_compared(capsys, tmp_path):
+    """As exported: a rule waits for evaluations, and what was taken for what is said."""
+    path = tmp_path / "history.csv"
+    path.write_text(HISTORY)
+    of_eval = (str(path), "--metric", "eval", "--mode", "min")
+    status, out, _ = told(capsys, "replay", *of_eval, "--stop", "PatienceStopper(patience=2)")
+    assert (status, facts(out)["reports"]) == (0, "18 of 18")
+    said = "eval: 6 of 18 rows have a value, 12 have none, 0 diverged (NaN or infinite)."
+    assert facts(out)["read"].startswith("Trials by 'Name', time by '_step'. Hyperparameters: lr.")
+    assert facts(out)["read"].endswith(said)
+    quick = ("--orderings", "1", "--processes", "1")
+    status, out, _ = told(capsys, "compare", *of_eval, *quick)
+    assert status == 0
+    assert said in out
+    assert said in json.loads(told(capsys, "replay", *of_eval, "--json")[1])["reading"]
+    path.write_text(HISTORY.replace("Name", "who").replace("_step", "when"))
+    columns = ("--trial", "who", "--time", "when", "--nan", "value")
+    assert told(capsys, "replay", *of_eval, *columns)[0] == 0
+    assert "--trial" in told(capsys, "replay", *of_eval)[2]
+
+
+def test_the_objective_of_an_experiment_is_its_journals(capsys, tmp_path):
+    """And it is said."""
+    status, out, _ = told(capsys, "replay", str(watched(tmp_path / "sweep")))
+    assert (status, facts(out)["objective"]) == (0, "loss (min)")
+    assert facts(out)["read"] == "Metric loss (min), as the experiment's journal says."
+
+
+def test_a_stop_dict_is_understood(capsys, parquet):
+    """Alone and with stoppers, as in Ray; a function is no text."""
+    dict_alone = told(capsys, "replay", parquet, "--stop", "{'training_iteration': 3}")
+    assert facts(dict_alone[1])["reports"] == "72 of 216"
+    both = "PatienceStopper(patience=50) | {'training_iteration': 3}"
+    assert told(capsys, "replay", parquet, "--stop", both)[1] == dict_alone[1]
+    status, _, err = told(capsys, "replay", parquet, "--stop", "lambda t, r: True")
+    assert status == 2
+    assert "is a function, and a text is never run" in err
+
+
 MISTAKES = {
+    "no sweep to replay": (("replay",), "name one sweep, or --example"),
+    "a sweep and the example": (("replay", "SWEEP", "--example"), "name one sweep, or --example"),
+    "nan": (("replay", "SWEEP", "--nan", "hole"), "nan must be 'auto', 'value' or 'missing'"),
+    "columns": (("replay", "EMPTY", "--time", "step"), "are for tables"),
+    "limit": (("replay", "SWEEP", "--stop", "{'loss': 'x'}"), "the limit of 'loss'"),
     "no command": ((), "Missing command"),
     "unknown command": (("repaly", "x"), "repaly"),
     "unknown option": (("replay", "SWEEP", "--stopp", "x"), "--stopp"),

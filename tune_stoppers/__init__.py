@@ -96,6 +96,7 @@ _WHERE = {
 }
 
 __all__ = sorted(_WHERE)
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tune_stoppers.metrics import closest
 
+DICT = "{}"  # the known name of what makes an object of a dict
 MAX_LENGTH = 10_000  # characters; beyond that a text is no expression that somebody typed
 
 
@@ -22,6 +23,7 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -
     """The object that `text` describes.
 
     Args:
+        text: a dict literal in it is handed to the callable known as "{}", if there is one.
         known: the names that may be called, or named alone, which calls them without arguments.
         defaults: keywords filled in where a call leaves them out and the callee takes them
             (metric and mode, say). A function among them makes the value out of the keywords of
@@ -52,22 +54,31 @@ def _build(
             return _build(left, known, defaults) & _build(right, known, defaults)
         case ast.Name(id=name):
             return _call(_find(name, known), [], {}, defaults)
+        case ast.Dict() if DICT in known:
+            return known[DICT](_literal(node))
+        case ast.Lambda():
+            raise ExpressionError(
+                f"{_short(ast.unparse(node))!r} is a function, and a text is never run; combine "
+                "functions in Python, or write a dict of limits."
+            )
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             made = _find(name, known)
             named = {_keyword(k): _literal(k.value) for k in keywords}
             if len(named) < len(keywords):
                 raise ExpressionError(f"{_short(ast.unparse(node))!r} gives a keyword twice.")
             return _call(made, [_literal(arg) for arg in args], named, defaults)
+    names = ", ".join(sorted(set(known) - {DICT}))
+    limits = " or {'training_iteration': 100}," if DICT in known else ""
     raise ExpressionError(
-        f"{_short(ast.unparse(node))!r} is not understood: write NAME(keyword=value), joined with "
-        f"| and &. Known names: {', '.join(sorted(known))}."
+        f"{_short(ast.unparse(node))!r} is not understood: write NAME(keyword=value),{limits} "
+        f"joined with | and &. Known names: {names}."
     )
 
 
 def _find(name: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     if name in known:
         return known[name]
-    names = sorted(known)
+    names = sorted(set(known) - {DICT})
     raise ExpressionError(
         f"Unknown name {name!r}.{closest(name, names)} Known: {', '.join(names)}."
     )

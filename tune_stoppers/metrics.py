@@ -113,6 +113,7 @@ class MetricReader:
     hidden: frozenset[str] = frozenset()  # keys of the framework, left out of messages
     seen: set[str] = field(default_factory=set)  # metrics that some report has carried
     warned: set[str] = field(default_factory=set)  # trials warned about
+    expected: frozenset[str] = frozenset()  # known to be reported at times: neutral, without a word
 
     def __post_init__(self) -> None:
         if self.rule.needs_objective:
@@ -145,6 +146,8 @@ class MetricReader:
         if value is not None:
             self.seen.add(key)
             return value
+        if key in self.expected:
+            return None
         if key not in self.seen and self.on_missing == "raise":
             raise MissingMetricError(self._absent(trial_id, result, key))
         if trial_id not in self.warned:

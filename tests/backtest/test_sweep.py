@@ -10,8 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.air._internal.json import SafeFallbackEncoder
 
+from tests.watched import watched, write_results
 from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.rules import Patience
+from tune_stoppers.tune.reader import ResultReader
 
 
 def table(**changes) -> pd.DataFrame:
@@ -86,7 +90,7 @@ def test_a_broken_table_is_refused_with_its_row(case):
 def test_missing_columns_and_empty_tables_are_refused():
     """The key columns, a metric and a row are the least that a sweep has."""
     with pytest.raises(ValueError, match="lacks the column 'training_iteration'"):
-        Sweep.from_frame(table().drop(columns="training_iteration"), metric="loss", mode="min")
+        Sweep.from_frame(table().drop(columns=["training_iteration", "step"]), metric="loss")
     with pytest.raises(ValueError, match="no metric column"):
         Sweep.from_frame(table()[["trial_id", "training_iteration"]])
     with pytest.raises(ValueError, match="empty"):
@@ -164,6 +168,57 @@ def test_a_ray_folder_is_read_from_its_json(tmp_path):
     assert Sweep.from_ray(tmp_path.as_uri(), metric="eval/loss", mode="min").reports == 3
 
 
+CELLS = {  # of a report, and whether a rule judges it: what Ray writes of each differs
+    "a number": (0.5, True),
+    "None": (None, False),
+    "text": ("n/a", False),
+    "NaN": (math.nan, True),
+    "numpy's NaN": (np.float64("nan"), True),
+    "a short NaN": (np.float32("nan"), True),
+    "infinity": (math.inf, True),
+    "a truth value": (True, True),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_ray_folder_is_read_as_the_rule_read_it_live(case, tmp_path):
+    """Each report of the replay is judged, or left out, as the same report was live."""
+    cell, judged = CELLS[case]
+    live = [{"training_iteration": i, "train": 1.0, "loss": 3.0 / i} for i in range(1, 5)]
+    live[2]["loss"] = cell
+    del live[3]["loss"]
+    reader = ResultReader(
+        "test", Patience(9), metric="loss", mode="min", time_attr="training_iteration",
+        on_missing="skip",
+    )  # fmt: skip
+    read_live = [reader.read("t", row).report.loss for row in live]
+    (tmp_path / "t").mkdir()
+    with (tmp_path / "t" / "result.json").open("w") as file:
+        for row in live:
+            json.dump(row | {"trial_id": "t"}, file, cls=SafeFallbackEncoder)  # as Ray's logger
+            file.write("\n")
+    sweep = Sweep.from_ray(tmp_path, metric="loss", mode="min")
+    replayed = [reader.read("t", row).report.loss for row in sweep.curves[0].rows()]
+    np.testing.assert_equal(replayed, read_live)
+    assert (read_live[2] is not None) == judged
+    assert read_live[3] is None
+    missing = Sweep.from_ray(tmp_path, metric="loss", mode="min", nan="missing")
+    kept = judged and not (isinstance(cell, float | np.floating) and math.isnan(cell))
+    assert ("loss" in missing.curves[0].rows()[2]) == kept
+
+
+def test_the_objective_of_a_ray_folder_is_that_of_its_journal(tmp_path):
+    """Where none is given; and it is said. A metric that is given keeps its own mode."""
+    folder = watched(tmp_path / "sweep")
+    sweep = Sweep.from_ray(folder)
+    assert (sweep.metric, sweep.mode) == ("loss", "min")
+    assert sweep.reading == "Metric loss (min), as the experiment's journal says."
+    assert Sweep.from_ray(folder, metric="loss").mode == "min"
+    assert Sweep.from_ray(folder, metric="loss", mode="max").mode == "max"
+    bare = write_results(tmp_path / "bare")
+    assert Sweep.from_ray(bare).metric is None
+
+
 def test_a_folder_that_is_no_experiment_is_refused(tmp_path):
     """A folder that is not there and one without trials are errors that say so."""
     with pytest.raises(ValueError, match="nowhere is not a folder"):
@@ -182,6 +237,76 @@ def test_a_torn_line_is_left_out(tmp_path):
     results = tmp_path / "t1" / "result.json"
     results.write_text("{broken\n" + results.read_text())
     assert Sweep.from_ray(tmp_path).reports == 1
+
+
+SPARSE = [2.0, None, None, 1.0, math.nan, None]  # reported, and not, as Arrow tells apart
+KEYS = {"trial_id": ["a"] * 6, "training_iteration": range(1, 7), "train": [1.0] * 6}
+
+
+def test_parquet_tells_a_null_from_a_nan(tmp_path):
+    """Also in a column of which most is neither; pandas' floats are read as its frame is."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table(KEYS | {"loss": pa.array(SPARSE)}), path)
+    rows = Sweep.from_parquet(path, metric="loss", mode="min").curves[0].rows()
+    assert [str(row.get("loss")) for row in rows] == ["2.0", "None", "None", "1.0", "nan", "None"]
+
+    frame = pd.DataFrame(KEYS | {"loss": [2.0, 1.0, math.nan, 0.5, math.nan, math.nan]})
+    frame.to_parquet(path)
+    for nan in ("auto", "value", "missing"):
+        of_frame = Sweep.from_frame(frame, metric="loss", mode="min", nan=nan)
+        of_file = Sweep.from_parquet(path, metric="loss", mode="min", nan=nan)
+        np.testing.assert_equal(of_file.curves[0].rows(), of_frame.curves[0].rows())
+    nullable = frame.assign(loss=pd.array(SPARSE[:4] + [None] * 2, dtype="Float64"))
+    nullable.to_parquet(path)
+    for read in (
+        lambda **o: Sweep.from_parquet(path, **o),
+        lambda **o: Sweep.from_frame(nullable, **o),
+    ):
+        rows = read(metric="loss", mode="min", nan="value").curves[0].rows()
+        assert [row.get("loss") for row in rows] == [2.0, None, None, 1.0, None, None]
+
+
+def test_a_sweep_of_ours_keeps_what_it_holds(tmp_path):
+    """NaN between values are not guessed at anew when the file of a sweep is read."""
+    frame = pd.DataFrame(KEYS | {"loss": [2.0, math.nan, math.nan, 1.0, math.nan, math.nan]})
+    for nan, missing in (("value", 0), ("missing", 4), ("auto", 4)):
+        Sweep.from_frame(frame, metric="loss", mode="min", nan=nan).to_parquet(tmp_path / "s")
+        again = Sweep.from_parquet(tmp_path / "s")
+        assert sum("loss" not in row for row in again.curves[0].rows()) == missing
+
+
+def test_csv_tells_an_empty_cell_from_a_nan(tmp_path):
+    """By ",", ";" or tab; numbers, texts and ids stay what they are."""
+    lines = ["run_id,step,loss,lr,opt", "007,1,2.0,1e-3,adam", "007,2,,1e-3,adam"]
+    lines += ["007,3,NaN,1e-3,adam", "7e0,1,null,2,", "7e0,2,-Infinity,2,", ""]
+    for separator in ",;\t":
+        path = tmp_path / "history.csv"
+        path.write_text("\n".join(lines).replace(",", separator), encoding="utf-8-sig")
+        sweep = Sweep.from_csv(path, metric="loss", mode="max")
+        found = [[str(row.get("loss")) for row in curve.rows()] for curve in sweep]
+        assert found == [["2.0", "None", "nan"], ["None", "-inf"]]
+        assert sweep.configs == {"007": {"lr": 0.001, "opt": "adam"}, "7e0": {"lr": 2.0}}
+        assert sweep.name == "history"
+        assert "loss: 1 of 5 rows have a value, 2 have none, 2 diverged" in sweep.reading
+    missing = Sweep.from_csv(path, metric="loss", mode="max", nan="missing")
+    assert "loss" not in missing.curves[0].rows()[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no rows"),
+        ("run,step,loss\n", "no rows"),
+        ("run,step,loss\na,1\n", "row 0 has 2 cells, and there are 3 columns"),
+        ("step,loss\n1,2\n", "trial='COLUMN'"),
+    ],
+)
+def test_a_csv_that_is_no_history_is_refused(text, said, tmp_path):
+    """In a line that says what is wrong."""
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        Sweep.from_csv(path, metric="loss", mode="min")
 
 
 def published() -> list[Path]:

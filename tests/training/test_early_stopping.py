@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tune_stoppers import rules
+from tune_stoppers import AnyOf, PatienceStopper, rules
 from tune_stoppers.core import MissingMetricError
 from tune_stoppers.training.early_stopping import EarlyStopping
 from tune_stoppers.training.keeper import BestStateKeeper, NoBestStateError
@@ -288,6 +288,16 @@ def test_the_state_of_another_rule_is_refused():
             "min_delta belongs to a patience",
         ),
         (lambda: EarlyStopping(3, mode="min", metric=""), ValueError, "needs metric"),
+        (
+            lambda: EarlyStopping(PatienceStopper("loss", "max"), mode="max"),
+            TypeError,
+            r"Write PatienceStopper\(…\)\.rule in place .* metric 'loss' and mode 'max'",
+        ),
+        (
+            lambda: EarlyStopping(AnyOf(PatienceStopper("loss", "min")), mode="min"),
+            TypeError,
+            r"AnyOf combines stoppers .* Write a\.rule \| b\.rule",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(make, error, said):

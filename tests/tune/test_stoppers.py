@@ -1,11 +1,14 @@
 """Stoppers without a cluster: results in, answers and reasons out."""
 
+import inspect
+
 import pytest
 from ray import cloudpickle
 from ray.tune import Stopper
 from ray.tune.stopper import FunctionStopper, MaximumIterationStopper
 
-from tune_stoppers import rules
+import tune_stoppers
+from tune_stoppers import ForecastStopper, rules
 from tune_stoppers.core import MissingMetricError
 from tune_stoppers.journal import read_journal
 from tune_stoppers.tune.stoppers import (
@@ -357,6 +360,58 @@ def test_every_member_is_asked_whether_the_sweep_ends(combine, ends):
     assert [member.asked for member in members] == [1, 1]
 
 
+def early(trial_id, result):
+    """Ray's stop function: one trial, from its second report on."""
+    return trial_id == "t" and result["training_iteration"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("combine", "stops", "reason"),
+    [
+        (
+            lambda: patience() | {"training_iteration": 3},
+            [3, 4],
+            "iteration 4 has reached 3",
+        ),
+        (
+            lambda: {"training_iteration": 3} | patience(),
+            [3, 4],
+            "iteration 4 has reached 3",
+        ),
+        (lambda: AnyOf(patience(), {"eval/f1": 0.5}), [4], "eval/f1 0.5 has reached 0.5"),
+        (lambda: patience() | early, [2, 3, 4], "FunctionStopper: early says so"),
+        (lambda: early | patience(), [2, 3, 4], "FunctionStopper: early says so"),
+        (lambda: AllOf(early, {"training_iteration": 3}), [3, 4], "early says so; LimitStopper"),
+        (lambda: early & patience() & {"training_iteration": 9}, [], ""),
+    ],
+)
+def test_whatever_ray_takes_as_stop_combines(combine, stops, reason):
+    """Dicts of limits, reached at >=, and functions; the reason says which it was."""
+    stopper = cloudpickle.loads(cloudpickle.dumps(combine()))
+    rows = [result(i, 1 / i, eval={"f1": i / 8}) for i in range(1, 5)]
+    assert [row["training_iteration"] for row in rows if stopper("t", row)] == stops
+    assert reason in rows[-1].get("stop_reason", "")
+
+
+def test_a_limit_of_what_is_not_reported_stops_nothing(caplog):
+    """One warning says so, as Ray's does."""
+    stopper = patience() | {"los": 0.1}
+    assert feed(stopper, [1.0, 0.5, 0.2]) == []
+    assert caplog.text.count("'los' is not reported and stops nothing. Did you mean 'loss'?") == 1
+
+
+def test_metric_and_mode_are_shown_as_required():
+    """In the signature, which `help` and type checkers read; a call without them says it better."""
+    for name in tune_stoppers.__all__:
+        taken = inspect.signature(getattr(tune_stoppers, name)).parameters
+        if not name.endswith("Stopper") or "metric" not in taken:
+            continue
+        optional = name in ("RuleStopper", "GradientStopper")  # not with every rule or source
+        assert all((taken[key].default is None) == optional for key in ("metric", "mode")), name
+    with pytest.raises(ValueError, match="ForecastStopper mode must be one of min, max, got None"):
+        ForecastStopper("loss", max_t=9)
+
+
 def test_a_combination_pickles():
     """With the states of its members."""
     stopper = patience() | MaximumIterationStopper(9)
@@ -392,6 +447,10 @@ def test_a_combination_pickles():
         (lambda: ThresholdStopper("loss", "min"), TypeError, "threshold"),
         (lambda: AnyOf(), ValueError, "AnyOf needs at least one stopper, got none"),
         (lambda: AllOf(rules.Patience()), TypeError, "AllOf combines stoppers, got Patience"),
+        (lambda: AnyOf(PatienceStopper), TypeError, "AnyOf combines stoppers, got <class"),
+        (lambda: patience() | {}, ValueError, "needs a metric and its limit, got {}"),
+        (lambda: patience() | {"loss": "0.1"}, TypeError, "limit of 'loss' must be a number"),
+        (lambda: patience() | {1: 2}, TypeError, "maps names of metrics to limits, got 1"),
     ],
 )
 def test_wrong_arguments_are_refused(make, error, said):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.metrics import number
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.tune.runs import objective_of
 
 MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
+NAN_OF_NUMPY = "null"  # a text, not JSON's null
 ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
     "trial_id",
     "done",
@@ -26,7 +28,7 @@ ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
 }
 
 
-def read_experiment(path: str | os.PathLike[str]) -> list[Curve]:
+def read_experiment(path: str | os.PathLike[str], *, nan_is_missing: bool = False) -> list[Curve]:
     """The curves of an experiment folder (a local path or a URI), in order of folder names.
 
     A stretch that was run again after a restore counts once, as it went the last time. Lines cut
@@ -36,30 +38,37 @@ def read_experiment(path: str | os.PathLike[str]) -> list[Curve]:
     trials = [trial for trial in Experiment.at(path).trials() if _last_run(trial.rows)]
     if not trials:
         raise ExperimentError(f"{os.fspath(path)!r} holds no trial that reported.")
-    return [_curve(trial) for trial in trials]
+    return [_curve(trial, nan_is_missing) for trial in trials]
 
 
-def _curve(trial: TrialRecord) -> Curve:
+def objective_at(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+    """The metric and the mode that the experiment's journals name, None for what they do not."""
+    experiment = Experiment.at(path)
+    return objective_of(experiment.journal())
+
+
+def _curve(trial: TrialRecord, nan_is_missing: bool) -> Curve:
     rows = _last_run(trial.rows)
     flat = [_flatten({k: v for k, v in row.items() if k not in ADDED_BY_RAY}) for row in rows]
-    names = [
-        name
-        for name in dict.fromkeys(key for row in flat for key in row)
-        if name != "step" and all(_is_number(row.get(name)) for row in flat)
-    ]
-    # A null in the file is a NaN that Ray could not write; a key that is not there is no report.
-    metrics = {name: _column(flat, name) for name in names}
-    missing = {name: np.array([name not in row for row in flat]) for name in names}
-    has_steps = all(isinstance(row.get("step"), Real) for row in flat)
-    has_times = all(isinstance(row.get("time_total_s"), Real) for row in rows)
+    columns: dict[str, list[float | None]] = {}
+    for name in dict.fromkeys(key for row in flat for key in row):
+        cells = [_reported(row.get(name)) for row in flat]
+        if any(cell is not None for cell in cells) or all(row.get(name) is None for row in flat):
+            columns[name] = cells  # else it is text
+    times = [_reported(row.get("time_total_s")) for row in rows]
+    steps = columns.pop("step", [None])
+    missing = {
+        name: np.array([cell is None or (nan_is_missing and cell != cell) for cell in cells])
+        for name, cells in columns.items()
+    }
     config = _flatten(trial.config)
     return Curve(
         trial_id=trial.trial_id,
         config={key: value for key, value in config.items() if value is not None},
         iterations=np.array([row["training_iteration"] for row in rows], dtype=np.int64),
-        metrics=metrics,
-        steps=_column(flat, "step") if has_steps else None,
-        seconds=np.maximum.accumulate(_column(rows, "time_total_s")) if has_times else None,
+        metrics={name: _floats(cells) for name, cells in columns.items()},
+        steps=None if None in steps else _floats(steps),
+        seconds=None if None in times else np.maximum.accumulate(_floats(times)),
         missing={name: absent for name, absent in missing.items() if absent.any()},
     )
 
@@ -90,15 +99,13 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_number(value: Any) -> bool:
-    return value is None or value == "null" or _is_real(value)
+def _reported(cell: Any) -> float | None:
+    """A value of `result.json` as a rule read it live, None where it was missing.
+
+    Ray writes None as null, a NaN as NaN, and one of another type than Python's as "null".
+    """
+    return math.nan if cell == NAN_OF_NUMPY else number(cell)
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    cells: list[Any] = [row.get(name) for row in rows]
-    numbers = [number(cell) if _is_real(cell) else None for cell in cells]
-    return np.array([np.nan if value is None else value for value in numbers])
+def _floats(cells: list[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if cell is None else cell for cell in cells], dtype=np.float64)

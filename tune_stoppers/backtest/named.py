@@ -19,8 +19,9 @@ import tune_stoppers
 from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Rows
-from tune_stoppers.expressions import parse
+from tune_stoppers.expressions import DICT, parse
 from tune_stoppers.metrics import number
+from tune_stoppers.tune.combined import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]
 RAYS: dict[str, Callable[..., Any]] = {
@@ -51,7 +52,8 @@ def build(text: str, sweep: Sweep, kind: Kind) -> Any:
     """
     metric, mode = sweep.objective()
     if kind == "stopper":
-        return parse(text, known(kind), metric=metric, mode=mode)
+        names = known(kind) | {DICT: LimitStopper}
+        return parse(text, names, metric=metric, mode=mode)
     try:
         return parse(
             text, known(kind), metric=metric, mode=mode, max_t=functools.partial(_horizon, sweep)

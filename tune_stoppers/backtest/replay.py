@@ -29,7 +29,10 @@ from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
 from tune_stoppers.tune.budget_stopper import use_clock
+from tune_stoppers.tune.combined import Stops, as_stopper, is_stop
 from tune_stoppers.tune.horizon_watch import notes_of
+from tune_stoppers.tune.rule_stopper import RuleStopper
+from tune_stoppers.tune.schedulers.base import SweepScheduler
 
 BY_RULE = ("scheduler", "stopper", "stop_all")
 RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over
@@ -38,7 +41,7 @@ RUNAWAY = 100  # times the reports of the whole sweep: something starts over and
 def replay(
     sweep: Sweep,
     scheduler: TrialScheduler | None = None,
-    stopper: Stopper | None = None,
+    stopper: Stops | None = None,
     *,
     searcher: Searcher | SearchGenerator | None = None,
     workers: int = 8,
@@ -64,9 +67,10 @@ def replay(
     """What `scheduler` and `stopper` would have made of `sweep`.
 
     Both are deep-copied and then called exactly as Ray 2.60's controller calls them for function
-    trainables, each report at the virtual time at which it is due and never earlier. A trial that
-    ends leaves its worker to the next one; the order of trials is drawn from `seed`, the same for
-    every rule, or the recorded one.
+    trainables, each report at the virtual time at which it is due and never earlier. `stopper` may
+    be whatever Ray takes as `stop`: a dict of limits or a function, too. A trial that ends leaves
+    its worker to the next one; the order of trials is drawn from `seed`, the same for every rule,
+    or the recorded one.
 
     `searcher`: any Ray searcher, deep-copied too, in place of that order; the trials that it has
     not suggested stay PENDING. The unused trial nearest to each suggestion (`Neighbours`) is run
@@ -93,6 +97,10 @@ def replay(
     (its HyperBand does when trials end before their rung): raise, or end there. `folder`:
     where a scheduler that writes its state may do so; default, trials have no storage.
 
+    A report without a metric that others have is no evidence, whatever `on_missing`; `reading` of
+    the result says how many there are. Live, "raise" would end a sweep whose first report lacks the
+    metric: give such a rule `on_missing="skip"`.
+
     Raises ValueError and TypeError for unfit arguments, StalledError where the scheduler leaves
     every trial waiting or the searcher suggests nothing for ever, RuntimeError where the searcher
     fails or trials start over without end, and whatever the scheduler or stopper raises.
@@ -110,8 +118,10 @@ def replay(
         raise ValueError(f"sweep {sweep.name!r} has no time_total_s; use cost='reports'.")
     if scheduler is not None and not isinstance(scheduler, TrialScheduler):
         raise TypeError(f"scheduler must be a Ray TrialScheduler, got {type(scheduler).__name__}.")
-    if stopper is not None and not isinstance(stopper, Stopper):
-        raise TypeError(f"stopper must be a Ray Stopper, got {type(stopper).__name__}.")
+    if stopper is not None:
+        if not is_stop(stopper):
+            raise TypeError(f"stopper must be a Ray Stopper, got {type(stopper).__name__}.")
+        stopper = as_stopper(stopper)
 
     costs = Costs(cost, start_cost, save_cost, load_cost, resume_cost)
     with _seeded(seed):
@@ -134,6 +144,8 @@ def replay(
         )
         if stopper is not None:
             use_clock(stopper, lambda: cluster.now)  # budgets of seconds are of virtual ones
+        _expect(stopper, sweep)
+        _expect(scheduler, sweep)
         if hasattr(scheduler, "use_clock"):
             scheduler.use_clock(lambda: cluster.now)  # and so is the cost of a resume
         runaway = RUNAWAY * sweep.reports
@@ -336,10 +348,16 @@ class ReplayResult:
             }
         )
 
+    @property
+    def reading(self) -> str:
+        """What of the record was taken for what: columns, missing and diverged values, or ""."""
+        return self.sweep.reading_of(self.metric)
+
     def __repr__(self) -> str:
+        reading = f"; {self.reading}" if self.reading else ""
         return (
-            f"ReplayResult({self.sweep.name!r}, {self.reports} reports, savings "
-            f"{self.savings:.1%}, regret {self.regret:.4f}, best stopped: {self.best_stopped})"
+            f"ReplayResult({self.sweep.name!r}, {self.reports} reports, savings {self.savings:.1%}"
+            f", regret {self.regret:.4f}, best stopped: {self.best_stopped}{reading})"
         )
 
     @cached_property
@@ -365,6 +383,14 @@ def _ordered(sweep: Sweep, order: str, seed: int) -> list[Curve]:
         raise ValueError(f"order must be 'shuffled' or 'recorded', got {order!r}.")
     places = np.random.default_rng(seed).permutation(len(sweep))
     return [sweep.curves[place] for place in places]
+
+
+def _expect(judge: Stopper | TrialScheduler | None, sweep: Sweep) -> None:
+    """Tell the readers in it what the record has: a metric that comes late is not misspelt."""
+    if isinstance(judge, (RuleStopper, SweepScheduler)):
+        judge.expect(sweep.metrics)
+    for member in getattr(judge, "stoppers", ()):
+        _expect(member, sweep)
 
 
 def _set_objective(scheduler: TrialScheduler, metric: str, mode: str) -> None:

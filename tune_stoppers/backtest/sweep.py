@@ -2,8 +2,11 @@
 
 Columns: `trial_id`, `training_iteration` (growing within a trial), `step` (the sweep's own unit,
 optional), `time_total_s` (seconds since the trial began, optional), a column per metric, and a
-column `config/NAME` per hyperparameter. A row of a metric that is null was not reported; one that
-is NaN was reported as NaN.
+column `config/NAME` per hyperparameter.
+
+Missing is not diverged: an empty cell, a null, None and an absent key say that the metric was not
+reported; a NaN that was reported is a value, and a bad one. Where a source cannot tell the two
+apart, `nan="auto"` goes by `holes.holes`; `Sweep.reading` says what was taken for what.
 """
 
 from __future__ import annotations
@@ -11,8 +14,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from types import NoneType
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,18 +22,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tune_stoppers.backtest.table import CONFIG, Curve, cut, metric_columns
-from tune_stoppers.journal import parsed
-
-DESCRIPTION_KEY = b"sweep"
-KINDS: dict[str, Any] = {  # of the description
-    "name": str,
-    "primary": str,
-    "mode": str,
-    "metrics": dict,
-    "target": (int, float),
-    "surrogate": bool,
-}
+from tune_stoppers.backtest import files
+from tune_stoppers.backtest.exported import arranged
+from tune_stoppers.backtest.table import CONFIG, Curve, NaN, cut, metric_columns
 
 
 class Sweep:
@@ -41,7 +34,8 @@ class Sweep:
     needs them); `metrics`, the names of all; `modes`, the direction of those known; `max_t`, the
     longest trial's last `training_iteration`; `surrogate`, True for predictions of a model in
     place of recorded runs: say so wherever a figure uses them; `target`, the value at which a
-    run counts as done, or None; `description`, whatever else its source says of it.
+    run counts as done, or None; `description`, whatever else its source says of it; `reading`,
+    a text that says what was taken for what.
     """
 
     def __init__(
@@ -55,6 +49,8 @@ class Sweep:
         target: float | None = None,
         surrogate: bool = False,
         description: Mapping[str, Any] | None = None,
+        taken: str = "",
+        guessed: Mapping[str, int] | None = None,
     ) -> None:
         if not curves:
             raise ValueError(f"sweep {name!r} is empty; it needs at least one trial with a report.")
@@ -68,6 +64,8 @@ class Sweep:
         self.target = target
         self.surrogate = surrogate
         self.description = dict(description or {})
+        self._taken = taken  # which column for what
+        self._guessed = dict(guessed or {})  # NaN that were taken for empty cells, by metric
         self.max_t = max(int(curve.iterations[-1]) for curve in curves)
 
     def objective(
@@ -103,7 +101,41 @@ class Sweep:
 
     def __repr__(self) -> str:
         kind = "surrogate, " if self.surrogate else ""
-        return f"Sweep({self.name!r}, {kind}{len(self)} trials, {self.reports} reports)"
+        reading = f"; {self.reading}" if self.reading else ""
+        return f"Sweep({self.name!r}, {kind}{len(self)} trials, {self.reports} reports{reading})"
+
+    @property
+    def reading(self) -> str:
+        """What was taken for what: the columns, and how many rows have each metric.
+
+        Of the metrics only the sweep's own, or all where it does not say; nothing is said of one
+        that is a finite number in every row.
+        """
+        names = self.metrics if self.metric is None else (self.metric,)
+        return self.reading_of(*names)
+
+    def reading_of(self, *metrics: str) -> str:
+        """`reading`, of these metrics."""
+        return " ".join(filter(None, [self._taken, *map(self.rows_of, metrics)]))
+
+    def rows_of(self, metric: str) -> str:
+        """How many rows have a value of `metric`, none, or a diverged one; "" if all are finite."""
+        missing = diverged = 0
+        for curve in self:
+            if metric not in curve.metrics:
+                missing += len(curve)
+                continue
+            absent = curve.missing.get(metric, np.zeros(len(curve), dtype=bool))
+            missing += int(absent.sum())
+            diverged += int((~np.isfinite(curve.metrics[metric]) & ~absent).sum())
+        if not missing and not diverged:
+            return ""
+        guessed = self._guessed.get(metric, 0)
+        taken = f" ({guessed} NaN taken for empty cells)" if guessed else ""
+        return (
+            f"{metric}: {self.reports - missing - diverged} of {self.reports} rows have a value, "
+            f"{missing} have none{taken}, {diverged} diverged (NaN or infinite)."
+        )
 
     @property
     def trial_ids(self) -> list[str]:
@@ -158,7 +190,7 @@ class Sweep:
                 )
                 arrays[name] = pa.array(frame[name].to_numpy(), mask=absent)
             elif name.startswith(CONFIG):
-                arrays[name] = _config_array(frame[name].tolist())
+                arrays[name] = files.config_array(frame[name].tolist())
             else:
                 arrays[name] = pa.array(frame[name])
         description = self.description | {
@@ -168,9 +200,10 @@ class Sweep:
             "metrics": self.modes,
             "target": self.target,
             "surrogate": self.surrogate,
+            "nulls": True,  # an empty cell is one: a NaN is a value
         }
         table = pa.table(arrays)
-        metadata = {DESCRIPTION_KEY: json.dumps(description).encode()}
+        metadata = {files.DESCRIPTION_KEY: json.dumps(description).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
     @classmethod
@@ -180,37 +213,82 @@ class Sweep:
         *,
         metric: str | None = None,
         mode: str | None = None,
-        nan: Literal["value", "missing"] = "value",
+        nan: NaN = "auto",
+        trial: str | None = None,
+        time: str | None = None,
+        seconds: str | None = None,
+        config: Iterable[str] = (),
     ) -> Sweep:
         """Read a sweep; `metric`, `mode` take the place of those in its description.
 
-        `nan="missing"`: a NaN means "not reported", as in tables that know no nulls.
+        A null is an empty cell. A NaN, and a null in a column of floats that pandas wrote (it
+        writes null for both), is read as `from_frame` reads a NaN, with the same keywords.
         """
-        table = _table(path)
-        described = _described(table.schema, path)
-        name = described.pop("name", None) or os.path.splitext(os.path.basename(path))[0]
-        modes = described.pop("metrics", None) or {}
-        primary, own_mode = described.pop("primary", None), described.pop("mode", None)
+        table = files.parquet_table(path)
+        said = files.described(table.schema, path)
+        name = said.pop("name", None) or _stem(path)
+        modes = said.pop("metrics", None) or {}
+        primary, own_mode = said.pop("primary", None), said.pop("mode", None)
         if metric in (None, primary):
             metric, mode = primary, mode or own_mode
-        target = described.pop("target", None)
-        surrogate = described.pop("surrogate", "surrogate" in str(described.get("kind")).lower())
-        frame = table.to_pandas()
-        absent = {
-            key: table[key].is_null().to_numpy()
-            for key in table.column_names
-            if key in metric_columns(frame) and table[key].null_count
-        }
-        curves = cut(frame, absent, nan=nan, surrogate=surrogate)
-        return cls(
-            curves,
+        target = said.pop("target", None)
+        surrogate = said.pop("surrogate", "surrogate" in str(said.get("kind")).lower())
+        told = table.column_names if said.pop("nulls", False) else ()
+        return cls._from_table(
+            files.frame_of(table),
+            told,
+            nan=nan,
+            columns={"trial": trial, "time": time, "seconds": seconds, "config": config},
             name=name,
             metric=metric,
             mode=mode,
             modes=modes,
             target=target,
             surrogate=surrogate,
-            description=described,
+            description=said,
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        metric: str | None = None,
+        mode: str | None = None,
+        name: str | None = None,
+        modes: Mapping[str, str] | None = None,
+        target: float | None = None,
+        surrogate: bool = False,
+        nan: NaN = "auto",
+        trial: str | None = None,
+        time: str | None = None,
+        seconds: str | None = None,
+        config: Iterable[str] = (),
+        description: Mapping[str, Any] | None = None,
+    ) -> Sweep:
+        """A sweep from a CSV file, as trackers export it, with the keywords of `from_frame`.
+
+        ::
+
+            Sweep.from_csv("history.csv", metric="eval/loss", mode="min")
+
+        An empty cell (also null, None, NA) was not reported; a cell "NaN" or "nan" is a value under
+        "auto" too, as the file tells the two apart. (`DataFrame.to_csv` does not: it leaves NaN
+        empty. Give such a frame to `from_frame`.) The separator may be ",", ";" or a tab, and the
+        file compressed (.csv.gz).
+        """
+        return cls._from_table(
+            files.csv_frame(path, trial),
+            None,
+            nan=nan,
+            columns={"trial": trial, "time": time, "seconds": seconds, "config": config},
+            name=name or _stem(path),
+            metric=metric,
+            mode=mode,
+            modes=modes,
+            target=target,
+            surrogate=surrogate,
+            description=description,
         )
 
     @classmethod
@@ -224,24 +302,46 @@ class Sweep:
         modes: Mapping[str, str] | None = None,
         target: float | None = None,
         surrogate: bool = False,
-        nan: Literal["value", "missing"] = "value",
+        nan: NaN = "auto",
+        trial: str | None = None,
+        time: str | None = None,
+        seconds: str | None = None,
+        config: Iterable[str] = (),
         description: Mapping[str, Any] | None = None,
     ) -> Sweep:
-        """A sweep from a table with the columns that the module names, rows of a trial in order.
+        """A sweep from a table with the columns that the module names, or a tracker's export.
 
-        In float columns a NaN is a value unless `nan="missing"`; None and `pd.NA` are "not
-        reported". Raises ValueError, with the row (counted from 0), on missing columns, repeated
-        or falling iterations, text in a metric, time that runs backwards.
+        Rows of a trial are in order. None and `pd.NA` were not reported.
+
+        Args:
+            nan: what a NaN is. "value": it was reported, and the trial has diverged. "missing": it
+                was not reported. "auto": a value in a column that has None or `pd.NA` too. Another
+                column cannot tell NaN from an empty cell: there, a NaN was not reported in a row of
+                another kind (it has metrics that never come together with this one), and in a
+                trial most of whose rows lack the metric; but it is a value in rows whose other
+                metrics mostly come with it, and where, after the last value, an evaluation was due
+                (`backtest.holes` has the rule). `reading` says how many rows were taken for what.
+            trial, time, seconds: the columns that name the trial, count its reports (whole numbers
+                that grow; fractions, as of epochs, number the rows instead) and hold the seconds
+                since it began. Default: `trial_id`, `training_iteration` and `time_total_s`, or
+                the names that trackers give them ("run_id", "Name"; "_step", "step", "epoch";
+                "_runtime"). Rows of a trial at the same time are one, if no metric is in several.
+            config: columns of hyperparameters. Those that begin with "config/", "config." or
+                "params." are too; and in an export, what is constant in each trial.
+
+        In an export, text that changes within a trial and a tracker's own columns are left out.
+        A table with a column "RUN - METRIC" for each run, or a row per value (run, step, key,
+        value), is understood.
+
+        Raises ValueError, with the row (counted from 0), on missing columns (named, and the
+        parameter that takes them), repeated or falling iterations, text in a metric, time that
+        runs backwards.
         """
-        absent = {}
-        for key in metric_columns(frame):
-            column = frame[key]
-            if isinstance(column.dtype, np.dtype) and column.dtype != object:
-                continue
-            absent[key] = np.array([cell is None or cell is pd.NA for cell in column], dtype=bool)
-        curves = cut(frame, absent, nan=nan, surrogate=surrogate)
-        return cls(
-            curves,
+        return cls._from_table(
+            frame,
+            (),
+            nan=nan,
+            columns={"trial": trial, "time": time, "seconds": seconds, "config": config},
             name=name,
             metric=metric,
             mode=mode,
@@ -252,6 +352,32 @@ class Sweep:
         )
 
     @classmethod
+    def _from_table(
+        cls,
+        frame: pd.DataFrame,
+        told: Collection[str] | None,
+        *,
+        nan: NaN,
+        columns: Mapping[str, Any],
+        **own: Any,
+    ) -> Sweep:
+        """`told`: the columns whose NaN are known to be values; None: all."""
+        _check_nan(nan)
+        table, taken = arranged(frame, metric=own["metric"], **columns)
+        names = metric_columns(table)
+        absent, known = {}, set(names if told is None else told)
+        for key in names:
+            column = table[key]
+            if isinstance(column.dtype, np.dtype) and column.dtype != object:
+                continue
+            empty = np.array([cell is None or cell is pd.NA for cell in column], dtype=bool)
+            absent[key] = empty
+            if empty.any():
+                known.add(key)
+        curves, guessed = cut(table, absent, nan=nan, surrogate=own["surrogate"], told=known)
+        return cls(curves, taken=taken, guessed=guessed, **own)
+
+    @classmethod
     def from_ray(
         cls,
         path: str | os.PathLike[str],
@@ -260,44 +386,35 @@ class Sweep:
         mode: str | None = None,
         name: str | None = None,
         target: float | None = None,
+        nan: NaN = "auto",
     ) -> Sweep:
         """A sweep from a Ray Tune experiment folder, finished or not, local or remote (a URI).
 
-        Reads `result.json` and `params.json` of each trial and nothing else; unpickles nothing.
+        Reads `result.json` and `params.json` of each trial, and our journal; unpickles nothing.
+        Metric and mode are those of the journal where they are not given; `reading` says so.
+
+        A report is read as a rule read it live: None, text and an absent key are missing, a NaN is
+        a value. `nan="missing"`: a NaN was not reported either.
         """
-        from tune_stoppers.backtest.experiment import read_experiment
+        from tune_stoppers.backtest.experiment import objective_at, read_experiment
 
-        curves = read_experiment(path)
+        _check_nan(nan)
+        curves = read_experiment(path, nan_is_missing=nan == "missing")
         name = name or os.fspath(path).rstrip("/").rpartition("/")[2]
-        return cls(curves, name=name, metric=metric, mode=mode, target=target)
+        taken = ""
+        if metric is None or mode is None:
+            own_metric, own_mode = objective_at(path)
+            reported = any(own_metric in curve.metrics for curve in curves)
+            if reported and metric in (None, own_metric) and (mode or own_mode):
+                metric, mode = own_metric, mode or own_mode
+                taken = f"Metric {metric} ({mode}), as the experiment's journal says."
+        return cls(curves, name=name, metric=metric, mode=mode, target=target, taken=taken)
 
 
-def _table(path: str | os.PathLike[str]) -> pa.Table:
-    """A file's table; `ValueError` or `OSError` where Arrow cannot read it."""
-    try:
-        return pq.read_table(path)
-    except pa.ArrowNotImplementedError as error:  # what a damaged file may ask for
-        raise ValueError(f"{os.fspath(path)!r} cannot be read: {error}") from error
+def _check_nan(nan: str) -> None:
+    if nan not in ("auto", "value", "missing"):
+        raise ValueError(f"nan must be 'auto', 'value' or 'missing', got {nan!r}.")
 
 
-def _described(schema: pa.Schema, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the source of a sweep says of it; ValueError if that is no description."""
-    text = (schema.metadata or {}).get(DESCRIPTION_KEY, b"{}")
-    try:
-        described = parsed(text.decode())
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: its description is no JSON: {error}") from error
-    if not isinstance(described, dict):
-        raise ValueError(f"{os.fspath(path)}: its description is no JSON object.")
-    for key, kinds in KINDS.items():
-        if not isinstance(described.get(key), (kinds, NoneType)):
-            raise ValueError(f"{os.fspath(path)}: {key!r} of its description: {described[key]!r}")
-    return described
-
-
-def _config_array(cells: list[Any]) -> pa.Array:
-    """A column of one type; where a hyperparameter has values of several, all become text."""
-    try:
-        return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if cell is None else str(cell) for cell in cells])
+def _stem(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(os.path.basename(path).removesuffix(".gz"))[0]

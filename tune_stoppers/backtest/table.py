@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tune_stoppers.backtest.holes import Bools as Bools
+from tune_stoppers.backtest.holes import Ints as Ints
+from tune_stoppers.backtest.holes import holes
+
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+NaN = Literal["auto", "value", "missing"]  # what a NaN in a table means
 
 CONFIG = "config/"
 LARGEST = 2.0**53  # iteration: beyond, floats do not tell one from the next
@@ -94,15 +98,15 @@ def cut(
     frame: pd.DataFrame,
     absent: Mapping[str, Bools],
     *,
-    nan: Literal["value", "missing"],
+    nan: NaN,
     surrogate: bool,
-) -> list[Curve]:
-    """Validate the table and cut it into one curve per trial, in order of first appearance."""
-    if nan not in ("value", "missing"):
-        raise ValueError(f"nan must be 'value' or 'missing', got {nan!r}.")
-    for key in ("trial_id", "training_iteration"):
-        if key not in frame.columns:
-            raise ValueError(f"the sweep lacks the column {key!r}; it has {list(frame.columns)}.")
+    told: Collection[str] = (),
+) -> tuple[list[Curve], dict[str, int]]:
+    """Validate the table and cut it into one curve per trial, in order of first appearance.
+
+    `absent`: the cells known to be empty, by metric. `told`: the metrics of which every other NaN
+    is known to be a value. Beside the curves: how many NaN `holes` took for empty, by metric.
+    """
     names = metric_columns(frame)
     if not names:
         raise ValueError("the sweep has no metric column beside trial_id and training_iteration.")
@@ -117,20 +121,31 @@ def cut(
 
     iterations = _iterations(frame, trials, codes, order, same)
     metrics = {name: _numbers(frame, name, absent.get(name), trials, codes) for name in names}
-    missing = {
-        name: _either(absent.get(name), np.isnan(values) if nan == "missing" else None)
-        for name, values in metrics.items()
-    }
+    starts = np.searchsorted(codes[order], np.arange(len(trials) + 1))
+    parts = [order[begin:end] for begin, end in pairwise(starts)]
+    missing = {name: absent.get(name, np.zeros(len(frame), dtype=bool)) for name in names}
+    guessed: dict[str, int] = {}
+    there = np.column_stack([~np.isnan(values) for values in metrics.values()])
+    for place, name in enumerate(names):
+        unclear = ~there[:, place] & ~missing[name]
+        if nan == "value" or not unclear.any():
+            continue
+        if nan == "auto":
+            if name in told:
+                continue
+            others = np.delete(there, place, axis=1)
+            unclear &= holes(there[:, place], others, iterations, parts)
+            guessed[name] = int(unclear.sum())
+        missing[name] = missing[name] | unclear
     steps = _numbers(frame, "step", None, trials, codes) if "step" in frame.columns else None
     seconds = None
     if "time_total_s" in frame.columns:
         seconds = _numbers(frame, "time_total_s", None, trials, codes)
-    starts = np.searchsorted(codes[order], np.arange(len(trials) + 1))
     configs = _configs(frame, order[starts[:-1]], codes, trials)
 
     curves = []
     for index, trial_id in enumerate(trials):
-        rows = order[starts[index] : starts[index + 1]]
+        rows = parts[index]
         curves.append(
             Curve(
                 trial_id=trial_id,
@@ -139,16 +154,10 @@ def cut(
                 metrics={name: values[rows] for name, values in metrics.items()},
                 steps=None if steps is None else steps[rows],
                 seconds=_elapsed(seconds, rows, iterations[rows], trial_id, surrogate),
-                missing={n: m[rows] for n, m in missing.items() if m is not None and m[rows].any()},
+                missing={n: m[rows] for n, m in missing.items() if m[rows].any()},
             )
         )
-    return curves
-
-
-def _either(left: Bools | None, right: Bools | None) -> Bools | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return left | right
+    return curves, guessed
 
 
 def _numbers(
@@ -166,7 +175,7 @@ def _numbers(
     if pd.api.types.is_numeric_dtype(column.dtype):
         return numbers
     for row, cell in enumerate(column):
-        if absent is not None and absent[row]:
+        if cell is None or cell is pd.NA or (absent is not None and absent[row]):
             continue
         if isinstance(cell, (str, bytes)) or (math.isnan(numbers[row]) and cell == cell):
             what = f"{name} must be a number, got {cell!r}; drop the column or fix the cell."

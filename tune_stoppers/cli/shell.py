@@ -30,8 +30,21 @@ class UsageError(Exception):
     """Something that the user asked for cannot be done."""
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from tune_stoppers import __version__
+
+        typer.echo(f"tune_stoppers {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def common() -> None:
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show it and end."),
+    ] = False,
+) -> None:
     """Commands are listed below; each has its own --help."""
 
 

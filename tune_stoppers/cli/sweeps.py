@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -15,23 +15,52 @@ from tune_stoppers.cli.shell import Json, UsageError, app, mistakes
 if TYPE_CHECKING:
     from tune_stoppers.backtest.sweep import Sweep
 
-SWEEP = "A Parquet file, or the folder of a Ray Tune experiment."
+SWEEP = "A Parquet or CSV file, or the folder of a Ray Tune experiment."
+Example = Annotated[
+    bool, typer.Option("--example", help="The recorded sweep that comes with the package.")
+]
+Nan = Annotated[
+    str,
+    typer.Option(
+        help="What a NaN is: value (diverged), missing (an empty cell), auto (by the rows)."
+    ),
+]
+Trial = Annotated[str | None, typer.Option(help="The column of a table that names the trial.")]
+Time = Annotated[str | None, typer.Option(help="The column that counts a trial's reports.")]
+Seconds = Annotated[str | None, typer.Option(help="The column of seconds since the trial began.")]
 Metric = Annotated[str | None, typer.Option(help="Default: what the sweep says.")]
 Mode = Annotated[str | None, typer.Option(help="min or max. Default: what the sweep says.")]
 Workers = Annotated[int, typer.Option(min=1, help="Trials that run at a time.")]
 
 
+class Reading(NamedTuple):
+    """How a record is to be read."""
+
+    metric: str | None
+    mode: str | None
+    nan: Any  # the readers check it
+    trial: str | None
+    time: str | None
+    seconds: str | None
+
+
 @app.command()
 def replay(
-    sweep: Annotated[str, typer.Argument(help=SWEEP)],
+    sweep: Annotated[str | None, typer.Argument(help=SWEEP)] = None,
     stop: Annotated[
-        str | None, typer.Option(help="Stoppers: 'PatienceStopper(patience=3) | …'.")
+        str | None,
+        typer.Option(help="'PatienceStopper(patience=3) | {'training_iteration': 100}'."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="A scheduler: BoundASHAScheduler, 'ASHAScheduler(…)'.")
     ] = None,
+    example: Example = False,
     metric: Metric = None,
     mode: Mode = None,
+    nan: Nan = "auto",
+    trial: Trial = None,
+    time: Time = None,
+    seconds: Seconds = None,
     workers: Workers = 8,
     seed: Annotated[int, typer.Option(help="Of the order of the trials.")] = 0,
     cost: Annotated[
@@ -46,12 +75,16 @@ def replay(
 
     Metric, mode and max_t of a rule are filled in from the sweep where they are left out.
     """
+    from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import build
     from tune_stoppers.backtest.replay import replay as run
     from tune_stoppers.report.tables import clean, console, replayed, show
     from tune_stoppers.tune.horizon_watch import told_later
 
-    recorded = _load(sweep, metric, mode)
+    if (sweep is None) != example:
+        raise UsageError("replay: name one sweep, or --example.")
+    reading = Reading(metric, mode, nan, trial, time, seconds)
+    recorded = _load(str(example_path()) if sweep is None else sweep, reading)
     unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
     if cost != unit:
         raise UsageError(f"--cost: reports or seconds, got {cost!r}.")
@@ -85,6 +118,7 @@ def replay(
     facts = {
         "sweep": recorded.name,
         "surrogate": recorded.surrogate,
+        "reading": result.reading,
         "metric": result.metric,
         "mode": result.mode,
         "stop": stop,
@@ -117,11 +151,13 @@ def compare(
             "Default: no stopping, ASHA, median, BoundASHAScheduler, PatienceStopper(3)."
         ),
     ] = None,
-    example: Annotated[
-        bool, typer.Option("--example", help="The recorded sweep that comes with the package.")
-    ] = False,
+    example: Example = False,
     metric: Metric = None,
     mode: Mode = None,
+    nan: Nan = "auto",
+    trial: Trial = None,
+    time: Time = None,
+    seconds: Seconds = None,
     workers: Workers = 8,
     orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 10,
     budget: Annotated[
@@ -142,7 +178,8 @@ def compare(
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]
     if not paths:
         raise UsageError("name at least one sweep, or --example.")
-    recorded = [_load(path, metric, mode) for path in paths]
+    reading = Reading(metric, mode, nan, trial, time, seconds)
+    recorded = [_load(path, reading) for path in paths]
     with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
     with mistakes("compare"), told_later():
@@ -162,6 +199,7 @@ def compare(
             "baseline": found.baseline,
             "workers": workers,
             "budget": budget,
+            "reading": {sweep.name: sweep.reading for sweep in recorded},
             "table": json.loads(table.reset_index().to_json(orient="records")),
             "runs": json.loads(found.runs.to_json(orient="records")),
         }
@@ -175,32 +213,39 @@ def compare(
         out.print()
     out.print(LEGEND, soft_wrap=not out.is_terminal)
     out.print()
+    for sweep in recorded:
+        if sweep.reading:
+            out.print(f"{sweep.name}: {sweep.reading}", markup=False, soft_wrap=not out.is_terminal)
     out.print(found.recommendation(), soft_wrap=not out.is_terminal)
     for note in found.notes:
         out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 
 
-def _load(path: str, metric: str | None, mode: str | None) -> Sweep:
+def _load(path: str, reading: Reading) -> Sweep:
     """A recorded sweep whose objective is known."""
+    from tune_stoppers.backtest.files import is_csv, is_parquet
     from tune_stoppers.backtest.sweep import Sweep
 
+    metric, mode, nan = reading[:3]
     with mistakes(path):
         local = Path(path).expanduser()
         found = "://" in path or local.exists()
     if not found:
         raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
-    if "://" in path or local.is_dir():
-        with mistakes(path):
-            return _with_objective(Sweep.from_ray(path, metric=metric, mode=mode), metric, mode)
-    if not _is_parquet(local):
-        raise UsageError(f"{path} is no Parquet file and no Ray experiment folder.")
     with mistakes(path):
-        return _with_objective(Sweep.from_parquet(local, metric=metric, mode=mode), metric, mode)
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+        if "://" in path or local.is_dir():
+            if any(reading[3:]):
+                raise UsageError(f"--trial, --time, --seconds are for tables; {path} is none.")
+            read = Sweep.from_ray(path, metric=metric, mode=mode, nan=nan)
+        elif is_parquet(local):
+            read = Sweep.from_parquet(local, **reading._asdict())
+        elif is_csv(local):
+            read = Sweep.from_csv(local, **reading._asdict())
+        else:
+            raise UsageError(
+                f"{path} is no Parquet file and no Ray experiment folder, nor called .csv or .tsv."
+            )
+        return _with_objective(read, metric, mode)
 
 
 def _with_objective(sweep: Sweep, metric: str | None, mode: str | None) -> Sweep:

@@ -10,6 +10,7 @@ from tune_stoppers.journal import AGAIN, CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJ
 from tune_stoppers.metrics import lookup, number, sign_of
 from tune_stoppers.report.story import Event
 from tune_stoppers.tune.experiment import TrialRecord
+from tune_stoppers.tune.runs import objective_of as objective_of
 
 TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
 # book-keeping
@@ -31,16 +32,6 @@ def rule_of(lines: Sequence[Line]) -> str:
             told = "rule" in line and "action" not in line
             owners[owner] = f"{owner} with {line['rule']}" if told else owner
     return "; ".join(owners.values())
-
-
-def objective_of(lines: Sequence[Line]) -> tuple[str | None, str | None]:
-    """The metric and the mode that the journal names, None for what it does not."""
-    metric = next((str(line["metric"]) for line in lines if line.get("metric")), None)
-    mode = next((str(line["mode"]) for line in lines if line.get("mode")), None)
-    signs = {line["sign"] for line in lines if line.get("sign") in (1, -1)}
-    if mode is None and len(signs) == 1:
-        mode = "min" if signs == {1} else "max"
-    return metric, mode
 
 
 def time_attr_of(records: Sequence[TrialRecord], lines: Sequence[Line]) -> str:

@@ -132,6 +132,8 @@ def replayed(result: ReplayResult) -> list[tuple[str, str]]:
         ("ended by", ", ".join(f"{by} {count}" for by, count in endings.items())),
         ("paused", f"{int((trials['pauses'] > 0).sum())} trials"),
     ]
+    if result.reading:
+        rows.insert(1, ("read", result.reading))
     if sweep.target is not None:
         hit = result.time_to_target
         rows.append(("time to target", "not reached" if hit is None else f"{hit:g}"))

@@ -18,6 +18,7 @@ from tune_stoppers.training.spending import TOTALS, Spending
 
 def as_rule(rule_or_patience: Rule | int, min_delta: float = 0.0) -> Rule:
     """The rule itself, or `Patience` of so many evaluations."""
+    _refuse_stopper(rule_or_patience)
     if not isinstance(rule_or_patience, Rule):
         return Patience(rule_or_patience, min_delta)
     if min_delta:
@@ -26,6 +27,23 @@ def as_rule(rule_or_patience: Rule | int, min_delta: float = 0.0) -> Rule:
             f"beside {rule_or_patience!r}."
         )
     return rule_or_patience
+
+
+def _refuse_stopper(given: Any) -> None:
+    """Ray's face of a rule is none: `TypeError` with what to write in its place."""
+    kind = type(given).__name__
+    if isinstance(getattr(given, "rule", None), Rule):
+        metric, mode = getattr(given, "metric", None), getattr(given, "mode", None)
+        own = f", with metric {metric!r} and mode {mode!r}" if metric else ""
+        raise TypeError(
+            f"{kind} is for Ray Tune; here goes the rule in it. Write {kind}(…).rule in place of "
+            f"{kind}(…){own}: its rule is {given.rule!r}."
+        )
+    if hasattr(given, "stoppers"):
+        raise TypeError(
+            f"{kind} combines stoppers of Ray Tune; here go rules. Write a.rule | b.rule (or &) "
+            f"of the stoppers in it."
+        )
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Stoppers whose answer is explained, and stoppers side by side."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from ray.tune import Stopper
 
-from tune_stoppers.core import Action, Decision
+from tune_stoppers.core import Action, Decision, require_number
 from tune_stoppers.journal import USER
+from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.tune.reader import STOP_REASON
 
 
@@ -34,33 +36,104 @@ class ExplainedStopper(Stopper):
     def stop_all(self) -> bool:
         return self._ended
 
-    def __or__(self, other: Stopper) -> "AnyOf":
-        return AnyOf(self, other) if isinstance(other, Stopper) else NotImplemented
+    def __or__(self, other: "Stops") -> "AnyOf":
+        return AnyOf(self, other) if is_stop(other) else NotImplemented
 
-    def __ror__(self, other: Stopper) -> "AnyOf":
-        return AnyOf(other, self) if isinstance(other, Stopper) else NotImplemented
+    def __ror__(self, other: "Stops") -> "AnyOf":
+        return AnyOf(other, self) if is_stop(other) else NotImplemented
 
-    def __and__(self, other: Stopper) -> "AllOf":
-        return AllOf(self, other) if isinstance(other, Stopper) else NotImplemented
+    def __and__(self, other: "Stops") -> "AllOf":
+        return AllOf(self, other) if is_stop(other) else NotImplemented
 
-    def __rand__(self, other: Stopper) -> "AllOf":
-        return AllOf(other, self) if isinstance(other, Stopper) else NotImplemented
+    def __rand__(self, other: "Stops") -> "AllOf":
+        return AllOf(other, self) if is_stop(other) else NotImplemented
+
+
+# what Ray takes as `stop`: a stopper, {"training_iteration": 100}, or (trial_id, result) -> bool
+Stops: TypeAlias = Stopper | Mapping[str, float] | Callable[[str, dict[str, Any]], Any]
+
+
+def as_stopper(given: Stops) -> Stopper:
+    """A stopper of whatever Ray takes as `stop`; ValueError and TypeError where it is none."""
+    if isinstance(given, Stopper):
+        return given
+    return LimitStopper(given) if isinstance(given, Mapping) else FunctionStopper(given)
+
+
+def is_stop(given: object) -> bool:
+    """Whether Ray takes it as `stop`: a class, say, is one that still has to be called."""
+    if isinstance(given, (Stopper, Mapping)):
+        return True
+    return callable(given) and not isinstance(given, type) and not hasattr(given, "stop_all")
+
+
+class LimitStopper(ExplainedStopper):
+    """Ray's stop dict: a trial ends once one of the metrics has reached its limit (>=).
+
+    A metric that is not there stops nothing; one warning says so, as in Ray.
+    """
+
+    def __init__(self, limits: Mapping[str, float]) -> None:
+        if not limits:
+            raise ValueError("a stop dict needs a metric and its limit, got {}.")
+        for name, limit in limits.items():
+            if not isinstance(name, str):
+                raise TypeError(f"a stop dict maps names of metrics to limits, got {name!r}.")
+            require_number(f"the limit of {name!r}", limit)
+        self.limits = dict(limits)
+        self._warned: set[str] = set()
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
+        for name, limit in self.limits.items():
+            value = number(lookup(result, name))
+            if value is None:
+                self._warn(name, result)
+            elif value >= limit:
+                text = f"{name} {value:g} has reached {limit:g}"
+                return Decision(Action.STOP, text, type(self).__name__)
+        return Decision(Action.CONTINUE, "no limit is reached", type(self).__name__)
+
+    def describe(self, decision: Decision) -> str:
+        return f"{type(self).__name__}: {decision.text}"
+
+    def _warn(self, name: str, result: dict[str, Any]) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            told = "stop: %r is not reported and stops nothing.%s"
+            logger.warning(told, name, closest(name, flat_keys(result)))
+
+
+class FunctionStopper(ExplainedStopper):
+    """Ray's stop function: a trial ends once `function(trial_id, result)` is true."""
+
+    def __init__(self, function: Callable[[str, dict[str, Any]], Any]) -> None:
+        self.function = function
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
+        if not self.function(trial_id, result):
+            return Decision(Action.CONTINUE, "the function says no", type(self).__name__)
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return Decision(Action.STOP, f"{name} says so", type(self).__name__)
+
+    def describe(self, decision: Decision) -> str:
+        return f"{type(self).__name__}: {decision.text}"
 
 
 class _CombinedStopper(ExplainedStopper):
     """Stoppers side by side: each sees every report, also one on which another fires."""
 
-    def __init__(self, *stoppers: Stopper) -> None:
+    def __init__(self, *stoppers: Stops) -> None:
         self.name = type(self).__name__
         if not stoppers:
             raise ValueError(f"{self.name} needs at least one stopper, got none.")
         for stopper in stoppers:
-            if not isinstance(stopper, Stopper):
+            if not is_stop(stopper):
                 raise TypeError(
-                    f"{self.name} combines stoppers, got {stopper!r}. "
-                    "Rules combine with tune_stoppers.rules."
+                    f"{self.name} combines stoppers, got {stopper!r}. It takes what Ray takes as "
+                    "stop: stoppers, dicts of limits, functions of (trial_id, result). Rules "
+                    "combine with tune_stoppers.rules."
                 )
-        self.stoppers = stoppers
+        self.stoppers = tuple(map(as_stopper, stoppers))
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         decided = [_ask(stopper, trial_id, result) for stopper in self.stoppers]
@@ -91,7 +164,13 @@ class _CombinedStopper(ExplainedStopper):
 
 
 class AnyOf(_CombinedStopper):
-    """Stops a trial as soon as one of the stoppers does; plain Ray stoppers may be members."""
+    """Stops a trial as soon as one of the stoppers does.
+
+    Members may be whatever Ray takes as `stop`: stoppers of Ray's own, a dict, a function::
+
+        PatienceStopper("loss", "min") | {"training_iteration": 100}
+        AnyOf(PatienceStopper("loss", "min"), lambda trial_id, result: result["loss"] > 10)
+    """
 
     def _enough(self, count: int) -> bool:
         return count > 0
@@ -101,7 +180,10 @@ class AnyOf(_CombinedStopper):
 
 
 class AllOf(_CombinedStopper):
-    """Stops a trial when all the stoppers say so on the same report; nothing is latched."""
+    """Stops a trial when all the stoppers say so on the same report; nothing is latched.
+
+    Members are as in `AnyOf`.
+    """
 
     def _enough(self, count: int) -> bool:
         return count == len(self.stoppers)

@@ -7,7 +7,7 @@ from tune_stoppers.core import Mode, Rule
 from tune_stoppers.rules.diminishing import DiminishingReturns
 from tune_stoppers.track import Track
 from tune_stoppers.tune.budget_stopper import SpendingReader
-from tune_stoppers.tune.rule_stopper import Common, RuleStopper
+from tune_stoppers.tune.rule_stopper import Common, RuleStopper, needs_objective
 from tune_stoppers.tune.shared_track import SharedTrack
 
 
@@ -29,10 +29,11 @@ class DiminishingReturnsStopper(RuleStopper):
 
     _kind = DiminishingReturns
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         patience: int = 5,
         min_trials: int = 30,
@@ -53,7 +54,7 @@ class DiminishingReturnsStopper(RuleStopper):
         )
         super().__init__(cast(Rule, rule), metric, mode, **common)
         self._record = rule.init()
-        if worth is None or mode is None:
+        if worth is None:
             return
         self._reader = SpendingReader(
             self.name,

@@ -6,7 +6,7 @@ from typing import Any, Unpack, cast
 from tune_stoppers.core import Action, Decision, Mode, Rule
 from tune_stoppers.rules.forecast import Forecast
 from tune_stoppers.track import Track
-from tune_stoppers.tune.rule_stopper import Common, RuleStopper, as_loss
+from tune_stoppers.tune.rule_stopper import Common, RuleStopper, as_loss, needs_objective
 from tune_stoppers.tune.shared_track import SharedTrack
 
 
@@ -27,10 +27,11 @@ class ForecastStopper(RuleStopper):
 
     _kind = Forecast
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         max_t: float,
         probability: float = 0.05,

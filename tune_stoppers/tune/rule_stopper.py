@@ -1,12 +1,13 @@
 """`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
 
+import inspect
 import math
 import os
 import time
 import uuid
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import Any, ClassVar, TypedDict, TypeVar, cast
 
 from ray.tune.result import DONE
 
@@ -134,6 +135,16 @@ class RuleStopper(ExplainedStopper):
         """What was warned of: that `max_t` does not fit the trials' time; "" if nothing was."""
         return self._horizon.note
 
+    @property
+    def metric(self) -> str | None:
+        """The metric that is judged; None where the rule reads others."""
+        return self._reader.metrics.metric
+
+    @property
+    def mode(self) -> Mode:
+        """ "min" or "max"."""
+        return self._reader.metrics.mode
+
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
         if self._recorder is not None and trial_id in self._recorder.requested:
@@ -177,6 +188,10 @@ class RuleStopper(ExplainedStopper):
         if self.dry_run and stops:
             return Decision(Action.CONTINUE, "dry run", self.name, parts=(judged.decision,))
         return judged.decision
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral: a replay knows what its record has."""
+        self._reader.metrics.expected = frozenset(metrics)
 
     def _new_track(self, trial_id: str) -> Track:
         return Track(self.rule)
@@ -250,6 +265,24 @@ class RuleStopper(ExplainedStopper):
         line = event_line(self.name, trial_id, USER, numbers={"why": why})
         self._log(lambda: line)
         return Decision(Action.STOP, asked(why), USER)
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def needs_objective(init: Init) -> Init:
+    """Where metric or mode is left out, say what is needed, as where it is wrong."""
+    names = tuple(inspect.signature(init).parameters)[1:3]  # after self
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **named: Any) -> None:
+        if len(args) < len(names):
+            given = dict(zip(names, args, strict=False)) | named
+            if not given.keys() >= set(names):
+                check_metric(type(self).__name__, given.get("metric"), given.get("mode"))
+        init(self, *args, **named)
+
+    return cast(Init, checked)
 
 
 class Common(TypedDict, total=False):

@@ -6,7 +6,7 @@ begun again under an old name has another birth, and only the newest one's runs 
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,18 @@ def merged(runs: Iterable[Run]) -> list[Line]:
     """The lines of all runs, oldest first."""
     lines = (line for run in runs for line in run.lines)
     return sorted(lines, key=lambda line: number(line.get("time")) or 0.0)
+
+
+def objective_of(lines: Sequence[Line]) -> tuple[str | None, str | None]:
+    """The metric and the mode that the journal names, None for what it does not."""
+    metric = next((str(line["metric"]) for line in lines if line.get("metric")), None)
+    mode = next((str(line["mode"]) for line in lines if line.get("mode")), None)
+    of_metric = [line for line in lines if line.get("metric") == metric]
+    for told in (of_metric, lines):
+        signs = {line["sign"] for line in told if line.get("sign") in (1, -1)}
+        if mode is None and len(signs) == 1:
+            mode = "min" if signs == {1} else "max"
+    return metric, mode
 
 
 def _run(

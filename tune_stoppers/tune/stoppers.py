@@ -20,7 +20,7 @@ from tune_stoppers.rules.smoothing import Smoothing
 from tune_stoppers.tune.budget_stopper import BudgetStopper as BudgetStopper
 from tune_stoppers.tune.combined import AllOf as AllOf
 from tune_stoppers.tune.combined import AnyOf as AnyOf
-from tune_stoppers.tune.rule_stopper import Common, as_loss
+from tune_stoppers.tune.rule_stopper import Common, as_loss, needs_objective
 from tune_stoppers.tune.rule_stopper import RuleStopper as RuleStopper
 
 
@@ -32,10 +32,11 @@ class PatienceStopper(RuleStopper):
     learning rate explains do not count (`rules.schedule.LrAware`).
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         patience: int | Mapping[float, int] = 5,
         min_delta: float = 0.0,
@@ -66,10 +67,11 @@ class ThresholdStopper(RuleStopper):
     in the metric's own units. `rules.Threshold` has the details.
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         threshold: float,
         patience: int = 1,
@@ -88,10 +90,11 @@ class DivergenceStopper(RuleStopper):
     `limit` is in the metric's own units. `rules.Divergence` has the details.
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         nonfinite_strikes: int = 1,
         factor: float | None = 3.0,
@@ -134,10 +137,11 @@ class AdaptivePatienceStopper(RuleStopper):
     `rules.AdaptivePatience` has the formulas.
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         initial_patience: int = 5,
         min_patience: int = 2,
@@ -228,10 +232,11 @@ class RecoveryStopper(RuleStopper):
     The decision alone: nothing is rolled back. `rules.Recovery` has the formula.
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         patience: int = 5,
         recovery_patience: int = 3,
@@ -248,10 +253,11 @@ class OverfitStopper(RuleStopper):
     `mode` holds for `metric` and `train_metric`. `rules.Overfit` has the formulas.
     """
 
+    @needs_objective
     def __init__(
         self,
-        metric: str | None = None,
-        mode: Mode | None = None,
+        metric: str,
+        mode: Mode,
         *,
         train_metric: str | None = None,
         criterion: Literal["gl", "pq", "up"] = "gl",
@@ -263,7 +269,6 @@ class OverfitStopper(RuleStopper):
         **common: Unpack[Common],
     ) -> None:
         check_metric(type(self).__name__, metric, mode)
-        assert mode is not None
         sign = sign_of(mode)
         rule = Overfit(
             train_metric,

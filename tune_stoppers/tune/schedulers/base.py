@@ -3,7 +3,7 @@
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -74,6 +74,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     `decisions` maps each trial to its newest decision. The last result of a trial that it
     stopped, and so the `ResultGrid`, carries `stop_reason`; `result.json` does not.
     """
+
+    _expected: frozenset[str] = frozenset()  # metrics that a report may lack
 
     def __init__(
         self,
@@ -146,6 +148,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def sign(self) -> int:
         """1, or -1 where the metric is maximised."""
         return sign_of(self._mode or "min")
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral: a replay knows what its record has."""
+        self._expected = frozenset(metrics)
 
     def reader(self) -> ResultReader:
         """What reads Ray's results for the rule."""
@@ -420,6 +426,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if self.rule.needs_objective:
                 check_metric(self.name, self._metric, self._mode)
             self._reader = self.reader()
+            self._reader.metrics.expected = self._expected
             if any(known.time.step is not None for known in self._memory.trials.values()):
                 known_names = {self.time_attr, self._metric or "", *self.rule.reads}
                 self._reader.metrics.seen |= known_names  # or the first report had raised
