@@ -232,3 +232,12 @@ def test_a_clock_that_ran_longer_than_all_work_has_idle_time():
     ]
     totals = Totals.of(costs_of(courses, ATTR))
     assert (totals.wall, totals.idle) == pytest.approx((80.0, 60.0), abs=2)
+
+
+@pytest.mark.parametrize("step", [1e308, -1e308, 5e-324])
+def test_steps_beyond_measure_raise_nothing(step):
+    """A file may hold anything that is a number."""
+    odd = [Course(process([0, step, 1], [1e11] * 3, progress=0.5), "stopped")] * 3
+    totals = Totals.of(costs_of([*odd, Course(process([step], [1.0]), "finished")], ATTR))
+    assert totals.spent == pytest.approx(9e11)
+    assert 0 <= totals.share <= 1 or math.isnan(totals.share)

@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple
 
+from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.rows import (
     Row,
     at,
@@ -27,11 +28,11 @@ from tune_stoppers.report.rows import (
     moments,
     processes,
     seconds,
-    value,
 )
 from tune_stoppers.report.story import Kind
 from tune_stoppers.report.totals import Cost, Interval
 
+WHOLE = 1 + 1e-6  # the most that a share of a trial's own course comes to
 CUT_SHORT = ("stopped", "unexplained")  # kinds of ending before a trial's own end
 
 
@@ -170,8 +171,8 @@ class _Trial(NamedTuple):
             saved = left * self.pace if left else 0.0
             saved += 0.0 if self.course.rows else startup
         return Cost(
-            spent=math.fsum(timed) if timed or not self.taken else math.nan,
-            startup=math.fsum(self.startups),
+            spent=sum(timed) if timed or not self.taken else math.nan,
+            startup=sum(self.startups),
             steps=self.steps,
             saved=saved,
             saved_steps=left,
@@ -210,9 +211,9 @@ def _work(process: Sequence[Row]) -> Iterator[Interval]:
 
 def _ends(trials: Sequence[_Trial], time_attr: str) -> list[float]:
     """Where each trial ends that nobody cuts short; NaN where it does not tell."""
-    told = [value(row, "progress") for trial in trials for row in trial.course.rows]
+    told = [_progress(row) for trial in trials for row in trial.course.rows]
     # some report a `progress` of their own, in per cent for example
-    shares = all(0 <= progress <= 1 for progress in told if progress is not None)
+    shares = not any(progress < 0 or progress > WHOLE for progress in told if progress is not None)
     return [
         trial.last
         if trial.course.kind == "finished"
@@ -226,7 +227,7 @@ def _ends(trials: Sequence[_Trial], time_attr: str) -> list[float]:
 def _by_progress(trial: _Trial, time_attr: str) -> float:
     """The step at which the trial's own progress would be 1; NaN where it does not say."""
     for row in reversed(trial.course.rows):
-        step, progress = at(row, time_attr), value(row, "progress")
+        step, progress = at(row, time_attr), _progress(row)
         if progress is not None and progress > 0 and math.isfinite(step):
             whole = trial.first + (step - trial.first) / progress
             return 1.0 if time_attr == "progress" else whole
@@ -244,7 +245,11 @@ def _goal(trial: _Trial, own: float, ends: Sequence[float]) -> float:
         return own
     last = trial.last if trial.processes else 0.0
     as_far = [end for end in ends if end >= last]
-    return fmean(as_far) if as_far else math.nan
+    return sum(as_far) / len(as_far) if as_far else math.nan
+
+
+def _progress(row: Row) -> float | None:
+    return number(lookup(row, "progress"))
 
 
 def _middle(values: Iterable[float]) -> float:

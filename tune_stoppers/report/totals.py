@@ -77,7 +77,7 @@ class Totals:
 
 def known(values: Iterable[float]) -> float:
     """The sum of those values that are not NaN."""
-    return math.fsum(value for value in values if not math.isnan(value))
+    return sum(value for value in values if not math.isnan(value))
 
 
 def _share(saved: float, spent: float) -> float:
