@@ -89,6 +89,14 @@ def test_an_iteration_before_training_is_no_part_of_the_progress():
     assert cost.steps == 4
 
 
+def test_reports_counted_from_zero_are_all_trained():
+    """Step 0 is the first one's, of a trial that evaluates after each epoch."""
+    rows = process(range(10), [13.0] + [3.0] * 9)
+    full, stopped = costs_of([Course(rows, "finished"), Course(rows[:4], "stopped")], ATTR)
+    assert (full.startup, stopped.startup) == pytest.approx((10.0, 10.0))
+    assert (full.steps, stopped.saved_steps, stopped.saved) == (10, 6, pytest.approx(18.0))
+
+
 def test_progress_in_per_cent_is_not_ours():
     """The peers' end counts instead."""
     stopped = Course(process([1, 2], [1.0, 1.0], progress=1), "stopped")

@@ -168,8 +168,8 @@ class _Run(NamedTuple):
     @property
     def untrained(self) -> float:
         """The last step at which the model had not trained yet."""
-        before = [row for row in self.rows if is_untrained(row, self.time_attr)]
-        return max((at(row, self.time_attr) for row in before), default=0.0)
+        before = [row for row in self.rows if is_untrained(row, self.rows, self.time_attr)]
+        return max((at(row, self.time_attr) for row in before), default=-math.inf)
 
     def step(self, place: int) -> float:
         return at(self.rows[place], self.time_attr)

@@ -103,9 +103,10 @@ def _trial(
 
 def _untrained(course: Curve) -> float:
     """The last iteration at which the model had not trained yet."""
-    if course.steps is None:
+    steps, iterations = course.steps, course.iterations
+    if steps is None or (steps == iterations - 1).all():  # it counts its reports from 0
         return 0.0
-    return float(max(course.iterations[course.steps == 0], default=0))
+    return float(max(iterations[steps == 0], default=0))
 
 
 def _points(course: Curve, metric: str, rows: Sequence[int]) -> Points:

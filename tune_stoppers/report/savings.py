@@ -94,7 +94,8 @@ class _Trial(NamedTuple):
             own = durations(process, before)
             before = process[-1]
             taken += own
-            legs.append(list(_legs(process, own, time_attr)))
+            untrained = [is_untrained(row, course.rows, time_attr) for row in process]
+            legs.append(list(_legs(process, own, untrained, time_attr)))
             work += _work(process)
         legs = [process for process in legs if process]
         moves = [(a.step - b.step, a.seconds) for p in legs for b, a in pairwise(p)]
@@ -183,14 +184,16 @@ class _Trial(NamedTuple):
         )
 
 
-def _legs(process: Sequence[Row], taken: Sequence[float], time_attr: str) -> Iterator[_Leg]:
+def _legs(
+    process: Sequence[Row], taken: Sequence[float], untrained: Sequence[bool], time_attr: str
+) -> Iterator[_Leg]:
     """Reports without a step belong to the next one that has one."""
     time, reports = 0.0, 0
-    for row, own in zip(process, taken, strict=True):
+    for row, own, before in zip(process, taken, untrained, strict=True):
         time, reports = time + own, reports + 1
         step = at(row, time_attr)
         if math.isfinite(step):
-            yield _Leg(time, step, reports, is_untrained(row, time_attr))
+            yield _Leg(time, step, reports, before)
             time, reports = 0.0, 0
 
 
