@@ -9,7 +9,9 @@ import pandas as pd
 from experiments.finetune import Data, Task, build_model, evaluate
 from experiments.model import sample
 from tune_stoppers import BestState, best_state, best_states
-from tune_stoppers.report import experiment_story, write_page
+from tune_stoppers.report import Story, compute, experiment_story, write_page
+from tune_stoppers.report.totals import Cost
+from tune_stoppers.tune.experiment import ExperimentError
 
 AGREE = 1e-3  # nats: how well the restored state must reproduce its recorded loss
 SAMPLE_TOKENS = 24
@@ -17,16 +19,14 @@ SAMPLE_TOKENS = 24
 
 def summarise(results: Any, task: Task, data: Data) -> int:
     """Print and write what the sweep found; 1 if the best state does not reproduce, else 0."""
-    trials = trial_table(results, task)
-    compute = compute_of(trials)
+    story = story_of(results, task)
+    trials = trial_table(results, task, story)
     print("\n== Trials ==")
     print(readable(trials))
-    print(
-        f"\nTraining took {compute['spent_s']:.0f} s in all; a full run of every trial would have "
-        f"taken about {compute['horizon_s']:.0f} s: {compute['saved_share']:.0%} saved by "
-        f"stopping {compute['stopped']} of {len(trials)} trials early."
-    )
-    summary: dict[str, Any] = {"compute": compute}
+    summary: dict[str, Any] = {}
+    if story is not None:
+        print("\n== Compute ==", *compute_lines(story), sep="\n")
+        summary["compute"] = compute_of(story)
     failed = trials["best_value"].isna().all()
     status = 1
     if failed:
@@ -35,15 +35,22 @@ def summarise(results: Any, task: Task, data: Data) -> int:
         summary["best"], status = measure_again(results, task, data)
     folder = write(results, trials, summary)
     print(f"\nResults: {folder}")
-    if "://" not in folder:
-        story = experiment_story(results, task.metric, task.mode, time_attr="step")
+    if story is not None and "://" not in folder:
         page = write_page(story, Path(folder) / "report.html")
         print(f"Report: {page}")
     return status
 
 
-def trial_table(results: Any, task: Task) -> pd.DataFrame:
-    """`best_states` with each trial's steps, training seconds and seconds for a full run."""
+def story_of(results: Any, task: Task) -> Story | None:
+    """What there is to tell; None where no trial reported."""
+    try:
+        return experiment_story(results, task.metric, task.mode, time_attr="step")
+    except ExperimentError:
+        return None
+
+
+def trial_table(results: Any, task: Task, story: Story | None) -> pd.DataFrame:
+    """`best_states` with each trial's steps, seconds, start-up and seconds for a full run."""
     trials = best_states(results, task.metric, task.mode, time_attr="step")
     last = {
         row["trial_id"]: row
@@ -51,8 +58,11 @@ def trial_table(results: Any, task: Task) -> pd.DataFrame:
         if "trial_id" in row
     }
     trials["steps"] = [last.get(t, {}).get("step", 0) for t in trials["trial_id"]]
-    trials["seconds"] = [last.get(t, {}).get("time_total_s", 0.0) for t in trials["trial_id"]]
-    trials["full_seconds"] = trials["seconds"] / trials["steps"].clip(lower=1) * task.max_steps
+    told = {} if story is None else {trial.trial_id: trial for trial in story.trials}
+    costs = [told.get(trial_id, Cost()) for trial_id in trials["trial_id"]]
+    trials["seconds"] = [cost.spent for cost in costs]
+    trials["startup_seconds"] = [cost.startup for cost in costs]
+    trials["full_seconds"] = [cost.spent + cost.saved for cost in costs]
     trials["reason"] = [
         last.get(trial, {}).get("stop_reason") or _ending(status, steps >= task.max_steps)
         for trial, status, steps in zip(
@@ -68,15 +78,20 @@ def _ending(status: str, complete: bool) -> str:
     return "finished" if complete else "stopped by the scheduler"
 
 
-def compute_of(trials: pd.DataFrame) -> dict[str, Any]:
-    """Training seconds spent, and what full runs at each trial's own pace would have taken."""
-    spent, horizon = float(trials["seconds"].sum()), float(trials["full_seconds"].sum())
-    return {
-        "spent_s": spent,
-        "horizon_s": horizon,
-        "saved_share": 1 - spent / horizon if horizon else 0.0,
-        "stopped": int((trials["full_seconds"] > trials["seconds"] * 1.001).sum()),
-    }
+def compute_of(story: Story) -> dict[str, Any]:
+    """What was spent and saved, and what full runs of all trials would have taken."""
+    facts = compute.facts(story.totals)
+    return facts | {"horizon_s": facts["spent_s"] + facts["saved_s"], "stopped": facts["cut_short"]}
+
+
+def compute_lines(story: Story) -> list[str]:
+    """The same in words."""
+    totals = story.totals
+    rows = compute.told(totals, story.reports, story.time_attr)
+    rows.append(("Took", compute.clock(totals)))
+    head = f"{compute.headline(totals, story.share)} by stopping {totals.cut_short} of "
+    head += f"{len(story.trials)} trials early"
+    return [head, *(f"{name + ':':15} {text}" for name, text in rows), story.basis]
 
 
 def readable(trials: pd.DataFrame) -> str:

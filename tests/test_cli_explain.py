@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report import folders
 from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers.cli import main
 from tune_stoppers.rules import Patience
@@ -260,3 +261,16 @@ def test_a_terminal_gets_a_framed_table(sweep: Path) -> None:
     assert process.wait() == 0
     assert "───" in shown.decode()
     assert "PatienceStopper" in shown.decode()
+
+
+def test_what_was_taken_and_saved(capsys, tmp_path):
+    """In a line, where the reports say what they took; for machines too."""
+    folder = str(folders.sweep(tmp_path / "mine"))
+    assert main(["explain", folder]) == 0
+    said = (
+        "37% saved; spent 12 s, 12 reports; start-up 0.0 s of it (0%); saved 7.0 s; saved in "
+        "training_iteration 7 of 19 (37%); at stake 19 s, had nothing been stopped; took 7.0 s"
+    )
+    assert said in capsys.readouterr().out.splitlines()
+    assert main(["explain", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compute"]["saved_s"] == 7.0

@@ -36,7 +36,9 @@ def test_the_facts_for_machines(capsys, folder, tmp_path):
     found = json.loads(out)
     assert (status, path.exists()) == (0, True)
     assert found["best"] == {"trial_id": "aaaaa_00000", "value": 0.5}
-    assert (found["spent_s"], found["saved_s"]) == (12.0, 7.0)
+    assert (found["spent_s"], found["saved_s"], found["startup_s"]) == (12.0, 7.0, 0.0)
+    assert (found["saved_steps"], found["wall_s"], found["idle_s"]) == (7, 7.0, 0.0)
+    assert found["importance"] == {"lr": None, "opt": None}  # of too few trials
     assert found["endings"] == {
         "ran to the last step": 1,
         "PatienceStopper": 1,

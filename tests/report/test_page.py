@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -75,24 +76,79 @@ def test_the_verdict_and_the_compute_in_words(story):
     text = page(story)
     assert card(text, "Verdict") == [
         *("loss 0.5", "trial", "aaaaa_00000", ", training_iteration 5; ran to the last step"),
-        *("opt", "adam", "lr", "0.001"),
+        *("lr", "0.001", "opt", "adam"),
         f"Its checkpoint: {place}/train_aaaaa_00000_1_x_2026-01-01_00-00-00/checkpoint_000005",
         f"from tune_stoppers import best_state best = best_state({place!r}, 'loss', 'min') "
         "best.restore(model)",
     ]
     assert card(text, "Compute") == [
         "37% saved",
-        *("Spent", "12 s, 12 reports", "Saved", "7.0 s, about 7 reports"),
+        *("Spent", "12 s, 12 reports", "Start-up", "0.0 s of it (0%)", "Saved", "7.0 s"),
+        *("Saved in training_iteration", "7 of 19 (37%)"),
         *("At stake", "19 s, had nothing been stopped"),
-        *("Took", "7.0 s, at most 2 trials at a time"),
-        "Saved: what each stopped trial would still have taken, at its own pace, to the "
-        "longest trial's last training_iteration, 6. Trials that failed or have not ended count as "
-        "neither.",
+        *("Took", "7.0 s; at most 2 trials at a time"),
+        "Saved: the steps that each stopped trial had left, at its time per step after its first "
+        "report, or at the others' where it has only one: a start-up is paid once, however long a "
+        "trial trains. Trials that nobody stops end at training_iteration 6. Trials that failed or "
+        "have not ended count as neither.",
     ]
     assert card(text, "What was swept") == [
         *("lr", "0.0001, 0.001, 0.01, 0.1", "opt", "<script>alert(1)</script>, adam, sgd"),
         "The same in all: epochs = 3",
     ]
+
+
+def test_savings_that_nobody_can_tell_are_not_known(tmp_path):
+    """All were stopped, and none says how far it would have gone: no number stands there."""
+    for name in ("a0000", "b0000"):
+        trial(tmp_path, name, [3.0, 2.0], done=True, reason="x: y")
+    texts = card(page(experiment_story(tmp_path, "loss", "min")), "Compute")
+    assert texts[0] == "not known what was saved"
+    assert texts[texts.index("Saved") + 1] == "not known"
+    assert "nobody tells where it is" in texts[-1]
+
+
+def test_a_clock_that_ran_longer_than_what_was_at_stake_says_why(tmp_path):
+    """Two trials of 2 s each, with 8 s between them."""
+    trial(tmp_path, "a0000", [3.0, 2.0], done=True)
+    trial(tmp_path, "b0000", [3.0, 2.0], begin=10, done=True)
+    texts = card(page(experiment_story(tmp_path, "loss", "min")), "Compute")
+    assert texts[texts.index("At stake") + 1] == "4.0 s, had nothing been stopped"
+    assert texts[texts.index("Took") + 1].startswith(
+        "12 s, in 8.0 s of which no trial was at work: processes started"
+    )
+
+
+def swept(folder, trials):
+    """Learning rates with an optimum in the middle, and an untrained evaluation alike in all."""
+    for n in range(trials):
+        rate = (n + 0.5) / trials
+        last = (rate - 0.5) ** 2 + 0.2 if n else None  # the first diverged
+        rows = trial(folder, f"a{n:04d}", [0.1, last], {"decay": -n * 7 % trials, "lr": rate})
+        rows = [row | {"step": step * 10} for step, row in enumerate(rows)]
+        (path,) = folder.glob(f"train_a{n:04d}_*/result.json")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_what_matters_is_said_with_what_chance_gives(tmp_path):
+    """The untrained model's loss, the best of all, says nothing of the hyperparameters."""
+    swept(tmp_path, 20)
+    story = experiment_story(tmp_path, "loss", "min")
+    assert story.swept[0].name == "lr"
+    assert story.strength(story.swept[0]) > 0.8
+    assert story.outcomes[0] == math.inf
+    text = " ".join(Reader(page(story)).texts)
+    assert "With 20 trials a hyperparameter without any influence exceeds 0.49" in text
+    assert re.search(r"\blr \(log, 0\.8\d\)", text)
+
+
+def test_too_few_trials_to_say_what_matters(tmp_path):
+    """In so many words, with the number; the marks are drawn all the same."""
+    swept(tmp_path, 6)
+    text = " ".join(Reader(page(experiment_story(tmp_path, "loss", "min"))).texts)
+    assert "Too few trials to say how much a hyperparameter matters: 6 have a result" in text
+    assert "10 are needed" in text
+    assert re.search(r"\blr \(log\)", text)
 
 
 def test_every_trial_is_in_the_pictures_and_in_the_table(story):

@@ -65,19 +65,42 @@ def test_lanes_are_as_many_as_ran_at_a_time():
 
 def test_parameters_are_ordered_by_what_they_tell():
     """What is the same in all is not swept; values of several kinds are categories."""
-    rows = [(1, "x", 0), (2, "x", 5), (3, "y", 1), (4, "y", 4)]
+    odd = (1, "auto", None, True)
     trials = [
-        told([float(lr)], config={"lr": lr, "opt": opt, "seed": seed, "same": 1, "odd": odd})
-        for (lr, opt, seed), odd in zip(rows, (1, "auto", None, True), strict=True)
+        told(
+            [float(lr)],
+            config={"seed": lr * 7 % 12, "odd": odd[lr % 4], "lr": lr, "opt": "x" * (lr // 6)},
+        )
+        for lr in range(12)
     ]
     story = story_of(*trials)
     assert [p.name for p in story.swept][:2] == ["lr", "opt"]
-    assert "same" not in {p.name for p in story.swept}
     lr, opt = story.swept[:2]
-    assert (story.strength(lr), story.strength(opt)) == pytest.approx((1.0, math.sqrt(0.7)))
-    odd = next(p for p in story.parameters if p.name == "odd")
-    assert not odd.numeric
-    assert story.strength(odd) == 0  # a category of its own for each trial tells nothing
+    assert story.strength(lr) > story.strength(opt) > 0.8
+    assert not next(p for p in story.parameters if p.name == "odd").numeric
+    same = story_of(*(told([1.0], config={"same": 1}) for _ in range(12)))
+    assert same.swept == []
+
+
+def test_of_few_trials_nothing_is_said_of_their_parameters():
+    """They keep the order first met."""
+    story = story_of(*(told([float(n)], config={"a": 1 - n, "lr": n}) for n in range(2)))
+    assert [p.name for p in story.swept] == ["a", "lr"]
+    assert all(math.isnan(story.strength(p)) for p in story.swept)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_trial_is_judged_by_what_it_trained(mode):
+    """Not by the untrained model, which is better than one that diverged, and alike in all."""
+    sign = 1 if mode == "min" else -1
+    good = told([sign * 9.0, sign * 3.0], mode=mode, untrained=1.0)
+    worse = told([sign * 9.0, sign * 10.0], mode=mode, untrained=1.0)
+    diverged = told([sign * 9.0, math.nan], mode=mode, untrained=1.0)
+    only = told([sign * 9.0], mode=mode, untrained=1.0)
+    story = story_of(good, worse, diverged, only, mode=mode)
+    assert story.outcomes[:3] == (3.0, 10.0, math.inf)
+    assert math.isnan(story.outcomes[3])
+    assert story.judged == 3
 
 
 def test_an_integer_too_large_for_a_float_is_no_number():
@@ -104,3 +127,11 @@ def test_causes_are_grouped_by_kind_and_then_by_number():
 def test_nothing_spent_is_no_share():
     """Instead of a division by zero."""
     assert math.isnan(story_of(told([1.0], spent=0.0)).share)
+
+
+def test_what_is_not_known_is_in_no_sum():
+    """A trial whose savings nobody can tell, beside one whose can; and alone."""
+    unknown = told([1.0], saved=math.nan, cut_short=True)
+    story = story_of(told([1.0] * 3, saved=1.0, cut_short=True), unknown)
+    assert (story.spent, story.saved, story.share) == (4.0, 1.0, 0.2)
+    assert math.isnan(story_of(unknown).share)

@@ -72,7 +72,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """A page that tells what was swept, what was found, and why every trial ended."""
-    from tune_stoppers.report import experiment_story, write_page
+    from tune_stoppers.report import compute, experiment_story, write_page
     from tune_stoppers.report.tables import clean
 
     if mode not in (None, "min", "max"):
@@ -91,8 +91,8 @@ def report(
         "mode": story.mode,
         "trials": len(story.trials),
         "best": None if best is None else {"trial_id": best.trial_id, "value": best.best_value},
-        "spent_s": story.spent,
-        "saved_s": story.saved,
+        **compute.facts(story.totals),
+        "importance": {p.name: story.strength(p) for p in story.swept},
         "endings": {cause: len(trials) for cause, trials in story.causes.items()},
         "notes": list(story.notes),
     }

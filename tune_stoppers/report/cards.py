@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from html import escape
 
+from tune_stoppers.report import compute
 from tune_stoppers.report.markup import LISTED, count_of, pairs, text_of, time_of
 from tune_stoppers.report.scales import short
 from tune_stoppers.report.story import Parameter, Story
@@ -42,18 +42,19 @@ def _verdict(story: Story) -> str:
 
 
 def _compute(story: Story) -> str:
-    stake, reports = story.spent + story.saved, sum(t.saved_reports for t in story.trials)
-    share = f"{story.share:.0%} saved" if math.isfinite(story.share) else "nothing measured"
-    made, spared = count_of(story.reports, "report"), f"about {count_of(round(reports), 'report')}"
-    timed = story.clock == "s"
-    rows = [
-        ("Spent", f"{time_of(story, story.spent)}, {made}" if timed else made),
-        ("Saved", f"{time_of(story, story.saved)}, {spared}" if timed else spared),
-        ("At stake", f"{time_of(story, stake)}, had nothing been stopped"),
-    ]
-    if story.duration:
-        side = f"at most {count_of(len(story.lanes), 'trial')} at a time"
-        rows.append(("Took", f"{time_of(story, story.duration)}, {side}"))
+    totals, side = story.totals, f"at most {count_of(len(story.lanes), 'trial')} at a time"
+    share = compute.headline(totals, story.share)
+    if story.clock == "s":
+        rows = compute.told(totals, story.reports, story.time_attr)
+        rows += [("Took", f"{compute.clock(totals)}; {side}")] if story.lanes else []
+    else:
+        stake = time_of(story, totals.spent + totals.saved)
+        rows = [
+            ("Spent", count_of(story.reports, "report")),
+            ("Saved", time_of(story, totals.saved)),
+            ("At stake", f"{stake}, had nothing been stopped"),
+        ]
+        rows += [("Took", f"{time_of(story, story.duration)}, {side}")] if story.lanes else []
     content = f'<p class="big">{share}</p>{pairs(rows)}<p class="note">{escape(story.basis)}</p>'
     dry, best = story.dry_run, story.best
     if dry is not None and best is not None:

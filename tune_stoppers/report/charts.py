@@ -184,8 +184,8 @@ class Charts:
         return tag("svg", content, class_="plot", height=f"{top + 36:.0f}", role="img")
 
     def parameters(self) -> list[tuple[Parameter, str]]:
-        """The best value of each trial against each hyperparameter that was swept."""
-        values = [trial.best_value for trial in self.story.trials]
+        """What each trial came to against each hyperparameter that was swept."""
+        values = [self.story.sign * loss for loss in self.story.outcomes]
         if not any(map(math.isfinite, values)):
             return []
         y = objective_scale(values, self.story.sign)
@@ -356,24 +356,26 @@ class Charts:
         x, ticks = places
         size = "n" if len(self.story.trials) > 40 else "m"
         marks = []
-        for index, (trial, value) in enumerate(
-            zip(self.story.trials, parameter.values, strict=True)
-        ):
-            if value is None or not math.isfinite(trial.best_value):
+        trials = zip(self.story.trials, self.story.outcomes, parameter.values, strict=True)
+        for index, (trial, loss, value) in enumerate(trials):
+            if value is None or math.isnan(loss):
                 continue
             px = x(value, index)
-            down = height * (1 - y.place(trial.best_value))
+            down = height * (1 - y.place(self.story.sign * loss))
             name = f"{size}-{self.marks[trial.ending.cause].name}"
             marks.append(mark(name, px, down, **self._attributes(trial, "mark")))
-        log = "log, " if parameter.numeric and scale_of(parameter.distinct, wide=SPREAD).log else ""
-        strength = f"{log}{self.story.strength(parameter):.2f}"
+        strength = self.story.strength(parameter)
+        facts = [] if math.isnan(strength) else [f"{strength:.2f}"]
+        if parameter.numeric and scale_of(parameter.distinct, wide=SPREAD).log:
+            facts.insert(0, "log")
+        beside = f" ({', '.join(facts)})" if facts else ""
         return plot(
             Scale(0.0, 1.0),
             y,
             height,
             marks=marks,
             about=f"best {self.story.metric} against {parameter.name}",
-            x_label=f"{_cut(parameter.name, 30)} ({strength})",
+            x_label=f"{_cut(parameter.name, 30)}{beside}",
             y_label=f"best {_cut(self.story.metric, 24)}{' (log)' if y.log else ''}",
             x_ticks=ticks,
             y_count=3,

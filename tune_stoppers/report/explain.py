@@ -15,8 +15,10 @@ from tune_stoppers.journal import Line
 from tune_stoppers.metrics import flat_keys, lookup, number
 from tune_stoppers.report.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.horizons import horizon_notes
-from tune_stoppers.report.journalled import UNSHOWN, why_of
+from tune_stoppers.report.journalled import UNSHOWN, time_attr_of, why_of
+from tune_stoppers.report.savings import Course, costs_of
 from tune_stoppers.report.story import KINDS, Ending
+from tune_stoppers.report.totals import Totals
 from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
 from tune_stoppers.rules.spec import AnyRule, from_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
@@ -93,6 +95,17 @@ class Explained:
             for record in records
         ]
         return cls(experiment.root.rpartition("/")[2], tuple(runs), tuple(trials))
+
+    @cached_property
+    def time_attr(self) -> str:
+        """What counts as the step: what the journal counts in, else Ray's iterations."""
+        return time_attr_of([trial.record for trial in self.trials], merged(self.runs))
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What the trials took, and what stopping them saved."""
+        courses = [Course(trial.record.rows, trial.ending.kind) for trial in self.trials]
+        return Totals.of(costs_of(courses, self.time_attr))
 
     @property
     def begin(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from tune_stoppers.core import Action
 from tune_stoppers.journal import Line
 from tune_stoppers.metrics import flat_keys, lookup, number
+from tune_stoppers.report import compute
 from tune_stoppers.report.explain import (
     NO_JOURNAL,
     Explained,
@@ -36,7 +37,10 @@ def summary(told: Explained) -> list[str]:
             lines.append(
                 f"{_counted(run.missing, 'line')} of its journal lost, torn or not its own"
             )
-    return [*lines, *told.notes] if told.runs else [*lines, NO_JOURNAL]
+    reports = sum(len(trial.record.rows) for trial in told.trials)
+    took = compute.sentence(told.totals, reports, told.time_attr)
+    end = told.notes if told.runs else [NO_JOURNAL]
+    return [*lines, *([took] if took else []), *end]
 
 
 def endings(told: Explained) -> Table:
@@ -109,6 +113,7 @@ def facts(told: Explained, trial: TrialTold | None, checked: list[Verified]) -> 
     found: dict[str, Any] = {"experiment": told.name, "journal": bool(told.runs)}
     found["notes"] = told.notes
     if trial is None:
+        found["compute"] = compute.facts(told.totals)
         found["endings"] = {cause: len(trials) for cause, trials in told.endings.items()}
         found["trials"] = [_facts(one) for one in told.trials]
     else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from tune_stoppers.report.importance import by_chance, too_few
 from tune_stoppers.report.marks import Mark, marks_of
 from tune_stoppers.report.scales import (
     SPREAD,
@@ -24,6 +25,7 @@ from tune_stoppers.report.scales import (
     unit_of_time,
 )
 from tune_stoppers.report.story import Story, TrialStory
+from tune_stoppers.report.totals import known
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +117,7 @@ def plot_endings(story: Story, ax: Axes | None = None) -> Axes:
     looks = marks_of(story)
     name, size = unit_of_time(story.spent if story.clock == "s" else 0.0)
     for row, (cause, trials) in enumerate(story.causes.items()):
-        spent, saved = sum(t.spent for t in trials) / size, sum(t.saved for t in trials) / size
+        spent, saved = known(t.spent for t in trials) / size, known(t.saved for t in trials) / size
         ax.barh(row, spent, color=looks[cause].light)
         ax.barh(row, saved, left=spent, color=looks[cause].light, alpha=0.35)
     labels = [f"{cause} ({len(trials)})" for cause, trials in story.causes.items()]
@@ -126,7 +128,7 @@ def plot_endings(story: Story, ax: Axes | None = None) -> Axes:
 
 
 def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes:
-    """The best value of each trial against one hyperparameter.
+    """The best value of each trial once it trained against one hyperparameter.
 
     `ValueError` if no trial has it; the message lists those that there are.
     """
@@ -136,13 +138,14 @@ def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes
         raise ValueError(f"No trial has the hyperparameter {name!r}; there are: {known}.")
     ax = _axes(ax)
     looks = marks_of(story)
-    y = objective_scale([trial.best_value for trial in story.trials], story.sign)
+    values = [story.sign * loss for loss in story.outcomes]
+    y = objective_scale(values, story.sign)
     slots = {text: float(place) for place, text in enumerate(map(str, parameter.distinct))}
-    for trial, value in zip(story.trials, parameter.values, strict=True):
-        if value is None or not math.isfinite(trial.best_value):
+    for trial, reached, value in zip(story.trials, values, parameter.values, strict=True):
+        if value is None or math.isnan(reached):
             continue
         x = float(value) if parameter.numeric else slots[str(value)]
-        ax.plot([x], [y.clamp(trial.best_value, story.sign)], **_marker(looks[trial.ending.cause]))
+        ax.plot([x], [y.clamp(reached, story.sign)], **_marker(looks[trial.ending.cause]))
     if parameter.numeric:
         _show(ax, scale_of(parameter.distinct, pad=0.05, wide=SPREAD), "x")
     else:
@@ -154,13 +157,18 @@ def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes
 
 
 def plot_hyperparameters(story: Story, ax: Axes | None = None) -> Axes:
-    """How much of the ranking of trials goes with each hyperparameter that was swept.
+    """How much of the ranking of trials each hyperparameter by itself explains, 0 to 1.
 
-    |Spearman's ρ| of numbers, the correlation ratio of categories: 0 to 1, the strongest on top.
+    The strongest on top; none of which that is not known, as there are too few trials. The dotted
+    line: what one without any influence exceeds in about one of twenty sweeps.
     """
     ax = _axes(ax)
-    swept = story.swept
-    ax.barh(range(len(swept)), [story.strength(parameter) for parameter in swept], color="0.4")
+    told = [(parameter, story.strength(parameter)) for parameter in story.swept]
+    swept = [parameter for parameter, strength in told if not math.isnan(strength)]
+    ax.barh(range(len(swept)), [strength for _, strength in told[: len(swept)]], color="0.4")
+    ax.axvline(by_chance(story.judged), color="0.2", linestyle=":")
+    if not swept:
+        ax.text(0.5, 0.5, too_few(story.judged), ha="center", transform=ax.transAxes)
     ax.set_yticks(range(len(swept)), [parameter.name for parameter in swept])
     ax.invert_yaxis()
     ax.set(xlabel=f"goes with the ranking by {story.metric}", xlim=(0, 1))

@@ -13,6 +13,7 @@ from pyarrow import fs
 from tune_stoppers.core import Mode
 from tune_stoppers.journal import Line, asks_to_stop
 from tune_stoppers.metrics import closest, flat_keys, lookup, number
+from tune_stoppers.report import compute
 from tune_stoppers.report.endings import Said, ending_of, horizon_of, said_by
 from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import (
@@ -27,7 +28,8 @@ from tune_stoppers.report.journalled import (
     why_of,
     would_stop,
 )
-from tune_stoppers.report.rows import Row, at, seconds, spans_of, value
+from tune_stoppers.report.rows import Row, at, is_untrained, seconds, spans_of, value
+from tune_stoppers.report.savings import Course, costs_of, horizons_of
 from tune_stoppers.report.story import (
     EXTRAS,
     Ending,
@@ -38,6 +40,7 @@ from tune_stoppers.report.story import (
     Would,
     best_point,
 )
+from tune_stoppers.report.totals import Cost
 from tune_stoppers.tune.experiment import (
     Experiment,
     ExperimentError,
@@ -51,10 +54,6 @@ from tune_stoppers.tune.runs import Run as Journal
 NO_JOURNAL = (
     "There is no journal: pauses, retries and decisions to go on were not recorded. Causes are "
     "those that the results carry (stop_reason) or that follow from how the results end."
-)
-BASIS = (
-    "Saved: what each stopped trial would still have taken, at its own pace, to {horizon}. "
-    "Trials that failed or have not ended count as neither."
 )
 
 
@@ -105,19 +104,14 @@ def experiment_story(
         for record, row in zip(records, known.to_dict("records"), strict=True)
     ]
     begin = min((span.begin for run in runs for span in run.spans), default=math.nan)
-    lasts = [run.last for run in runs if run.rows]
-    longest = max(lasts, default=math.nan)
     said, horizon = _said(lines, {r.record.trial_id: r.last for r in runs}), horizon_of(records)
+    endings = [ending_of(experiment, run.record, said, horizon) for run in runs]
+    courses = [
+        Course(run.record.rows, ending.kind) for run, ending in zip(runs, endings, strict=True)
+    ]
     trials = tuple(
-        _trial(
-            run,
-            of_trial.get(run.record.trial_id, []),
-            ending_of(experiment, run.record, said, horizon),
-            mode,
-            begin,
-            longest,
-        )
-        for run in runs
+        _trial(run, of_trial.get(run.record.trial_id, []), ending, cost, mode, begin)
+        for run, ending, cost in zip(runs, endings, costs_of(courses, time_attr), strict=True)
     )
     attr = "" if time_attr == "training_iteration" else f", time_attr={time_attr!r}"
     load = (
@@ -134,7 +128,7 @@ def experiment_story(
         time_attr=time_attr,
         clock="s",
         trials=trials,
-        basis=BASIS.format(horizon=_horizon_text(records, time_attr, longest)),
+        basis=compute.basis(horizons_of(courses, time_attr), time_attr),
         rungs=tuple(sorted(set(numbers_of(lines, "rung")))),
         thresholds=thresholds_of(lines, mode),
         notes=(*_notes(lines, trials, runs), *horizon_notes(lines, _ended(runs, trials))),
@@ -172,6 +166,12 @@ class _Run(NamedTuple):
         """The last step; NaN without a report."""
         return at(self.rows[-1], self.time_attr) if self.rows else math.nan
 
+    @property
+    def untrained(self) -> float:
+        """The last step at which the model had not trained yet."""
+        before = [row for row in self.rows if is_untrained(row, self.rows, self.time_attr)]
+        return max((at(row, self.time_attr) for row in before), default=-math.inf)
+
     def step(self, place: int) -> float:
         return at(self.rows[place], self.time_attr)
 
@@ -181,18 +181,13 @@ class _Run(NamedTuple):
 
 
 def _trial(
-    run: _Run, lines: Sequence[Line], ending: Ending, mode: Mode, begin: float, longest: float
+    run: _Run, lines: Sequence[Line], ending: Ending, cost: Cost, mode: Mode, begin: float
 ) -> TrialStory:
     record = run.record
     curve = tuple((run.step(place), value) for place, value in run.points)
     best_step, best_value = best_point(curve, mode)
-    progress = value(run.rows[-1], "progress") if run.rows else None
-    share = progress is not None and 0 < progress <= 1
-    goal = run.last / progress if share and progress and run.time_attr != "progress" else longest
-    fresh = sum(seconds(row) for row in run.rows)
-    stopped = ending.kind in ("stopped", "unexplained") and run.last > 0
-    left = max(goal / run.last - 1, 0.0) if stopped else 0.0
     return TrialStory(
+        **vars(cost),
         trial_id=record.trial_id,
         config={key: lookup(record.config, key) for key in flat_keys(record.config)},
         curve=curve,
@@ -204,9 +199,7 @@ def _trial(
         best_value=best_value,
         last_step=run.last,
         reports=len(record.rows),
-        spent=sum(seconds(row) for row in record.rows),
-        saved=fresh * left,
-        saved_reports=len(run.rows) * left,
+        untrained=run.untrained,
         extras={key: points for key in EXTRAS if (points := run.series(key))},
         checkpoint=run.known["checkpoint"],
         checkpoint_step=run.known["checkpoint_step"],
@@ -301,12 +294,6 @@ def _check_time_attr(
 
 def _ended(runs: Sequence[_Run], trials: Sequence[TrialStory]) -> list[tuple[TrialRecord, Ending]]:
     return [(run.record, trial.ending) for run, trial in zip(runs, trials, strict=True)]
-
-
-def _horizon_text(records: Sequence[TrialRecord], time_attr: str, horizon: float) -> str:
-    if any(value(row, "progress") for record in records for row in record.rows[-1:]):
-        return "its own full length, by the progress that it reported"
-    return f"the longest trial's last {time_attr}, {horizon:g}"
 
 
 def _notes(

@@ -82,8 +82,14 @@ def _trial(
         last_step=float(course.iterations[last]) if rows else math.nan,
         reports=len(trial.reported),
         spent=sum(span.end - span.begin for span in spans),
+        startup=math.nan,  # the record does not tell it apart
+        steps=float(len(trial.reported)),
         saved=sum(costs[last + 1 :]),
+        saved_steps=float(len(course) - 1 - last),
         saved_reports=len(course) - 1 - last,
+        cut_short=last + 1 < len(course),
+        work=tuple((span.begin, span.end) for span in spans),
+        untrained=_untrained(course),
         extras={key: _points(course, key, rows) for key in EXTRAS if key in course.metrics},
         beyond=_points(course, result.metric, range(last, len(course))) if rows else (),
         spans=spans,
@@ -93,6 +99,14 @@ def _trial(
             if entry.action in ("pause", "retry", "fail")
         ),
     )
+
+
+def _untrained(course: Curve) -> float:
+    """The last iteration at which the model had not trained yet."""
+    steps, iterations = course.steps, course.iterations
+    if steps is None or (steps == iterations - 1).all():  # it counts its reports from 0
+        return 0.0
+    return float(max(iterations[steps == 0], default=0))
 
 
 def _points(course: Curve, metric: str, rows: Sequence[int]) -> Points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -10,21 +11,22 @@ from tune_stoppers.report.markup import LISTED, cell, key_of, text_of, time_of
 from tune_stoppers.report.scales import short
 from tune_stoppers.report.story import Story, TrialStory, is_number
 from tune_stoppers.report.svg import across, tag
+from tune_stoppers.report.totals import known
 
 
 def endings_table(story: Story, marks: dict[str, Mark]) -> str:
     """A table of causes with what they spent and saved."""
-    most = max((sum(t.spent + t.saved for t in ts) for ts in story.causes.values()), default=0.0)
+    most = max(map(_stake, story.causes.values()), default=0.0)
     rows = []
     for cause, trials in story.causes.items():
-        spent, saved = sum(t.spent for t in trials), sum(t.saved for t in trials)
+        spent, saved = known(t.spent for t in trials), known(t.saved for t in trials)
         width, rest = (spent / most, saved / most) if most else (0.0, 0.0)
         look = f"k-{marks[cause].name}"
         bar = tag("rect", class_=f"bar {look}", width=across(width), height=14)
         bar += tag("rect", class_=f"spare {look}", x=across(width), width=across(rest), height=14)
         rows.append(
             f'<tr><td>{key_of(marks[cause])}{escape(cause)}</td><td class="n">{len(trials)}</td>'
-            f'<td class="n">{time_of(story, spent)}</td><td class="n">{time_of(story, saved)}</td>'
+            f'<td class="n">{time_of(story, spent)}</td><td class="n">{_saved(story, trials)}</td>'
             f'<td class="meter">{tag("svg", bar)}</td></tr>'
         )
     head = (
@@ -35,6 +37,16 @@ def endings_table(story: Story, marks: dict[str, Mark]) -> str:
         '<section><h2>How trials ended</h2><div class="scroll"><table class="endings">'
         f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _stake(trials: Sequence[TrialStory]) -> float:
+    return known(trial.spent for trial in trials) + known(trial.saved for trial in trials)
+
+
+def _saved(story: Story, trials: Sequence[TrialStory]) -> str:
+    """What was saved on them; a dash where that is known of none."""
+    values = [trial.saved for trial in trials]
+    return "–" if all(map(math.isnan, values)) else time_of(story, known(values))
 
 
 def trials_table(story: Story, numbers: Mapping[str, int], marks: dict[str, Mark]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -17,6 +18,7 @@ from pathlib import Path
 from tune_stoppers.report import marks as looks
 from tune_stoppers.report.cards import cards
 from tune_stoppers.report.charts import EVENTS, LEADERS, MOMENTS, SAMPLE, Charts
+from tune_stoppers.report.importance import by_chance, too_few
 from tune_stoppers.report.listing import endings_table, trials_table
 from tune_stoppers.report.marks import Mark, marks_of
 from tune_stoppers.report.markup import count_of, key_of
@@ -51,9 +53,12 @@ EXPLAINED = {
     "it: the table has them.",
     "rungs": " Dashed uprights: the rungs at which trials were compared.",
     "experiment": " Ray's time stamps are whole seconds: places are right to about a second.",
-    "parameters": "Each mark is a trial; those stopped early had less time to get good. The number "
-    "beside a name: how much of the ranking goes with it, from 0 to 1 (|Spearman's ρ| of numbers, "
-    "correlation ratio of categories); the strongest first.",
+    "parameters": "Each mark is a trial with its best value once it trained, on the worst edge if "
+    "it diverged; those stopped early had less time to get good.",
+    "strength": " The number beside a name: how much of the ranking of trials it explains by "
+    "itself, from 0 to 1 (the correlation ratio over groups of trials alike in it, corrected for "
+    "chance); the strongest first. With {count} trials a hyperparameter without any influence "
+    "exceeds {chance:.2f} in about one of twenty sweeps.",
 }
 
 
@@ -169,11 +174,15 @@ def _events_legend(story: Story) -> str:
 
 def _panels(story: Story, panels: Sequence[tuple[Parameter, str]]) -> str:
     figures = "".join(f"<figure>{picture}</figure>" for _, picture in panels)
-    left = len(story.swept) - len(panels)
-    more = f" {count_of(left, 'further hyperparameter')} went with less of it." if left else ""
+    text, count, left = EXPLAINED["parameters"], story.judged, len(story.swept) - len(panels)
+    if all(math.isnan(story.strength(parameter)) for parameter, _ in panels):
+        text += f" {too_few(count)}"
+    else:
+        text += EXPLAINED["strength"].format(count=count, chance=by_chance(count))
+    text += f" {count_of(left, 'further hyperparameter')} not shown." if left else ""
     return (
-        f'<section><h2>Hyperparameters</h2><p class="note">{escape(EXPLAINED["parameters"] + more)}'
-        f'</p><div class="panels">{figures}</div></section>'
+        f'<section><h2>Hyperparameters</h2><p class="note">{escape(text)}</p>'
+        f'<div class="panels">{figures}</div></section>'
     )
 
 

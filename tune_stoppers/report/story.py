@@ -6,15 +6,15 @@ Values are in the metric's own units, steps in those of `time_attr`, times in `S
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeGuard
 
-import numpy as np
-
 from tune_stoppers.core import Mode
 from tune_stoppers.metrics import number, sign_of
+from tune_stoppers.report.importance import importance
+from tune_stoppers.report.totals import Cost, Totals
 
 Kind = Literal["finished", "stopped", "failed", "unexplained", "unfinished"]
 Opening = Literal["start", "resume", "restart"]  # restart: it went back in steps
@@ -64,7 +64,7 @@ class Would:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialStory:
+class TrialStory(Cost):
     """One trial; of a stretch that was run again, the curve has the last run."""
 
     trial_id: str
@@ -76,9 +76,7 @@ class TrialStory:
     best_value: float
     last_step: float  # NaN: no report
     reports: int  # those made again included
-    spent: float  # time, work made again included
-    saved: float = 0.0  # time that going on to the horizon would have taken
-    saved_reports: float = 0.0
+    untrained: float = 0.0  # the last step at which nothing had been trained yet
     extras: dict[str, Points] = field(default_factory=dict)  # grad norm, learning rate, …
     beyond: Points = ()  # what the record knows and the replay did not run
     checkpoint: str | None = None  # of its best state that was kept
@@ -157,21 +155,23 @@ class Story:
         kept = [trial for trial in self.trials if trial.checkpoint is not None]
         return min(kept, key=lambda trial: self.sign * trial.checkpoint_value, default=None)
 
+    @cached_property
+    def totals(self) -> Totals:
+        """What all trials took, and what stopping them saved."""
+        return Totals.of(self.trials)
+
     @property
     def spent(self) -> float:
-        return sum(trial.spent for trial in self.trials)
+        return self.totals.spent
 
     @property
     def saved(self) -> float:
-        return sum(trial.saved for trial in self.trials)
+        return self.totals.saved
 
     @property
     def share(self) -> float:
-        """Saved, of what would have been at stake; NaN where nothing was."""
-        if self.saved_share is not None:
-            return self.saved_share
-        stake = self.spent + self.saved
-        return self.saved / stake if stake > 0 else math.nan
+        """Saved, of what would have been at stake; NaN where nothing was, or it is not known."""
+        return self.totals.share if self.saved_share is None else self.saved_share
 
     @property
     def reports(self) -> int:
@@ -194,36 +194,38 @@ class Story:
 
     @cached_property
     def swept(self) -> list[Parameter]:
-        """The hyperparameters that differ between trials, those first that tell most apart."""
+        """The hyperparameters that differ between trials, those first that tell most apart.
+
+        Those of which that is not known come last, in the order first met.
+        """
         varied = [parameter for parameter in self.parameters if len(parameter.distinct) > 1]
-        return sorted(varied, key=lambda parameter: -self.strength(parameter))
+        strengths = {parameter.name: self.strength(parameter) for parameter in varied}
+        return sorted(varied, key=lambda p: _known_first(-strengths[p.name]))
 
     def strength(self, parameter: Parameter) -> float:
-        """How much of the ranking of trials by best value a parameter goes with, 0 to 1.
+        """How much of the ranking of trials a parameter by itself explains, 0 to 1.
 
-        |Spearman's ρ| of numbers; of k categories the correlation ratio over n ranks, adjusted
-        for their number: √(1 − (1 − η²)·(n − 1)/(n − k)) (Kelley 1935), 0 where that is negative.
-        Over the trials with a finite value.
+        NaN where there are too few trials to tell; see `importance`.
         """
-        pairs = [
-            (value, self.sign * trial.best_value)
-            for value, trial in zip(parameter.values, self.trials, strict=True)
-            if value is not None and math.isfinite(trial.best_value)
-        ]
-        if len(pairs) < 3:
-            return 0.0
-        ranks = _ranks([loss for _, loss in pairs])
-        if parameter.numeric:
-            return abs(_correlation(_ranks([value for value, _ in pairs]), ranks))
-        groups: dict[str, list[float]] = {}
-        for (value, _), rank in zip(pairs, ranks.tolist(), strict=True):
-            groups.setdefault(str(value), []).append(rank)
-        free = len(ranks) - len(groups)
-        whole = float(((ranks - ranks.mean()) ** 2).sum())
-        within = sum(float(((np.array(g) - np.mean(g)) ** 2).sum()) for g in groups.values())
-        if not free or not whole:
-            return 0.0
-        return math.sqrt(max(0.0, 1 - within / whole * (len(ranks) - 1) / free))
+        return importance(parameter.values, self.outcomes, numeric=parameter.numeric)
+
+    @cached_property
+    def outcomes(self) -> tuple[float, ...]:
+        """The best loss of each trial once it trained, lower better; of a diverged one infinity.
+
+        NaN for a trial without a report after the untrained model's.
+        """
+        return tuple(self._outcome(trial) for trial in self.trials)
+
+    @property
+    def judged(self) -> int:
+        """The number of trials that have such a result."""
+        return sum(not math.isnan(loss) for loss in self.outcomes)
+
+    def _outcome(self, trial: TrialStory) -> float:
+        trained = [self.sign * value for step, value in trial.curve if step > trial.untrained]
+        finite = [loss for loss in trained if math.isfinite(loss)]
+        return min(finite, default=math.inf if trained else math.nan)
 
     @cached_property
     def incumbent(self) -> list[tuple[float, float, str]]:
@@ -311,14 +313,5 @@ def _parameter(name: str, values: Sequence[Any]) -> Parameter:
     return Parameter(name, tuple(values), bool(given) and all(map(is_number, given)))
 
 
-def _ranks(values: Iterable[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Ranks from 1, equal values sharing the mean of theirs."""
-    array = np.array(list(values), dtype=float)
-    _, place, counts = np.unique(array, return_inverse=True, return_counts=True)
-    ends: np.ndarray[Any, np.dtype[np.float64]] = np.cumsum(counts) - (counts - 1) / 2
-    return ends[place]
-
-
-def _correlation(left: Any, right: Any) -> float:
-    spread = float(left.std() * right.std())
-    return float(((left - left.mean()) * (right - right.mean())).mean() / spread) if spread else 0.0
+def _known_first(value: float) -> tuple[bool, float]:
+    return math.isnan(value), 0.0 if math.isnan(value) else value
