@@ -19,13 +19,13 @@ RUN = f"{BIRTH}-PatienceStopper-0123abcd"
 ENDINGS = """\
 sweep: 6 trials
 watched by PatienceStopper: Patience(patience=2)
+1 of 6 trials failed.
 
-ended by              trials  which
-ran to the last step       2  deep, falling
-PatienceStopper            1  flat
-failed                     1  broken
-never reported             1  51e27
-no end recorded            1  running
+ended by         trials  which
+PatienceStopper       1  flat
+failed                1  broken
+no end recorded       3  deep, falling, running
+never reported        1  51e27
 """
 VERIFIED = """
 PatienceStopper: 14 decisions checked, all the same
@@ -43,14 +43,14 @@ time    step  value  decision  by               why
 """  # noqa: E501
 NO_JOURNAL = """\
 sweep: 6 trials
+1 of 6 trials failed.
 There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, pauses, retries and what was compared are not known. Endings are those that the results tell.
 
 ended by                trials  which
-ran to the last step         2  deep, falling
 stopped, cause unknown       1  flat
 failed                       1  broken
+no end recorded              3  deep, falling, running
 never reported               1  51e27
-no end recorded              1  running
 """  # noqa: E501
 COURSE = """\
 trial running: no end recorded at step 3 with value 1
@@ -71,6 +71,7 @@ time    step  event     why
 BEST = """\
 best: trial deep, loss 0.1 at step 4
 kept: trial falling, loss 0.5 at step 2: {folder}/train_falling_1/checkpoint_000001
+1 of 6 trials failed.
 
 trial     loss  at step  kept  at step  status
 deep       0.1        4     –        –  UNKNOWN

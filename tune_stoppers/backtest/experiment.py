@@ -11,7 +11,7 @@ import numpy as np
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from tune_stoppers.backtest.table import Curve
-from tune_stoppers.metrics import number
+from tune_stoppers.metrics import recorded
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
 
 MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
@@ -91,14 +91,9 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or value == "null" or _is_real(value)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return value is None or recorded(value) is not None
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    cells: list[Any] = [row.get(name) for row in rows]
-    numbers = [number(cell) if _is_real(cell) else None for cell in cells]
+    numbers = [recorded(row.get(name)) for row in rows]
     return np.array([np.nan if value is None else value for value in numbers])
