@@ -200,7 +200,7 @@ class Experiment:
 
     def _without_folder(self, trial_id: str, listed: Listed | None) -> TrialRecord:
         """A trial that has left nothing yet."""
-        folder = (listed.folder if listed else "") or trial_id
+        folder = (listed.folder or listed.name) if listed else trial_id
         return TrialRecord(
             trial_id=trial_id,
             folder=f"{self.root}/{NO_NAME.sub('_', folder)}",
