@@ -122,7 +122,8 @@ def note_reason(trial: Any, why: str) -> None:
     if not trial.last_result:
         return
     trial.last_result[STOP_REASON] = why
-    forget = getattr(trial.run_metadata, "invalidate_cache", None)  # a replay has none
+    metadata = getattr(trial, "run_metadata", None)
+    forget = getattr(metadata, "invalidate_cache", None)  # a replay has none
     if forget is not None:
         forget()
 
