@@ -12,6 +12,7 @@ import pytest
 from tests.report import folders
 from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers.cli import main
+from tune_stoppers.journal import event_line
 from tune_stoppers.rules import Patience
 
 ROOT = Path(__file__).parents[1]
@@ -20,13 +21,13 @@ RUN = f"{BIRTH}-PatienceStopper-0123abcd"
 ENDINGS = """\
 sweep: 6 trials
 watched by PatienceStopper: Patience(patience=2)
+1 of 6 trials failed.
 
-ended by              trials  which
-ran to the last step       2  deep, falling
-PatienceStopper            1  flat
-failed                     1  broken
-never reported             1  51e27
-no end recorded            1  running
+ended by         trials  which
+PatienceStopper       1  flat
+failed                1  broken
+no end recorded       3  deep, falling, running
+never reported        1  51e27
 """
 VERIFIED = """
 PatienceStopper: 14 decisions checked, all the same
@@ -44,14 +45,14 @@ time    step  value  decision  by               why
 """  # noqa: E501
 NO_JOURNAL = """\
 sweep: 6 trials
+1 of 6 trials failed.
 There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, pauses, retries and what was compared are not known. Endings are those that the results tell.
 
 ended by                trials  which
-ran to the last step         2  deep, falling
 stopped, cause unknown       1  flat
 failed                       1  broken
+no end recorded              3  deep, falling, running
 never reported               1  51e27
-no end recorded              1  running
 """  # noqa: E501
 COURSE = """\
 trial running: no end recorded at step 3 with value 1
@@ -72,6 +73,7 @@ time    step  event     why
 BEST = """\
 best: trial deep, loss 0.1 at step 4
 kept: trial falling, loss 0.5 at step 2: {folder}/train_falling_1/checkpoint_000001
+1 of 6 trials failed.
 
 trial     loss  at step  kept  at step  status
 deep       0.1        4     –        –  UNKNOWN
@@ -143,6 +145,62 @@ def test_what_differs_is_status_1(capsys: pytest.CaptureFixture[str], tmp_path: 
         "PatienceStopper: 14 decisions checked, 1 differs\n"
         f"  trial flat step 3: was CONTINUE ({same}), now STOP ({same})\n"
     )
+
+
+def test_where_nothing_could_be_verified_is_status_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A rule of a user's own, or a journal without a decision: nobody has checked anything."""
+    write_results(tmp_path)
+    lines = journal_of(Patience(2), "PatienceStopper")
+    for odd, told_why in (
+        ([lines[0] | {"spec": {"class": "my.Rule"}}, *lines[1:]], "cannot be run again: my.Rule"),
+        ([event_line("PatienceStopper", "", "begins"), *lines[1:]], "does not say which rule"),
+        (lines[:1], "PatienceStopper: 0 decisions checked\n"),
+    ):
+        write_journal(tmp_path, RUN, odd)
+        status, out, _ = told(capsys, "explain", tmp_path, "--verify")
+        assert told_why in out
+        assert out.endswith("nothing could be verified: no decision was checked\n")
+        assert status == 1
+    mine = f"{BIRTH}-Mine-89abcdef"
+    write_journal(tmp_path, mine, lines)
+    assert told(capsys, "explain", tmp_path, "--verify")[0] == 0
+
+
+def test_what_is_cut_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """With the option that shows it."""
+    curves = {"long": [1.0 / step for step in range(1, 9)]}
+    write_results(tmp_path, curves)
+    write_journal(tmp_path, RUN, journal_of(Patience(2), "PatienceStopper", curves))
+    _, out, _ = told(capsys, "explain", tmp_path, "long")
+    assert out.count("CONTINUE") == 5
+    assert out.endswith("3 earlier decisions not shown: --all shows them.\n")
+    _, out, _ = told(capsys, "explain", tmp_path, "long", "--all")
+    assert out.count("CONTINUE") == 8
+    assert "not shown" not in out
+
+
+def test_each_unit_of_time_has_a_column(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of two that watch a trial and count differently; its step is the first one's."""
+    curves = {"both": [1.0, 0.5]}
+    write_results(tmp_path, curves)
+    lines = journal_of(Patience(2), "PatienceStopper", curves)
+    write_journal(tmp_path, RUN, lines)
+    other = [line | {"owner": "SlopeStopper"} for line in lines]
+    other[0] |= {"time_attr": "tokens"}
+    other[1:] = [
+        line | {"step": 1000 * line["step"], "time": line["time"] + 0.5} for line in other[1:]
+    ]
+    write_journal(tmp_path, f"{BIRTH}-SlopeStopper-89abcdef", other)
+    _, out, _ = told(capsys, "explain", tmp_path, "both")
+    assert out.startswith("trial both: no end recorded at training_iteration 2 with value 0.5\n")
+    header, *rows = [line.split() for line in out.splitlines()[-5:]]
+    assert header[:5] == ["time", "training_iteration", "tokens", "value", "decision"]
+    cut = out.splitlines()[-4:]
+    place = out.splitlines()[-5].index("tokens")
+    assert [line[place : place + 6].strip() for line in cut] == ["", "1000", "", "2000"]
+    assert len(rows) == 4
 
 
 def test_for_machines(capsys: pytest.CaptureFixture[str], sweep: Path) -> None:

@@ -1,5 +1,6 @@
 """From what frameworks log to what a rule sees."""
 
+import json
 import logging
 import math
 from decimal import Decimal
@@ -8,9 +9,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from ray.tune.utils.util import SafeFallbackEncoder
 
 from tune_stoppers.core import MissingMetricError, Report
-from tune_stoppers.metrics import MetricReader, flat_keys, lookup, number
+from tune_stoppers.metrics import MetricReader, flat_keys, lookup, number, recorded
 from tune_stoppers.rules import Divergence, Patience
 
 
@@ -50,6 +52,35 @@ from tune_stoppers.rules import Divergence, Patience
 def test_one_real_number_is_a_number_and_nothing_else(value, expected):
     """numpy and torch scalars count; strings, None and larger tensors are missing."""
     assert number(value) == expected
+
+
+def written(value: object) -> object:
+    """What is read of a value that Ray's JSON logger wrote."""
+    return json.loads(json.dumps(value, cls=SafeFallbackEncoder))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1, 0.5, True, 10**400, -(10**400), math.inf, -math.inf),
+        *(Decimal("0.5"), Decimal("-1E+3"), Fraction(1, 2), Fraction(3), Fraction(-2, 3)),
+        *(np.float32(0.5), np.int64(3), np.bool_(True), np.array(0.5), np.array([[0.5]])),
+        *(torch.tensor(0.5), torch.tensor([2]), torch.tensor([[-1.5e-7]], dtype=torch.float64)),
+        torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True),
+        *(None, "abc", "", "1/0", "0.5.1", "tensor", "9" * 5000, b"0.5", 1j, {"a": 0.5}),
+        *(np.array([1.0, 2.0]), np.array([]), np.array("x"), torch.tensor([1.0, 2.0])),
+    ],
+    ids=repr,
+)
+def test_a_number_is_the_same_live_and_out_of_a_file(value):
+    """However Ray wrote it: as a list, or as a text."""
+    assert recorded(written(value)) == number(value)
+
+
+@pytest.mark.parametrize("value", [np.float32("nan"), np.array([math.nan]), torch.tensor(math.nan)])
+def test_nan_is_nan_out_of_a_file(value):
+    """Diverged, not missing."""
+    assert math.isnan(recorded(written(value)))
 
 
 @pytest.mark.parametrize("value", [math.nan, np.float64("nan"), torch.tensor(math.nan)])

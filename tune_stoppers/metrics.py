@@ -4,9 +4,11 @@ import difflib
 import inspect
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 from numbers import Real
 from typing import Any, Protocol
 
@@ -20,6 +22,8 @@ from tune_stoppers.core import (
 )
 
 logger = logging.getLogger("tune_stoppers")
+
+LONGEST_NUMBER = 1000  # characters of a text that is read as a number
 
 
 def number(value: Any) -> float | None:
@@ -41,6 +45,33 @@ def number(value: Any) -> float | None:
         return float(value)
     except OverflowError:
         return -math.inf if str(value).startswith("-") else math.inf
+
+
+def recorded(value: Any) -> float | None:
+    """`value`, as Ray wrote it to `result.json`, as the number that it was when it was reported.
+
+    Ray writes an array as a list, a NaN of numpy's as "null", and a `Fraction`, a `Decimal` or a
+    tensor as its text (of a tensor, four digits). None where `number` would have had none. A text
+    that only looks like one of these cannot be told from it.
+    """
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        return number(value)
+    if value == "null":
+        return math.nan
+    tensor = _TENSOR.fullmatch(value) if len(value) <= LONGEST_NUMBER else None
+    text = tensor[1] if tensor else value
+    if len(text) > LONGEST_NUMBER or not _NUMERAL.fullmatch(text):
+        return None
+    try:
+        return number(Fraction(text) if "/" in text else float(text))
+    except ZeroDivisionError:
+        return None
+
+
+_NUMERAL = re.compile(r"[+-]?(?:\d+/\d+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|NaN|inf|Infinity)")
+_TENSOR = re.compile(r"tensor\(\[*([^\[\],() ]+)\]*(?:, \w+=[^()]*)?\)")
 
 
 def _is_real(value: Any) -> bool:

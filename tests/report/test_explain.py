@@ -38,8 +38,8 @@ def test_a_row_for_each_trial(tmp_path: Path) -> None:
     assert frame.loc["broken", "reason"] == "ValueError: out of luck"
     assert frame["ending"].to_dict() == {
         "flat": "stopped",
-        "falling": "finished",
-        "deep": "finished",
+        "falling": "unfinished",  # several end alike; nothing says that they have ended
+        "deep": "unfinished",
         "broken": "failed",
         "running": "unfinished",
         "51e27": "unfinished",
@@ -52,7 +52,7 @@ def test_without_a_journal_the_results_tell_what_they_can(tmp_path: Path) -> Non
     frame = explain(write_results(tmp_path)).set_index("trial_id")
     assert frame.loc["flat", "ending"] == "unexplained"
     assert frame.loc["flat", "cause"] == "stopped, cause unknown"
-    assert frame.loc["falling", "cause"] == "ran to the last step"
+    assert frame.loc["falling", "cause"] == "no end recorded"
     assert (frame.loc["flat", "step"], frame["decisions"].sum()) == (3, 0)
 
 

@@ -80,6 +80,7 @@ def test_the_verdict_and_the_compute_in_words(story):
         f"Its checkpoint: {place}/train_aaaaa_00000_1_x_2026-01-01_00-00-00/checkpoint_000005",
         f"from tune_stoppers import best_state best = best_state({place!r}, 'loss', 'min') "
         "best.restore(model)",
+        "1 of 4 trials failed. 1 of 4 trials diverged.",
     ]
     assert card(text, "Compute") == [
         "37% saved",

@@ -49,6 +49,16 @@ def write_journal(root: Path, lines: list[dict[str, Any]]) -> None:
     (ours / "journal-000000000001.jsonl").write_text(text)
 
 
+def by_trainer(row: dict[str, Any], progress: float) -> dict[str, Any]:
+    """With what `TuneCallback` reports beside the metrics."""
+    return row | {
+        "step": round(8 * progress),
+        "epoch": progress,
+        "progress": progress,
+        "best_loss": 1.0,
+    }
+
+
 def failure(date: str) -> str:
     return f"Failure # 1 (occurred at {date})\nRuntimeError: on purpose\n"
 
@@ -58,15 +68,25 @@ def failure(date: str) -> str:
     [
         ([row(1), row(2, done=True)], {}, "TERMINATED"),
         ([row(1, stop_reason="PatienceStopper: 3 of 3")], {}, "TERMINATED"),
-        ([row(1, progress=0.5), row(2, progress=1.0)], {}, "TERMINATED"),
-        ([row(1, progress=0.5)], {}, "UNKNOWN"),
+        ([by_trainer(row(1), 0.5), by_trainer(row(2), 1.0)], {}, "TERMINATED"),
+        ([by_trainer(row(1), 0.5)], {}, "UNKNOWN"),
+        ([row(1, progress=1.0)], {}, "UNKNOWN"),  # a key of the trial's own: 1 %, say
+        ([by_trainer(row(1), 1.0), by_trainer(row(2), 2.0)], {}, "UNKNOWN"),  # per cent
+        ([by_trainer(row(1), 2.0), by_trainer(row(2), 1.0)], {}, "UNKNOWN"),
+        ([row(1, stop_reason="max_tokens")], {}, "UNKNOWN"),  # a key of the trial's own
+        ([row(1, stop_reason="error: too long")], {}, "UNKNOWN"),
+        ([row(1, stop_reason=3)], {}, "UNKNOWN"),
+        ([row(1, stop_reason="MaximumIterationStopper fired")], {}, "TERMINATED"),
+        ([row(1, stop_reason="Mine fired; PatienceStopper: 3 of 3")], {}, "TERMINATED"),
+        ([row(1, stop_reason="user: bored")], {}, "UNKNOWN"),  # Ray marks the end of such a trial
         ([row(1)], {}, "UNKNOWN"),
         ([], {}, "UNKNOWN"),
         ([], {"error_txt": failure("2026-01-02_03-00-00")}, "ERROR"),
         ([row(1)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),
         ([row(1), row(2)], {"error_txt": failure("2026-01-02_03-01-05")}, "UNKNOWN"),
         ([row(1), row(2, done=True)], {"error_txt": failure("2026-01-02_03-01-05")}, "TERMINATED"),
-        ([row(1, progress=1.0)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),
+        ([by_trainer(row(1), 1.0)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),
+        ([row(1, done=True)], {"error_txt": failure("2026-01-02_03-01-05")}, "ERROR"),  # saving
         ([row(1)], {"error_txt": "said otherwise"}, "ERROR"),
         ([row(1)], {"error_pkl": "not read"}, "ERROR"),
     ],
@@ -274,12 +294,12 @@ def test_a_lost_report_counts_if_its_checkpoint_is_there(
 
 
 @pytest.mark.parametrize(
-    "lines", [[], [ABOUT_LOSS, ADDED], [ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN]]
+    "lines", [[], [ABOUT_LOSS, ADDED, FORGOTTEN], [ABOUT_LOSS, ADDED, *REPORTED, FORGOTTEN]]
 )
 def test_a_folder_that_nobody_knows_is_no_trial(
     tmp_path: Path, lines: list[dict[str, Any]]
 ) -> None:
-    """One without results and parameters, of a trial that was never judged, or was forgotten."""
+    """One without results and parameters, of a trial that was forgotten."""
     write(tmp_path, [row(1, trial_id="9f18b_00001")], FOLDER.replace("00000_0", "00001_1"))
     (tmp_path / FOLDER / "checkpoint_000000").mkdir(parents=True)
     write_journal(tmp_path, lines)

@@ -20,6 +20,7 @@ from tune_stoppers.tune.privates import (
     drop_decision,
     keep_checkpoint,
     members_of,
+    note_reason,
     remind_of,
     resume_from,
     stopper_of,
@@ -228,6 +229,17 @@ def test_a_stopped_trials_status_can_be_marked_for_the_next_snapshot() -> None:
     write_status(SimpleNamespace(_mark_trial_to_checkpoint=marked.append), "trial")
     assert marked == ["trial"]
     write_status(SimpleNamespace(), "trial")
+
+
+def test_a_reason_reaches_rays_next_snapshot(tmp_path: Path) -> None:
+    """Also of a trial whose part in it Ray had made ready before."""
+    trial = Trial("__fake", stub=True, _setup_default_resource=False)
+    trial.run_metadata.last_result = {"loss": 1.0, "trial_id": trial.trial_id, "config": {}}
+    trial.run_metadata.get_json_state()
+    trial.last_result["mine"] = "forgotten"
+    assert "forgotten" not in trial.run_metadata.get_json_state()
+    note_reason(trial, "it was the worst")
+    assert "it was the worst" in trial.run_metadata.get_json_state()
 
 
 class StaleStop(FIFOScheduler):

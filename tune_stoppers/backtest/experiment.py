@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from tune_stoppers.backtest.table import Curve
-from tune_stoppers.metrics import number
+from tune_stoppers.metrics import recorded
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
 from tune_stoppers.tune.runs import objective_of
 
 MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
-NAN_OF_NUMPY = "null"  # a text, not JSON's null
 ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
     "trial_id",
     "done",
@@ -52,10 +50,10 @@ def _curve(trial: TrialRecord, nan_is_missing: bool) -> Curve:
     flat = [_flatten({k: v for k, v in row.items() if k not in ADDED_BY_RAY}) for row in rows]
     columns: dict[str, list[float | None]] = {}
     for name in dict.fromkeys(key for row in flat for key in row):
-        cells = [_reported(row.get(name)) for row in flat]
+        cells = [recorded(row.get(name)) for row in flat]
         if any(cell is not None for cell in cells) or all(row.get(name) is None for row in flat):
             columns[name] = cells  # else it is text
-    times = [_reported(row.get("time_total_s")) for row in rows]
+    times = [recorded(row.get("time_total_s")) for row in rows]
     steps = columns.pop("step", [None])
     missing = {
         name: np.array([cell is None or (nan_is_missing and cell != cell) for cell in cells])
@@ -97,14 +95,6 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _reported(cell: Any) -> float | None:
-    """A value of `result.json` as a rule read it live, None where it was missing.
-
-    Ray writes None as null, a NaN as NaN, and one of another type than Python's as "null".
-    """
-    return math.nan if cell == NAN_OF_NUMPY else number(cell)
 
 
 def _floats(cells: list[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -11,6 +11,7 @@ import typer
 from tune_stoppers.cli.shell import Json, UsageError, app, mistakes, working
 
 EXPERIMENT = "The folder of a Ray Tune experiment, or its URI."
+TRIAL = "A trial's id, its name in Ray's tables, or how its id begins or ends."
 Experiment = Annotated[str, typer.Argument(help=EXPERIMENT)]
 Metric = Annotated[str | None, typer.Option(help="Default: what the journal says.")]
 Mode = Annotated[str | None, typer.Option(help="min or max. Default: as metric.")]
@@ -22,9 +23,10 @@ TimeAttr = Annotated[
 @app.command()
 def explain(
     experiment: Experiment,
-    trial: Annotated[
-        str | None, typer.Argument(help="A trial's id, or how it begins. Default: all.")
-    ] = None,
+    trial: Annotated[str | None, typer.Argument(help=f"{TRIAL} Default: all.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every decision on the trial, not only the last.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the rules again: do they decide the same?")
     ] = False,
@@ -42,23 +44,28 @@ def explain(
     if verify:
         with working("running the rules again …"):
             checked = [reading.verify(run) for run in told.runs]
-    failed = verify and (not checked or any(one.failed for one in checked))
+    proven = any(one.proves for one in checked)
+    failed = verify and (not proven or any(one.failed for one in checked))
     if as_json:
         typer.echo(json.dumps(clean(explained.facts(told, one, checked)), indent=2))
         return int(failed)
     out = console()
     for line in explained.summary(told) if one is None else explained.headline(told, one):
         out.print(line, soft_wrap=not out.is_terminal)
-    for header, rows in explained.tables(told, one):
-        if rows:
+    for table in explained.tables(told, one, None if every else explained.DECISIONS):
+        if table.rows:
             out.print()
-            show(header, rows, words=explained.WORDS, console=out)
+            show(table.header, table.rows, words=explained.WORDS, console=out)
+        if table.note:
+            out.print(table.note, soft_wrap=not out.is_terminal)
     if verify:
         out.print()
     for line in [text for check in checked for text in explained.verdict(check)]:
         out.print(line, soft_wrap=not out.is_terminal)
     if verify and not checked:
         out.print("there is nothing to verify: no journal")
+    elif verify and not proven:
+        out.print("nothing could be verified: no decision was checked")
     return int(failed)
 
 
@@ -128,7 +135,7 @@ def best(
 @app.command()
 def stop(
     experiment: Experiment,
-    trial: Annotated[str, typer.Argument(help="The trial's id, or how it begins.")],
+    trial: Annotated[str, typer.Argument(help=TRIAL)],
     why: Annotated[str, typer.Option(help="For the journal and the results.")] = "",
 ) -> None:
     """Stop a trial of a running sweep at its next report."""

@@ -11,10 +11,11 @@ import pandas as pd
 
 from tune_stoppers.core import Mode
 from tune_stoppers.metrics import sign_of
-from tune_stoppers.report.journalled import objective_of, time_attr_of
+from tune_stoppers.report.journalled import objective_of
+from tune_stoppers.report.standing import standing
+from tune_stoppers.tune.counting import time_attr_of
 from tune_stoppers.tune.experiment import Experiment, ExperimentError
 from tune_stoppers.tune.results import best_states
-from tune_stoppers.tune.runs import merged, runs_of
 
 
 @dataclass(frozen=True)
@@ -23,29 +24,45 @@ class Best:
 
     metric: str
     mode: Mode
+    time_attr: str
     states: pd.DataFrame  # as `best_states` gives them
+    standing: tuple[str, ...] = ()  # trials that failed, diverged, run or wait, in sentences
 
     @property
     def headline(self) -> list[str]:
-        """The best trial, and the best state that was kept."""
+        """The best trial, the best state that was kept, and what else to know."""
+        return [*self._found(), *([" ".join(self.standing)] if self.standing else [])]
+
+    def _found(self) -> list[str]:
         rows = self.states.to_dict("records")
         first = rows[0]
         if not math.isfinite(first["best_value"]):
-            return [f"no trial has a finite {self.metric}"]
-        where = f"{self.metric} {first['best_value']:.6g} at step {first['best_step']:g}"
+            return [f"no trial has a finite {self.metric} of a trained model"]
+        where = f"{self.metric} {first['best_value']:.6g} at {self._unit} {first['best_step']:g}"
         lines = [f"best: trial {first['trial_id']}, {where}"]
         kept = [row for row in rows if row["checkpoint"]]
         if not kept:
             return [*lines, "no checkpoint of any trial exists"]
         best = min(kept, key=lambda row: sign_of(self.mode) * row["checkpoint_value"])
-        value = f"{self.metric} {best['checkpoint_value']:.6g} at step {best['checkpoint_step']:g}"
+        value = f"{self.metric} {best['checkpoint_value']:.6g} "
+        value += f"at {self._unit} {best['checkpoint_step']:g}"
         return [*lines, f"kept: trial {best['trial_id']}, {value}: {best['checkpoint']}"]
+
+    @property
+    def _unit(self) -> str:
+        return "step" if self.time_attr == "training_iteration" else self.time_attr
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same for machines."""
         trials = json.loads(self.states.to_json(orient="records"))
-        return {"metric": self.metric, "mode": self.mode, "trials": trials}
+        return {
+            "metric": self.metric,
+            "mode": self.mode,
+            "time_attr": self.time_attr,
+            "standing": list(self.standing),
+            "trials": trials,
+        }
 
     def table(self, top: int) -> tuple[list[str], list[list[str]]]:
         """The `top` trials, best first."""
@@ -56,11 +73,12 @@ class Best:
                 _number(row["best_step"]),
                 _number(row["checkpoint_value"]),
                 _number(row["checkpoint_step"]),
-                str(row["status"]),
+                f"{row['status']}, diverged" if row["diverged"] else str(row["status"]),
             ]
             for row in self.states.head(top).to_dict("records")
         ]
-        return ["trial", self.metric, "at step", "kept", "at step", "status"], rows
+        at = f"at {self._unit}"
+        return ["trial", self.metric, at, "kept", at, "status"], rows
 
 
 def best_of(
@@ -71,19 +89,20 @@ def best_of(
     `ExperimentError` (a `ValueError`) if neither is so, and as `best_states` does.
     """
     experiment = Experiment.at(path)
-    lines = merged(runs_of(experiment.filesystem, experiment.root))
+    lines, listing = experiment.journal(), experiment.listing()
     said_metric, said_mode = objective_of(lines)
     if metric in (None, said_metric):
         mode = mode or said_mode
     metric = metric or said_metric
     if metric is None or mode is None:
         raise ExperimentError("the experiment does not say: give --metric NAME --mode min or max.")
-    if time_attr is None:
-        time_attr = time_attr_of(experiment.trials(), lines)
+    records = experiment.trials(journal=lines, snapshot=listing)
+    time_attr = time_attr or time_attr_of(records, lines)
     wanted: Literal["min", "max"] = mode  # type: ignore[assignment]  # best_states checks it
     states = best_states(path, metric, wanted, time_attr=time_attr)
     order = (sign_of(wanted) * states["best_value"]).sort_values(kind="stable").index
-    return Best(metric, wanted, states.loc[order].reset_index(drop=True))
+    known = tuple(standing(records, lines, listing, int(states["diverged"].sum())))
+    return Best(metric, wanted, time_attr, states.loc[order].reset_index(drop=True), known)
 
 
 def _number(value: float) -> str:

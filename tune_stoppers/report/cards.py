@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from tune_stoppers.report import compute
@@ -16,10 +17,23 @@ def cards(story: Story) -> str:
 
 
 def _verdict(story: Story) -> str:
+    return _card("Verdict", _found(story) + _standing(story))
+
+
+def _standing(story: Story) -> str:
+    """Trials that the verdict does not rest on."""
+    if not story.standing:
+        return ""
+    return f"<p><b>{escape(' '.join(story.standing))}</b></p>"
+
+
+def _found(story: Story) -> str:
     best, kept = story.best, story.kept
     if best is None:
         text = f"No trial reported a finite {story.metric}, so there is no best one."
-        return _card("Verdict", f"<p>{escape(text)}</p>")
+        if any(math.isfinite(value) for trial in story.trials for _, value in trial.curve):
+            text = f"No trial has a finite {story.metric} of a trained model: all diverged at once."
+        return f"<p>{escape(text)}</p>"
     found = f'<p class="big">{escape(story.metric)} {short(best.best_value)}</p>'
     found += f"<p>trial <b>{escape(best.trial_id)}</b>, {escape(story.time_attr)} "
     found += f"{short(best.best_step)}; {escape(best.ending.cause)}</p>"
@@ -28,9 +42,9 @@ def _verdict(story: Story) -> str:
     if story.facts:
         found += pairs(story.facts)
     if story.source == "replay":
-        return _card("Verdict", found)
+        return found
     if kept is None:
-        return _card("Verdict", found + "<p>No checkpoint of any trial exists any more.</p>")
+        return found + "<p>No checkpoint of any trial exists any more.</p>"
     if kept is not best or kept.checkpoint_step != best.best_step:
         text = (
             f"That state was not kept. The best that was: trial {kept.trial_id}, "
@@ -38,7 +52,7 @@ def _verdict(story: Story) -> str:
         )
         found += f"<p>{escape(text)}</p>"
     found += f"<p>Its checkpoint: {escape(str(kept.checkpoint))}</p><pre>{escape(story.load)}</pre>"
-    return _card("Verdict", found)
+    return found
 
 
 def _compute(story: Story) -> str:

@@ -7,23 +7,24 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tune_stoppers.journal import ENDED, GIVEN_UP, OVER, UNJUDGED, USER, Line, asks_to_stop
+from tune_stoppers.journal import ENDED, GIVEN_UP, UNJUDGED, USER, Line, asks_to_stop
 from tune_stoppers.metrics import number
 from tune_stoppers.report.journalled import why_of
 from tune_stoppers.report.story import Ending
-from tune_stoppers.tune.experiment import ERROR, FAILED, TERMINATED, Experiment, TrialRecord
-from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.tune.experiment import ERROR, Experiment, TrialRecord
+from tune_stoppers.tune.judged import over_in
+from tune_stoppers.tune.listed import FAILED, PAUSED, PENDING, RUNNING, TERMINATED
+from tune_stoppers.tune.own_keys import reason_in
 from tune_stoppers.tune.runs import Run
 
-BY_HAND, WHOLE = "stopped by hand", "ran to the last step"  # causes
+# causes
+BY_HAND, WHOLE = "stopped by hand", "ran to the last step"
+TO_START, NEVER, NO_END = "waiting to start", "never started", "no end recorded"
 TAIL = 4096  # bytes of an error that are read
-
-
-class Horizon(NamedTuple):
-    """How far the trials of a sweep go."""
-
-    last: float  # iterations of the longest; NaN: none reported
-    sure: bool  # several ended just there: none was cut off
+STOPPED_WITH_SWEEP = (
+    "it had not ended by itself: the sweep ended (time_budget_s, say), or a scheduler of Ray's "
+    "stopped it while it waited"
+)
 
 
 class Said(NamedTuple):
@@ -32,6 +33,7 @@ class Said(NamedTuple):
     last: dict[str, list[Line]]  # of each trial, the last word of each run
     over: str  # why a run ended the whole sweep, or ""
     before: frozenset[str]  # trials that had ended by then
+    owners: frozenset[str] = frozenset()  # who wrote them
 
     def end(self, trial_id: str) -> Line | None:
         """The newest line that ended the trial, if it did not go on after it."""
@@ -39,40 +41,61 @@ class Said(NamedTuple):
         return max(told, key=lambda line: number(line["time"]) or 0.0, default=None)
 
 
-def horizon_of(records: Iterable[TrialRecord]) -> Horizon:
-    """The longest course of a sweep."""
-    lasts = [_last(record) for record in records if record.rows]
-    last = max(lasts, default=math.nan)
-    return Horizon(last, lasts.count(last) > 1)
+def horizon_of(records: Iterable[TrialRecord]) -> float:
+    """The iterations of the longest course of a sweep; NaN if none reported."""
+    return max((_last(record) for record in records if record.rows), default=math.nan)
 
 
-def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: Horizon) -> Ending:
+def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: float) -> Ending:
     """From the reason in the last result, the journals, then status and length."""
     if record.status == FAILED:
         return Ending("failed", "failed", error_of(experiment, record))
-    reason = record.rows[-1].get(STOP_REASON) if record.rows else None
+    reason = reason_in(record.rows[-1] if record.rows else None, said.owners)
     if reason:
-        return Ending("stopped", cause_of(str(reason)), str(reason))
+        return Ending("stopped", cause_of(reason), reason)
     end = said.end(record.trial_id)
     if end is not None:
         words = _words(end)
         if _is_horizon(end):
             return Ending("finished", WHOLE, words)
         return Ending("stopped", cause_of(words), words)
-    whole = bool(record.rows) and _last(record) >= horizon.last
-    if whole and (record.status == TERMINATED or horizon.sure):
+    ended = record.status == TERMINATED and not record.cut
+    if ended and record.rows and _last(record) >= horizon:
         return Ending("finished", WHOLE, f"{_last(record):g} iterations")
     if said.over and record.trial_id not in said.before:
         return Ending("stopped", cause_of(said.over), said.over)
+    if record.status in (RUNNING, PAUSED, PENDING):
+        return _unfinished(experiment, record)
+    if record.cut and (record.rows or (record.listed and record.listed.started)):
+        return Ending("stopped", "stopped with the sweep", STOPPED_WITH_SWEEP)
+    if record.cut:
+        return Ending("unfinished", NEVER, "the sweep ended, or it was dropped, before its turn")
     if not record.rows:
         return Ending("unfinished", "never reported", "no result was recorded")
     if record.status != TERMINATED:
         text = "running, paused, interrupted, or returned: its end was not recorded"
-        return Ending("unfinished", "no end recorded", text)
+        return Ending("unfinished", NO_END, text)
     if record.rows[-1].get("done"):
         text = "ended by a stopper, a scheduler or itself: which of them was not recorded"
         return Ending("unexplained", "stopped, cause unknown", text)
     return Ending("finished", "ended by itself", "returned before the last step")
+
+
+def _unfinished(experiment: Experiment, record: TrialRecord) -> Ending:
+    """A trial that Ray, or a scheduler of ours, last knew as one that runs or waits."""
+    since = f"after iteration {_last(record):g}" if record.rows else "without a report yet"
+    listed = record.listed
+    if record.status == RUNNING:
+        text = f"Ray last noted it as running, {since}; unless the sweep still runs, it was cut off"
+        return Ending("unfinished", "running or cut off", text)
+    if record.status == PAUSED:
+        return Ending("unfinished", "paused", f"Ray last noted it as paused, {since}")
+    if listed and listed.failures:
+        text = f"it waits for another try, {since}: {error_of(experiment, record)}"
+        return Ending("unfinished", "waiting for another try", text)
+    if record.rows or (listed and listed.started):
+        return Ending("unfinished", "waiting to go on", f"it waits for a free worker, {since}")
+    return Ending("unfinished", TO_START, "it has not started")
 
 
 def cause_of(reason: str) -> str:
@@ -107,19 +130,12 @@ def said_by(runs: Sequence[Run]) -> Said:
                 of_run[line["trial"]] = line
             if line.get("event") in (ENDED, UNJUDGED):
                 ended[line["trial"]] = number(line["time"]) or 0.0
-            if why := _over(run.owner, line):
+            if why := over_in({"owner": run.owner} | line):
                 over, since = over or why, min(since, number(line["time"]) or 0.0)
         for trial_id, line in of_run.items():
             last.setdefault(trial_id, []).append(line)
     before = frozenset(trial_id for trial_id, time in ended.items() if time < since)
-    return Said(last, over, before)
-
-
-def _over(owner: str, line: Line) -> str:
-    """Why this line ends the sweep, or ""."""
-    if line.get("ends_sweep") and asks_to_stop(line):
-        return f"{owner}: ended the sweep: {why_of(line)}"
-    return str(line.get("why", "")) if line.get("event") == OVER else ""  # by the clock
+    return Said(last, over, before, frozenset(run.owner for run in runs))
 
 
 def _ends(line: Line) -> bool:

@@ -17,6 +17,7 @@ from tune_stoppers.report.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import UNSHOWN, time_attr_of, why_of
 from tune_stoppers.report.savings import Course, costs_of
+from tune_stoppers.report.standing import standing
 from tune_stoppers.report.story import KINDS, Ending
 from tune_stoppers.report.totals import Totals
 from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
@@ -39,6 +40,7 @@ class TrialTold:
     record: TrialRecord
     ending: Ending
     lines: tuple[Line, ...]  # of all runs, oldest first
+    counted: tuple[Line, ...]  # judged reports, of the runs that count as the first one does
 
     @property
     def trial_id(self) -> str:
@@ -57,15 +59,15 @@ class TrialTold:
 
     @property
     def step(self) -> float | None:
-        """The last step: as the rules count, else Ray's iterations."""
-        if self.decisions:
-            return number(self.decisions[-1]["step"])
+        """The last step: as the first rule counts, else Ray's iterations."""
+        if self.counted:
+            return number(self.counted[-1]["step"])
         return number(self.record.rows[-1].get("training_iteration")) if self.record.rows else None
 
     @property
     def value(self) -> float | None:
         """The metric at the last step that was judged."""
-        return number_of(self.decisions[-1].get("value")) if self.decisions else None
+        return number_of(self.counted[-1].get("value")) if self.counted else None
 
 
 @dataclass(frozen=True)
@@ -75,26 +77,40 @@ class Explained:
     name: str
     runs: tuple[Run, ...]
     trials: tuple[TrialTold, ...]
+    standing: tuple[str, ...] = ()  # what to know of trials that failed, run or wait
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None) -> Explained:
         """Read an experiment folder; `ExperimentError` (a `ValueError`) if it is none."""
         experiment = Experiment.at(path, filesystem)
-        records = experiment.trials()
-        runs = runs_of(experiment.filesystem, experiment.root)
+        runs, listing = runs_of(experiment.filesystem, experiment.root), experiment.listing()
+        lines = merged(runs)
+        records = experiment.trials(journal=lines, snapshot=listing)
         said, horizon = said_by(runs), horizon_of(records)
         of_trial: dict[str, list[Line]] = {}
-        for line in merged(runs):
+        for line in lines:
             of_trial.setdefault(line["trial"], []).append(line)
-        trials = [
-            TrialTold(
-                record,
-                ending_of(experiment, record, said, horizon),
-                tuple(of_trial.get(record.trial_id, ())),
+        units = units_of(runs)
+        main = next(iter(units.values()), "")
+        trials = []
+        for record in records:
+            own = tuple(of_trial.get(record.trial_id, ()))
+            counted = (line for line in own if "action" in line)
+            trials.append(
+                TrialTold(
+                    record,
+                    ending_of(experiment, record, said, horizon),
+                    own,
+                    tuple(line for line in counted if units.get(id(line), main) == main),
+                )
             )
-            for record in records
-        ]
-        return cls(experiment.root.rpartition("/")[2], tuple(runs), tuple(trials))
+        told = tuple(standing(records, lines, listing))
+        return cls(experiment.root.rpartition("/")[2], tuple(runs), tuple(trials), told)
+
+    @cached_property
+    def units(self) -> dict[int, str]:
+        """What a line counts its step in, by the line's id, where its journal says so."""
+        return units_of(self.runs)
 
     @cached_property
     def time_attr(self) -> str:
@@ -130,9 +146,9 @@ class Explained:
         return dict(sorted(found.items(), key=lambda i: (order[i[1][0].ending.kind], -len(i[1]))))
 
     def trial(self, trial_id: str) -> TrialTold:
-        """The trial with this id, or the only one whose id begins so. `ValueError` names others."""
+        """The trial with this id, or the only one named so. `ValueError` names others."""
         known = {trial.trial_id: trial for trial in self.trials}
-        return known[meant(trial_id, list(known))]
+        return known[meant(trial_id, {name: one.record.names for name, one in known.items()})]
 
     def reasons(self, lines: Sequence[Line]) -> Iterator[str]:
         """Why, for each of these decisions; where the journal is thinned, by judging again."""
@@ -167,6 +183,11 @@ class Verified:
     run: Run
     rerun: Rerun | None  # None: it could not be
     why: str = ""  # not
+
+    @property
+    def proves(self) -> bool:
+        """Whether at least one decision was checked."""
+        return self.rerun is not None and self.rerun.checked > 0
 
     @property
     def failed(self) -> bool:
@@ -232,6 +253,17 @@ def _row(trial: TrialTold) -> dict[str, Any]:
         "status": trial.record.status,
     }
     return row | {f"config/{key}": lookup(config, key) for key in flat_keys(config)}
+
+
+def units_of(runs: Sequence[Run]) -> dict[int, str]:
+    """What each line of the runs counts its step in, by the line's id, where its run says so."""
+    found: dict[int, str] = {}
+    for run in runs:
+        said = (line["time_attr"] for line in run.lines if isinstance(line.get("time_attr"), str))
+        unit = next(said, None)
+        if unit is not None:
+            found |= {id(line): unit for line in run.lines}
+    return found
 
 
 def number_of(value: Any) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tune_stoppers.core import Action
 from tune_stoppers.journal import Line
@@ -25,7 +26,14 @@ SHOWN_IDS = 4
 SHOWN_DIFFERENCES = 3
 DECISIONS = 5  # of a trial, the last
 WORDS = ("which", "decision", "by", "why", "event")  # columns that hold no numbers
-Table = tuple[list[str], list[list[str]]]  # header and rows
+
+
+class Table(NamedTuple):
+    """Rows under a header, and what to say below them."""
+
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
 
 
 def summary(told: Explained) -> list[str]:
@@ -37,6 +45,7 @@ def summary(told: Explained) -> list[str]:
             lines.append(
                 f"{_counted(run.missing, 'line')} of its journal lost, torn or not its own"
             )
+    lines += [" ".join(told.standing)] if told.standing else []
     reports = sum(len(trial.record.rows) for trial in told.trials)
     took = compute.sentence(told.totals, reports, told.time_attr)
     end = told.notes if told.runs else [NO_JOURNAL]
@@ -50,13 +59,15 @@ def endings(told: Explained) -> Table:
         ids = [trial.trial_id for trial in trials]
         more = f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else ""
         rows.append([cause, str(len(ids)), ", ".join(ids[:SHOWN_IDS]) + more])
-    return ["ended by", "trials", "which"], rows
+    return Table(["ended by", "trials", "which"], rows)
 
 
 def headline(told: Explained, trial: TrialTold) -> list[str]:
     """A trial and its end in a few lines."""
     ending, record = trial.ending, trial.record
-    at = "" if trial.step is None else f" at step {trial.step:g}"
+    units = _units(told, trial.decisions)
+    unit = told.units[id(trial.counted[-1])] if len(units) > 1 and trial.counted else "step"
+    at = "" if trial.step is None else f" at {unit} {trial.step:g}"
     at += "" if trial.value is None else f" with value {trial.value:.6g}"
     config = ", ".join(
         f"{key}={_short(lookup(record.config, key))}" for key in flat_keys(record.config)
@@ -70,22 +81,41 @@ def headline(told: Explained, trial: TrialTold) -> list[str]:
     ]
 
 
-def decisions(told: Explained, trial: TrialTold) -> Table:
-    """The trial's last decisions in words."""
-    last = trial.decisions[-DECISIONS:]
+def decisions(told: Explained, trial: TrialTold, most: int | None = DECISIONS) -> Table:
+    """The trial's last decisions in words, at most so many; None: all."""
+    last = trial.decisions[-most:] if most is not None else trial.decisions
+    units = _units(told, last)
     rows = [
-        [_since(told, line), f"{line['step']:g}", _value(line), _action(line), line["owner"], why]
+        [_since(told, line), *_steps(told, line, units), _value(line), *_said(line, why)]
         for line, why in zip(last, told.reasons(last), strict=True)
     ]
-    return ["time", "step", "value", "decision", "by", "why"], rows
+    left = len(trial.decisions) - len(last)
+    note = f"{_counted(left, 'earlier decision')} not shown: --all shows them." if left else ""
+    return Table(["time", *units, "value", "decision", "by", "why"], rows, note)
 
 
 def events(told: Explained, trial: TrialTold) -> Table:
     """What else happened to the trial."""
+    units = _units(told, trial.events)
     rows = [
-        [_since(told, line), _step(line), str(line["event"]), _event(line)] for line in trial.events
+        [_since(told, line), *_steps(told, line, units), str(line["event"]), _event(line)]
+        for line in trial.events
     ]
-    return ["time", "step", "event", "why"], rows
+    return Table(["time", *units, "event", "why"], rows)
+
+
+def _units(told: Explained, lines: Sequence[Line]) -> list[str]:
+    """A column for each unit that the lines count their steps in; of one unit: "step"."""
+    units = dict.fromkeys(told.units.get(id(line), "step") for line in lines)
+    return list(units) if len(units) > 1 else ["step"]
+
+
+def _steps(told: Explained, line: Line, units: Sequence[str]) -> list[str]:
+    """The step of a line, in the column of its unit."""
+    if len(units) == 1:
+        return [_step(line)]
+    own = told.units.get(id(line), "step")
+    return [_step(line) if unit == own else "" for unit in units]
 
 
 def verdict(checked: Verified) -> list[str]:
@@ -94,18 +124,21 @@ def verdict(checked: Verified) -> list[str]:
     if checked.rerun is None:
         return [f"{owner}: cannot be run again: {checked.why}"]
     again = checked.rerun
-    text = f"{owner}: {_counted(again.checked, 'decision')} checked, "
+    text = f"{owner}: {_counted(again.checked, 'decision')} checked"
     count = len(again.differing)
-    text += f"{count} differ{'s' if count == 1 else ''}" if count else "all the same"
+    if again.checked:
+        text += f", {count} differ{'s' if count == 1 else ''}" if count else ", all the same"
     if again.unsure:
         text += f"; {again.unsure} after a restore not checked"
     shown = [_difference(one, checked.run.sign) for one in again.differing[:SHOWN_DIFFERENCES]]
     return [text, *shown]
 
 
-def tables(told: Explained, trial: TrialTold | None) -> list[Table]:
-    """Of the experiment, or of one trial."""
-    return [endings(told)] if trial is None else [decisions(told, trial), events(told, trial)]
+def tables(told: Explained, trial: TrialTold | None, most: int | None = DECISIONS) -> list[Table]:
+    """Of the experiment, or of one trial with at most so many decisions."""
+    if trial is None:
+        return [endings(told)]
+    return [decisions(told, trial, most), events(told, trial)]
 
 
 def facts(told: Explained, trial: TrialTold | None, checked: list[Verified]) -> dict[str, Any]:
@@ -114,6 +147,7 @@ def facts(told: Explained, trial: TrialTold | None, checked: list[Verified]) -> 
     found["notes"] = told.notes
     if trial is None:
         found["compute"] = compute.facts(told.totals)
+        found["standing"] = list(told.standing)
         found["endings"] = {cause: len(trials) for cause, trials in told.endings.items()}
         found["trials"] = [_facts(one) for one in told.trials]
     else:
@@ -159,6 +193,10 @@ def _difference(one: Difference, sign: int) -> str:
         f"  trial {line['trial']} step {line['step']:g}: was {line['action']} "
         f"({why_of(line) or 'no reason kept'}), now {now.action.value} ({now.say(sign)})"
     )
+
+
+def _said(line: Line, why: str) -> list[str]:
+    return [_action(line), str(line["owner"]), why]
 
 
 def _action(line: Line) -> str:

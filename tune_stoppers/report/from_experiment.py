@@ -12,9 +12,9 @@ from pyarrow import fs
 
 from tune_stoppers.core import Mode
 from tune_stoppers.journal import Line, asks_to_stop
-from tune_stoppers.metrics import closest, flat_keys, lookup, number
+from tune_stoppers.metrics import closest, flat_keys, lookup, recorded
 from tune_stoppers.report import compute
-from tune_stoppers.report.endings import Said, ending_of, horizon_of, said_by
+from tune_stoppers.report.endings import NO_END, Said, ending_of, horizon_of, said_by
 from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import (
     TIMES,
@@ -30,6 +30,7 @@ from tune_stoppers.report.journalled import (
 )
 from tune_stoppers.report.rows import Row, at, is_untrained, seconds, spans_of, value
 from tune_stoppers.report.savings import Course, costs_of, horizons_of
+from tune_stoppers.report.standing import standing
 from tune_stoppers.report.story import (
     EXTRAS,
     Ending,
@@ -91,7 +92,8 @@ def experiment_story(
     else:
         place = results.experiment_path
         experiment = Experiment(results.filesystem, place.rstrip("/"))
-    records, lines = experiment.trials(), experiment.journal()
+    lines, listing = experiment.journal(), experiment.listing()
+    records = experiment.trials(journal=lines, snapshot=listing)
     metric, mode = _objective(experiment, records, lines, metric, mode)
     time_attr = time_attr or time_attr_of(records, lines)
     _check_time_attr(experiment, records, time_attr)
@@ -113,6 +115,7 @@ def experiment_story(
         _trial(run, of_trial.get(run.record.trial_id, []), ending, cost, mode, begin)
         for run, ending, cost in zip(runs, endings, costs_of(courses, time_attr), strict=True)
     )
+    diverged = sum(trial.diverged for trial in trials)
     attr = "" if time_attr == "training_iteration" else f", time_attr={time_attr!r}"
     load = (
         "from tune_stoppers import best_state\n\n"
@@ -131,6 +134,7 @@ def experiment_story(
         basis=compute.basis(horizons_of(courses, time_attr), time_attr),
         rungs=tuple(sorted(set(numbers_of(lines, "rung")))),
         thresholds=thresholds_of(lines, mode),
+        standing=tuple(standing([run.record for run in runs], lines, listing, diverged)),
         notes=(*_notes(lines, trials, runs), *horizon_notes(lines, _ended(runs, trials))),
         load=load if any(trial.checkpoint for trial in trials) else "",
     )
@@ -149,7 +153,7 @@ class _Run(NamedTuple):
 
     @classmethod
     def of(cls, record: TrialRecord, known: dict[Any, Any], metric: str, time_attr: str) -> _Run:
-        steps = [(row, number(lookup(row, time_attr))) for row in record.rows]
+        steps = [(row, recorded(lookup(row, time_attr))) for row in record.rows]
         timed = [row for row, step in steps if step is not None and math.isfinite(step)]
         rows: list[Row] = []
         for row in timed:
@@ -186,6 +190,8 @@ def _trial(
     record = run.record
     curve = tuple((run.step(place), value) for place, value in run.points)
     best_step, best_value = best_point(curve, mode)
+    if math.isnan(run.known["best_value"]):  # it diverged: what there is was not trained
+        best_step = best_value = math.nan
     return TrialStory(
         **vars(cost),
         trial_id=record.trial_id,
@@ -265,7 +271,7 @@ def _objective(
             f"{experiment.root} does not say what it optimises; give a metric (one of "
             f"{', '.join(names)}) and its mode (min or max){got}."
         )
-    if all(number(lookup(row, metric)) is None for row in rows):
+    if all(recorded(lookup(row, metric)) is None for row in rows):
         raise ExperimentError(
             f"No report in {experiment.root} has {metric!r}; they have: {', '.join(names)}."
             f"{closest(metric, names)}"
@@ -277,14 +283,14 @@ def _metrics(rows: Sequence[Row]) -> list[str]:
     """The numbers that trials report themselves."""
     keys = dict.fromkeys(key for row in rows for key in flat_keys(row))
     own = [key for key in keys if key not in RAYS_OWN and not key.startswith("config/")]
-    return [key for key in own if any(number(lookup(row, key)) is not None for row in rows)]
+    return [key for key in own if any(recorded(lookup(row, key)) is not None for row in rows)]
 
 
 def _check_time_attr(
     experiment: Experiment, records: Sequence[TrialRecord], time_attr: str
 ) -> None:
     rows = [row for record in records for row in record.rows]
-    if not any(number(lookup(row, time_attr)) is not None for row in rows):
+    if not any(recorded(lookup(row, time_attr)) is not None for row in rows):
         names = [*TIMES[:1], *_metrics(rows)]
         raise ExperimentError(
             f"No report in {experiment.root} has the time {time_attr!r}; they have: "
@@ -311,7 +317,7 @@ def _notes(
     silent = sum(not trial.curve for trial in trials)
     if silent:
         yield f"{silent} trials never reported the metric."
-    open_ = sum(trial.ending.kind == "unfinished" for trial in trials)
+    open_ = sum(trial.ending.cause == NO_END for trial in trials)
     if open_:
         yield f"Of {open_} trials no end was recorded: they run, wait, or were cut off."
     if any(run.rows and not run.spans for run in runs):

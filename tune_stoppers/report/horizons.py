@@ -10,7 +10,8 @@ from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.story import Ending
 from tune_stoppers.rules.horizon import ITERATION, Seen, glance, max_t_of, misfit
 from tune_stoppers.rules.spec import from_spec
-from tune_stoppers.tune.experiment import TERMINATED, TrialRecord
+from tune_stoppers.tune.experiment import TrialRecord
+from tune_stoppers.tune.listed import TERMINATED
 from tune_stoppers.tune.reader import STOP_REASON
 
 

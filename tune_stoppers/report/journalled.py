@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from tune_stoppers.core import Action, Mode
 from tune_stoppers.journal import AGAIN, CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
-from tune_stoppers.metrics import lookup, number, sign_of
+from tune_stoppers.metrics import number, sign_of
 from tune_stoppers.report.story import Event
-from tune_stoppers.tune.experiment import TrialRecord
+from tune_stoppers.tune.counting import TIMES as TIMES
+from tune_stoppers.tune.counting import time_attr_of as time_attr_of
 from tune_stoppers.tune.runs import objective_of as objective_of
 
-TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
 # book-keeping
 UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, "cost", "out of order")
 PAUSED = ("pause", "paused")
@@ -32,24 +32,6 @@ def rule_of(lines: Sequence[Line]) -> str:
             told = "rule" in line and "action" not in line
             owners[owner] = f"{owner} with {line['rule']}" if told else owner
     return "; ".join(owners.values())
-
-
-def time_attr_of(records: Sequence[TrialRecord], lines: Sequence[Line]) -> str:
-    """What the journal says that it counts in, or what its steps agree with."""
-    said = next((str(line["time_attr"]) for line in lines if line.get("time_attr")), None)
-    if said is not None or not lines:
-        return said or TIMES[0]
-    judged: dict[str, set[float]] = {}
-    for line in lines:
-        if line.get("action"):
-            judged.setdefault(str(line.get("trial")), set()).add(step_of(line))
-    known = [record for record in records if record.trial_id in judged]
-
-    def agreeing(name: str) -> int:
-        steps = ({number(lookup(row, name)) for row in record.rows} for record in known)
-        return sum(len(judged[r.trial_id] & s) for r, s in zip(known, steps, strict=True))
-
-    return max(TIMES, key=agreeing)  # of equals, the first
 
 
 def events_of(lines: Sequence[Line], begin: float) -> Iterator[Event]:

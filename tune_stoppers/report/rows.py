@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tune_stoppers.metrics import flat_keys, lookup, number
+from tune_stoppers.metrics import flat_keys, lookup, number, recorded
 from tune_stoppers.report.story import Opening, Span
 from tune_stoppers.tune.reader import SINCE_RESTORE
 
@@ -17,13 +17,13 @@ Row = Mapping[str, Any]
 
 def at(row: Row, time_attr: str) -> float:
     """The step of a row; NaN where it has none."""
-    step = number(lookup(row, time_attr))
+    step = recorded(lookup(row, time_attr))
     return math.nan if step is None else step
 
 
 def value(row: Row, key: str) -> float | None:
     """The metric, NaN where it was reported as something else than a number; None if absent."""
-    found = number(lookup(row, key))
+    found = recorded(lookup(row, key))
     return math.nan if found is None and key in flat_keys(row) else found
 
 

@@ -86,6 +86,11 @@ class TrialStory(Cost):
     events: tuple[Event, ...] = ()
     would: Would | None = None
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the last value of the objective is not finite."""
+        return bool(self.curve) and not math.isfinite(self.curve[-1][1])
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -130,6 +135,7 @@ class Story:
     rungs: tuple[float, ...] = ()  # steps
     thresholds: tuple[float, ...] = ()  # values of the metric
     facts: tuple[tuple[str, str], ...] = ()  # more to say, as names and values
+    standing: tuple[str, ...] = ()  # trials that failed, diverged, run or wait, in sentences
     notes: tuple[str, ...] = ()  # what is not known, and what to beware of
     load: str = ""  # Python that loads the best state
 

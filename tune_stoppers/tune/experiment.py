@@ -1,7 +1,7 @@
 """A Ray Tune experiment on disk: its trials, their reports, checkpoints and endings.
 
-Reads `params.json`, `result.json`, `error.txt` and our own journal; never Ray's experiment state,
-and nothing is unpickled.
+Reads `params.json`, `result.json`, `error.txt`, our own journal, and the text of Ray's newest
+snapshot; nothing is unpickled.
 """
 
 import logging
@@ -10,37 +10,38 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyarrow import fs
 
-from tune_stoppers.journal import (
-    ENDED,
-    GIVEN_UP,
-    UNJUDGED,
-    USER,
-    Line,
-    asks_to_stop,
-    parse_lines,
-    parsed,
-)
+from tune_stoppers.journal import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
 from tune_stoppers.tune.inside import is_inside
-from tune_stoppers.tune.judged import judged_trials
-from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.tune.judged import ended_in, judged_trials, over_in, waiting_trials
+from tune_stoppers.tune.listed import (
+    FAILED,
+    PENDING,
+    TERMINATED,
+    UNFINISHED,
+    Listed,
+    Listing,
+    listing,
+)
+from tune_stoppers.tune.own_keys import in_shares, reason_in, share_of
 from tune_stoppers.tune.runs import merged, runs_of
-from tune_stoppers.tune.state import asked
+from tune_stoppers.tune.uris import at_uri
 
 logger = logging.getLogger("tune_stoppers")
 
 RESULTS, PARAMS, ERROR, PICKLED_ERROR = "result.json", "params.json", "error.txt", "error.pkl"
+NO_NAME = re.compile(r"^\.+|[^\w.,=+-]")  # what the name of a trial's folder does not have
+SNAPSHOT = re.compile(r"experiment_state-.+\.json")
 FAILED_AT = re.compile(r"^Failure # \d+ \(occurred at ([\d_-]+)\)", re.MULTILINE)  # in ERROR
 TRIAL_FOLDER = re.compile(r"_([0-9a-f]{5,8}(?:_\d{5})?)_\d+(?=_|$)")  # name_<trial id>_<n>_…
 BIRTH = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")  # there too
 
-# what the files of a trial say of its end
-TERMINATED, FAILED, UNKNOWN = "TERMINATED", "ERROR", "UNKNOWN"
+UNKNOWN = "UNKNOWN"  # the status of a trial whose end nothing tells
 
 
 class ExperimentError(ValueError):
@@ -56,8 +57,20 @@ class TrialRecord:
     config: dict[str, Any]
     rows: list[dict[str, Any]]  # one a report, in the order reported
     checkpoints: frozenset[str]  # names of the folders that exist
-    status: str  # TERMINATED, ERROR; UNKNOWN: unfinished, or returned without anybody noting it
+    status: str  # as Ray calls it; UNKNOWN: unfinished, or returned without anybody noting it
     reason: str | None = None  # why one of ours stopped it
+    listed: Listed | None = None  # what Ray's newest snapshot says of it
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was ended while it ran or waited, not by a report of its own."""
+        cut = self.listed is not None and self.listed.cut
+        return cut and self.status == TERMINATED and not (self.rows and self.rows[-1].get("done"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What else it is called: by its folder, and in Ray's tables."""
+        return (posixpath.basename(self.folder), *([self.listed.name] if self.listed else []))
 
 
 @dataclass(frozen=True)
@@ -71,12 +84,15 @@ class Experiment:
     def at(
         cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None
     ) -> "Experiment":
-        """The experiment at a local path, a URI (s3://…, gs://…, file://…), or on `filesystem`."""
+        """The experiment at a local path, a URI (s3://…, gs://…, file://…), or on `filesystem`.
+
+        A URI may have blanks and other characters as they are, or escaped ("%20").
+        """
         text = os.fspath(path)
         if filesystem is not None:
             root = text
         elif "://" in text:
-            filesystem, root = fs.FileSystem.from_uri(text)
+            filesystem, root = at_uri(text)
         else:
             filesystem, root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
         if filesystem.get_file_info(root).type is not fs.FileType.Directory:
@@ -84,28 +100,50 @@ class Experiment:
         return cls(filesystem, root.rstrip("/"))
 
     def trials(
-        self, statuses: Mapping[str, str] | None = None, journal: list[Line] | None = None
+        self,
+        statuses: Mapping[str, str] | None = None,
+        journal: list[Line] | None = None,
+        snapshot: Listing | None = None,
     ) -> list[TrialRecord]:
-        """Every trial that has a folder, in order of folder names.
+        """Every trial, also one that has not started, in order of folder names.
 
-        Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
-        A folder without results or parameters, which a kill may leave, is that of a trial if a
-        journal of ours has judged it.
+        Of one that has several folders, as Ray forgot it in a kill and made it again, the newest
+        counts. A folder without results or parameters, which a kill or a failed start may leave,
+        is that of a trial if it holds an error, if Ray's newest snapshot lists it, or if a journal
+        of ours has judged it. Trials without a folder are those that the snapshot or a scheduler's
+        journal knows of.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
-        `journal`: what `journal` gave, if it has been read already.
+        `journal`, `snapshot`: what `journal` and `listing` gave, if they have been read already.
         `ExperimentError` if this is no experiment.
         """
         lines = self.journal() if journal is None else journal
-        judged = judged_trials(lines)
-        found = [self._trial(folder, judged) for folder in self._folders(self.root)]
+        judged, waiting = judged_trials(lines), waiting_trials(lines)
+        listed = (self.listing() if snapshot is None else snapshot).trials
+        named = {one.folder: one for one in listed.values() if one.folder}
+        found = [
+            self._trial(folder, judged | waiting, named.get(posixpath.basename(folder)))
+            for folder in self._folders(self.root)
+        ]
         newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
+        if newest or listed:
+            for trial_id in sorted(waiting | set(listed)):
+                one = self._without_folder(trial_id, listed.get(trial_id))
+                newest.setdefault(trial_id, one)
         records = sorted(newest.values(), key=lambda record: record.folder)
         if not records:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
+        owners = {str(line.get("owner")) for line in lines}
+        records = [self._with_status(r, owners, r.trial_id in waiting) for r in records]
         return self._with_endings(records, statuses or {}, lines)
+
+    def listing(self) -> Listing:
+        """What Ray's newest snapshot says of the trials; empty where it cannot be read."""
+        files = self.filesystem.get_file_info(fs.FileSelector(self.root))
+        named = [info.path for info in files if SNAPSHOT.fullmatch(info.base_name)]
+        return listing(self._json(max(named))) if named else Listing()
 
     def journal(self) -> list[Line]:
         """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
@@ -133,59 +171,109 @@ class Experiment:
             if info.type is fs.FileType.Directory and self._is_ours(info.path):
                 yield info.path
 
-    def _trial(self, folder: str, judged: Collection[str]) -> TrialRecord | None:
+    def _trial(
+        self, folder: str, known: Collection[str], listed: Listed | None
+    ) -> TrialRecord | None:
         config = self._json(f"{folder}/{PARAMS}")
         rows = self._rows(f"{folder}/{RESULTS}")
         name = folder.rsplit("/", 1)[-1]
         named = TRIAL_FOLDER.search(name)
-        if config is None and not rows and not (named and named[1] in judged):
+        known_to = listed is not None or (named is not None and named[1] in known)
+        if config is None and not rows and not known_to and not self._failures(folder):
             return None  # a folder of something else
-        known = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
+        own = next((str(row["trial_id"]) for row in rows if "trial_id" in row), None)
         inner = [path.rsplit("/", 1)[-1] for path in self._folders(folder)]
+        if listed is not None and own not in (None, listed.trial_id):
+            listed = None  # the folder is another trial's
+        if listed is not None:
+            own = listed.trial_id
+            config = listed.config if config is None else config
         return TrialRecord(
-            trial_id=known or (named[1] if named else name),
+            trial_id=own or (named[1] if named else name),
             folder=folder,
             config=config or {},
             rows=rows,
             checkpoints=frozenset(name for name in inner if name.startswith("checkpoint_")),
-            status=self._status(folder, rows),
-            reason=str(rows[-1][STOP_REASON]) if rows and rows[-1].get(STOP_REASON) else None,
+            status=UNKNOWN,
+            listed=listed,
         )
 
-    def _status(self, folder: str, rows: list[dict[str, Any]]) -> str:
-        """How the trial ended, by its own files.
+    def _without_folder(self, trial_id: str, listed: Listed | None) -> TrialRecord:
+        """A trial that has left nothing yet."""
+        folder = (listed.folder or listed.name) if listed else trial_id
+        return TrialRecord(
+            trial_id=trial_id,
+            folder=f"{self.root}/{NO_NAME.sub('_', folder)}",
+            config=listed.config if listed else {},
+            rows=[],
+            checkpoints=frozenset(),
+            status=UNKNOWN,
+            listed=listed,
+        )
+
+    def _with_status(
+        self, record: TrialRecord, owners: Collection[str], waiting: bool
+    ) -> TrialRecord:
+        """How the trial stands, by Ray's snapshot if that is as new as its files, else by these.
 
         Ray marks a report as done if it ends the trial by it; that of a function that returns is
         not marked. A failure that the trial went on after is not its end.
         """
-        last = rows[-1] if rows else {}
-        if last.get("done") or STOP_REASON in last:
-            return TERMINATED
-        if self._failed(folder, str(last.get("date", ""))):
-            return FAILED
-        return TERMINATED if (number(last.get("progress")) or 0) >= 1 else UNKNOWN
+        last = record.rows[-1] if record.rows else None
+        reason, listed = reason_in(last, owners), record.listed
+        done = reason is not None or bool(last and last.get("done"))
+        waiting = waiting and not record.rows and not record.checkpoints
+        status = listed.status if listed else PENDING if waiting else UNKNOWN
+        if listed is None or status in UNFINISHED or not listed.tells(last):
+            if self._failed(record, done):
+                status = FAILED
+            elif done:
+                status = TERMINATED
+            elif status not in UNFINISHED:
+                status = UNKNOWN
+        return replace(record, status=status, reason=reason)
 
-    def _failed(self, folder: str, reported: str) -> bool:
-        """Whether the last failure came after the last report."""
+    def _failed(self, record: TrialRecord, done: bool) -> bool:
+        """Whether the last failure came after the last report, and was not known to be tried again.
+
+        Both are dated in whole seconds: if a report ended the trial, in the same one, it was later.
+        """
+        failures = self._failures(record.folder)
+        if failures is None:
+            return not done and self.is_file(f"{record.folder}/{PICKLED_ERROR}")
+        listed = record.listed
+        if listed and listed.status in UNFINISHED and 0 < len(failures) <= listed.failures:
+            return False
+        reported = str(record.rows[-1].get("date", "")) if record.rows else ""
+        if not failures or done:
+            return not done or any(failure > reported for failure in failures[-1:])
+        return failures[-1] >= reported  # both as Ray writes dates
+
+    def _failures(self, folder: str) -> list[str] | None:
+        """When the trial in `folder` failed; None if no error was kept."""
         text = self._text(f"{folder}/{ERROR}")
-        if text is None:
-            return self.is_file(f"{folder}/{PICKLED_ERROR}")
-        failures = FAILED_AT.findall(text)
-        return not failures or failures[-1] >= reported  # both as Ray writes dates
+        return None if text is None else FAILED_AT.findall(text)
 
     def _with_endings(
         self, records: list[TrialRecord], statuses: Mapping[str, str], journal: list[Line]
     ) -> list[TrialRecord]:
         """Fill in endings that the trials' own files do not tell."""
-        ended = _ended(journal, {record.trial_id: record for record in records})
+        ended = ended_in(journal, {record.trial_id: _last_time(record) for record in records})
+        over = next(filter(None, map(over_in, journal)), None)
+        shares = in_shares(row for record in records for row in record.rows)
         filled = []
         for record in records:
             status, reason = record.status, record.reason
-            if status == UNKNOWN:
-                status = statuses.get(posixpath.basename(record.folder), UNKNOWN)
+            told = statuses.get(posixpath.basename(record.folder), status)
+            if status in (UNKNOWN, *UNFINISHED) or told == FAILED:
+                status = told
+            through = shares and bool(record.rows) and share_of(record.rows[-1]) == 1
+            if through and status in (UNKNOWN, *UNFINISHED):
+                status = TERMINATED
             if record.trial_id in ended and status != FAILED:
                 status, reason = TERMINATED, reason or ended[record.trial_id]
-            filled.append(replace(record, status=status, reason=reason))
+            now = replace(record, status=status, reason=reason)
+            filled.append(replace(now, reason=reason or over) if now.cut else now)
         return filled
 
     def _text(self, path: str) -> str | None:
@@ -218,39 +306,6 @@ def _birth(record: TrialRecord) -> str:
     """When the trial's folder was made, as Ray writes it at the end of its name."""
     dated = BIRTH.search(record.folder)
     return dated[0] if dated else ""
-
-
-class _End(NamedTuple):
-    time: float  # seconds since the epoch
-    step: float
-    reason: str | None
-
-
-def _ended(journal: list[Line], records: Mapping[str, TrialRecord]) -> dict[str, str | None]:
-    """Those of `records` that the journal saw end, and that did not go on after it, and why."""
-    ends: dict[str, _End] = {}
-    judged: dict[str, float] = {}  # where each trial was last
-    for line in journal:
-        trial_id, event = str(line.get("trial")), line.get("event")
-        time, step = number(line.get("time")) or 0.0, number(line.get("step")) or 0.0
-        if "action" in line:
-            judged[trial_id] = step
-        if asks_to_stop(line):
-            ends[trial_id] = _End(time, step, f"{line.get('owner')}: {line.get('reason')}")
-        elif event in (ENDED, UNJUDGED):
-            known = ends.get(trial_id)
-            ends[trial_id] = _End(time, step, known.reason if known else None)
-        elif event in (GIVEN_UP, USER):  # it may have been waiting, and reports nothing more
-            why = str((line.get("numbers") or {}).get("why", ""))
-            told = asked(why) if event == USER else why
-            ends[trial_id] = _End(time, judged.get(trial_id, 0.0), told)
-        elif "action" in line and trial_id in ends and step > ends[trial_id].step:
-            del ends[trial_id]  # judged at a later report
-    return {
-        trial_id: end.reason
-        for trial_id, end in ends.items()
-        if trial_id in records and _last_time(records[trial_id]) <= end.time + 1
-    }
 
 
 def _last_time(record: TrialRecord) -> float:

@@ -14,6 +14,8 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
 
+from tune_stoppers.tune.reader import STOP_REASON
+
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 
 
@@ -110,6 +112,20 @@ def drop_decision(controller: Any, trial: Any) -> None:
     """
     inner = getattr(controller, "_tune_controller", controller)
     getattr(inner, "_cached_trial_decisions", {}).pop(trial.trial_id, None)  # a replay has none
+
+
+def note_reason(trial: Any, why: str) -> None:
+    """Put `why` into the last result of a trial that has one, and so into Ray's next snapshot.
+
+    What Ray has made ready for that is made again: else the reason is gone after a restore.
+    """
+    if not trial.last_result:
+        return
+    trial.last_result[STOP_REASON] = why
+    metadata = getattr(trial, "run_metadata", None)
+    forget = getattr(metadata, "invalidate_cache", None)  # a replay has none
+    if forget is not None:
+        forget()
 
 
 def write_status(controller: Any, trial: Any) -> None:

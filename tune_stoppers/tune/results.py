@@ -15,15 +15,13 @@ import pandas as pd
 from pyarrow import fs
 
 from tune_stoppers.core import Mode, require, require_number
-from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, number, sign_of
+from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
 from tune_stoppers.training.checkpoints import load_weights, restore_checkpoint
-from tune_stoppers.tune.experiment import (
-    FAILED,
-    TERMINATED,
-    Experiment,
-    ExperimentError,
-    TrialRecord,
-)
+from tune_stoppers.tune.by_hand import meant
+from tune_stoppers.tune.counting import time_attr_of
+from tune_stoppers.tune.diverged import creditable, has_diverged
+from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.tune.listed import FAILED, TERMINATED
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.runs import Run, merged, runs_of
 from tune_stoppers.tune.saved import Saved, saved_in
@@ -78,25 +76,27 @@ def best_states(
     metric: str,
     mode: Mode,
     *,
-    time_attr: str = "training_iteration",
+    time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
 ) -> pd.DataFrame:
     """One row per trial: its best report, its best checkpoint, how it ended and why.
 
     Columns: `trial_id`; `best_step`, `best_value` of the best report; `checkpoint_step`,
     `checkpoint_value`, `checkpoint` of the best report whose checkpoint still exists (these
-    differ when the best report came without one); `status`; `reason` (why a stopper or
-    scheduler of ours stopped it); `reports`; `config/…`.
+    differ when the best report came without one); `diverged` (the last value reported is not
+    finite); `status`; `reason` (why a stopper or scheduler of ours stopped it); `reports`;
+    `config/…`.
 
-    Status: TERMINATED (stopped, or returned), ERROR (failed, and did not go on), or UNKNOWN. By
-    path, a function that just returned is UNKNOWN, as one that is running, paused or interrupted
-    is, unless its last report has `progress` 1 or a journal of ours saw it end.
+    Status: TERMINATED (stopped, or returned), ERROR (failed, and was not tried again), or RUNNING,
+    PAUSED, PENDING, as Ray's newest snapshot has it: a killed sweep's stays so. Trials that wait
+    have rows too. UNKNOWN where no snapshot tells, and no journal of ours saw the trial end.
 
     Ray can lose results of a trial that it restores or resumes: of those that came with a
     checkpoint that still exists, what a journal of ours kept counts too, if that stopper or
     scheduler had the same metric and `time_attr`; not in `reports`.
 
-    Values that are not finite never win; of equal values the first does. A trial without a finite
+    Values that are not finite never win; of equal values the first does. A trial that diverged at
+    once is not credited with the evaluation before its first step. A trial without a finite
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
     inside the trial are found if they lie in the same storage path as the experiment.
 
@@ -105,7 +105,8 @@ def best_states(
             finished or an unfinished run.
         metric: what trials reported, "eval_loss" or, nested, "eval/loss".
         mode: "min" or "max"; required.
-        time_attr: what counts as the step.
+        time_attr: what counts as the step; default: what the journal counts in, else
+            `training_iteration`.
         filesystem: pyarrow's, where the folder is not on one that its URI names
             (`RunConfig(storage_filesystem=...)`).
 
@@ -128,10 +129,13 @@ def best_state(
     mode: Mode,
     *,
     trial_id: str | None = None,
-    time_attr: str = "training_iteration",
+    time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
 ) -> BestState:
     """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
+
+    `trial_id`: also its name in Ray's tables ("train_3a5e0_00002"), or how its id alone begins or
+    ends.
 
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
@@ -140,14 +144,16 @@ def best_state(
     found = _scan(experiment, trials, runs, metric, mode, time_attr)
     states = [state for _, state in found if state is not None]
     if trial_id is not None:
-        known = [row["trial_id"] for row, _ in found]
-        require(trial_id in known, f"No trial {trial_id!r}.{closest(trial_id, known)}")
+        trial_id = meant(trial_id, {trial.trial_id: trial.names for trial in trials})
         states = [state for state in states if state.trial_id == trial_id]
     if not states:
         which = "No trial" if trial_id is None else f"Trial {trial_id}"
+        rows = [row for row, _ in found if trial_id in (None, row["trial_id"])]
+        gone = sum(row["diverged"] for row in rows)
+        note = f" {gone} of {len(rows)} diverged." if gone else ""
         raise ExperimentError(
             f"No best state in {experiment.root}: {which} has a finite {metric!r} reported "
-            "together with a checkpoint that still exists."
+            f"together with a checkpoint that still exists.{note}"
         )
     return min(states, key=lambda state: sign_of(mode) * state.value)
 
@@ -238,9 +244,10 @@ def _scan(
     runs: list[Run],
     metric: str,
     mode: Mode,
-    time_attr: str,
+    time_attr: str | None,
 ) -> list[tuple[dict[str, Any], BestState | None]]:
     check_metric("best_states", metric, mode)
+    time_attr = time_attr or time_attr_of(trials, merged(runs))
     rows = [row for trial in trials for row in trial.rows]
     if rows and not any(lookup(row, metric) is not None for row in rows):
         known = sorted(set(flat_keys(rows[-1])))
@@ -265,14 +272,18 @@ def _best_of(
     time_attr: str,
 ) -> tuple[dict[str, Any], BestState | None]:
     # a folder may come twice, if the trial went back and wrote over it: the newest row tells
-    kept = {_folder(trial, row): row for row in trial.rows}
+    credited = creditable(trial.rows, metric, time_attr)
+    counted = {id(row) for row in credited}
+    untrained = {_folder(trial, row) for row in trial.rows if id(row) not in counted} - {None}
+    kept = {_folder(trial, row): row for row in credited}
     lost: dict[str | None, dict[str, Any]] = {
         folder: saved.row
         for name, saved in journalled.items()
-        if saved.replaces(kept.get(folder := f"{trial.folder}/{name}"), metric, time_attr)
+        if (folder := f"{trial.folder}/{name}") not in untrained
+        and saved.replaces(kept.get(folder), metric, time_attr)
     }
     kept |= lost
-    best = _best_row([*trial.rows, *lost.values()], metric, mode)
+    best = _best_row([*credited, *lost.values()], metric, mode)
     saved = _best_row(list(_existing(experiment, trial, kept)), metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,
@@ -281,6 +292,7 @@ def _best_of(
         "checkpoint_step": _value(saved, time_attr),
         "checkpoint_value": _value(saved, metric),
         "checkpoint": _folder(trial, saved) if saved else None,
+        "diverged": has_diverged(trial.rows, metric),
         "status": trial.status,
         "reason": trial.reason,
         "reports": len(trial.rows),
@@ -327,5 +339,5 @@ def _best_row(rows: list[dict[str, Any]], metric: str, mode: Mode) -> dict[str, 
 
 
 def _value(row: dict[str, Any] | None, key: str) -> float:
-    value = None if row is None else number(lookup(row, key))
+    value = None if row is None else recorded(lookup(row, key))
     return math.nan if value is None else value

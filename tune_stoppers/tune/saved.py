@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from tune_stoppers.journal import AGAIN, FORGOT, Line
-from tune_stoppers.metrics import lookup, number
+from tune_stoppers.metrics import lookup, number, recorded
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.runs import Run
 
@@ -28,7 +28,7 @@ class Saved(NamedTuple):
         """
         if row is None:
             return True
-        if all(number(lookup(row, key)) == self.row[key] for key in (metric, time_attr)):
+        if all(recorded(lookup(row, key)) == self.row[key] for key in (metric, time_attr)):
             return False
         reported = number(row.get("timestamp"))  # whole seconds, before it was judged
         return reported is not None and self.time > reported + 1

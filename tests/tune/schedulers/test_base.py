@@ -224,6 +224,36 @@ def test_user_can_stop_a_trial(tmp_path: Path) -> None:
     assert any(line.get("event") == "user" for line in lines_of(tmp_path))
 
 
+def test_the_reason_of_a_stop_outlives_a_kill(tmp_path: Path) -> None:
+    """Whether Ray has forgotten it, or the end, or the trial returns with nothing more to say."""
+    trials = [StandIn(tmp_path, n) for n in range(4)]
+    first = bound()
+    controller = started(first, *trials)
+    for trial, loss in zip(trials, (1.0, 2.0, 3.0, 4.0), strict=True):
+        decided = report(first, controller, trial, 3, loss)
+    assert decided == "STOP"
+    lost = {"training_iteration": 3, "loss": 4.0}
+    ended, running = (StandIn(tmp_path, 3, s) for s in (Trial.TERMINATED, Trial.PENDING))
+    for trial in (ended, running):
+        trial.last_result = dict(lost)
+        second = restored(first)
+        controller = started(second, *trials[:3], trial)
+        if trial is running:
+            second.on_trial_complete(controller, trial, trial.last_result)
+        assert "rank 4 of 4 at rung 3" in trial.last_result["stop_reason"]
+    assert "stop_reason" not in trials[0].last_result
+
+
+def test_the_journal_says_how_many_trials_are_planned(tmp_path: Path) -> None:
+    """Where Ray's search knows it."""
+    scheduler, trial = bound(), StandIn(tmp_path, 0)
+    controller = Controller(trial)
+    controller.search_alg.total_samples = 60
+    scheduler.on_trial_add(controller, trial)
+    scheduler._memory.flush()
+    assert lines_of(tmp_path)[0]["planned"] == 60
+
+
 def test_trial_that_reached_the_target_ends_the_search(tmp_path: Path) -> None:
     """With scope="sweep" nothing more is started, and the others stop at their next report."""
     rule = rules.Threshold(0.5, scope="sweep")

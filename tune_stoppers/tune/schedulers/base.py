@@ -24,7 +24,7 @@ from tune_stoppers.journal import AGAIN, ENDED, LOST, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.horizon_watch import HorizonWatch
-from tune_stoppers.tune.privates import drop_decision, write_status
+from tune_stoppers.tune.privates import drop_decision, note_reason, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
     CLOCKS,
@@ -247,12 +247,13 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Record the last report of a trial that ended by itself or by a stopper.
 
-        Of one that this scheduler stopped, the last result gets the reason: what was set on the
-        flat result in `on_trial_result` was a copy.
+        Of one that this scheduler stopped, before a kill too, the last result gets the reason: what
+        was set on the flat result in `on_trial_result` was a copy.
         """
-        by_itself = bool(result.get(DONE)) and STOP_REASON not in result
-        if trial.trial_id in self._reasons:
-            trial.last_result[STOP_REASON] = self._reasons.pop(trial.trial_id)
+        stopped = self._memory.known(trial.trial_id).stopped
+        by_itself = bool(result.get(DONE)) and STOP_REASON not in result and not stopped
+        if why := self._reasons.pop(trial.trial_id, stopped):
+            note_reason(trial, why)
             by_itself = False
         self._end(trial.trial_id, result, by_itself=by_itself)
 
@@ -284,11 +285,15 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     # -- inside --------------------------------------------------------------------------------
 
     def _take_in(self, controller: Any, trial: Any) -> None:
-        known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
+        task = {"metric": self._metric, "time_attr": self.time_attr} | _planned(controller)
+        known = self._memory.meet(trial, self.sign, **task)
         if trial.status != Trial.TERMINATED:
             known.ended = False  # Ray's memory may be older than its end
-        elif not known.ended:
-            self._end(trial.trial_id, trial.last_result or {})
+        else:
+            if known.stopped and STOP_REASON not in (trial.last_result or {}):
+                note_reason(trial, known.stopped)
+            if not known.ended:
+                self._end(trial.trial_id, trial.last_result or {})
         self.adopted(controller, trial)
 
     def _take(
@@ -454,6 +459,13 @@ def _saved(result: dict[str, Any]) -> dict[str, Any]:
     return {"checkpoint": name, "clocks": clocks}
 
 
+def _planned(controller: Any) -> dict[str, int]:
+    """How many trials the sweep is to have, for the journal; {} where Ray does not know it."""
+    search = getattr(controller, "search_alg", None)
+    count = getattr(search, "total_samples", None)
+    return {"planned": count} if isinstance(count, int) and 0 < count < 2**31 else {}
+
+
 def _waiting(controller: Any) -> list[Any]:
     return [t for t in controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
 
@@ -461,6 +473,5 @@ def _waiting(controller: Any) -> list[Any]:
 def _stop_waiting(controller: Any, trial: Any, why: str) -> None:
     """Stop a trial that is pending or paused: it may never have run."""
     trial.init_local_path()  # without it Ray's ResultGrid fails on a trial never run
-    if trial.last_result:
-        trial.last_result[STOP_REASON] = why
+    note_reason(trial, why)
     controller.stop_trial(trial)

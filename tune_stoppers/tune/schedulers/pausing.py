@@ -13,7 +13,8 @@ from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.rules.pauses import Choice, PausesAtRungs, Record
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
+from tune_stoppers.tune.privates import note_reason
+from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.pace import Pace
@@ -213,7 +214,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
         self._note(choice.trial_id, "given up", why=why)
-        trial.last_result[STOP_REASON] = why
+        note_reason(trial, why)
         controller.stop_trial(trial)
 
     def _measure(self, trial_id: str, result: Mapping[str, Any]) -> None:
