@@ -32,6 +32,7 @@ BEGINS, RESTORED = "begins", "restored"  # a process of the run starts
 TRIAL, CONFIG = "trial", "config"  # a trial was added; it goes on with another configuration
 ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
 AGAIN = "saved again"  # a restored trial repeats a report, with a checkpoint; its name and step
+STARTED = "started"  # a trial that a scheduler had held back was chosen to run
 UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be judged
 FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -176,9 +177,68 @@ def test_at_the_end_the_paused_are_given_up() -> None:
     choice = rule.choose(record, fresh=False, over=True, idle=True)
     assert isinstance(choice, Choice)
     assert (choice.move, choice.trial_id) == ("give up", "t0")
-    assert choice.decision.say(-1) == ("nothing else is left to run, and no paused trial beats -2")
+    assert choice.decision.say(-1) == (
+        "nothing else is left to run, and -5 at rung 1 is no better than the -3 there of t1, the "
+        "best that ran to its end"
+    )
     rule.note(record, "t0", "given up", {})
     assert choose(rule, record, fresh=False, over=True, idle=True) is None
+
+
+def test_what_ended_early_ends_nobody_else() -> None:
+    """Like is compared with like: all that wait go on in turn until one has run to its end."""
+    rule = Promotion(max_t=30, grace_period=1, pen=9)
+    record = at_first_rung(rule, [5.0, 4.0, 3.0])
+    tell(rule, record, "short", 1, 2.0)
+    rule.ended(record, Report("short", 20, 0.5))
+    rest: dict[str, Any] = {"fresh": False, "over": True, "idle": True}
+    assert choose(rule, record, **rest) == ("resume", "t2")
+    rule.note(record, "t2", "resumed", {})
+    rule.ended(record, Report("t2", 23, 0.9))  # it ends early, too
+    assert choose(rule, record, **rest) == ("resume", "t1")
+    rule.note(record, "t1", "resumed", {})
+    rule.ended(record, Report("t1", 24, 1.0))  # four fifths of the horizon
+    assert choose(rule, record, **rest) == ("give up", "t0")
+
+
+def test_the_leader_is_met_at_the_rung_where_a_trial_waits() -> None:
+    """One that was better there may yet win, though the leader's end is better than its present."""
+    rule = Promotion(max_t=9, grace_period=1, pen=9)
+    record = at_first_rung(rule, [5.0, 3.0, 7.0])
+    rule.note(record, "t0", "resumed", {})
+    rule.ended(record, Report("t0", 9, 0.1))
+    rest: dict[str, Any] = {"fresh": False, "over": True, "idle": True}
+    assert choose(rule, record, **rest) == ("resume", "t1")  # 3 against 5, not against 0.1
+    rule.note(record, "t1", "resumed", {})
+    rule.ended(record, Report("t1", 9, 0.2))
+    assert choose(rule, record, **rest) == ("give up", "t2")
+
+
+@pytest.mark.parametrize("step", [9, None])
+def test_one_whose_last_report_tells_nothing_ends_with_the_one_before(step: Any) -> None:
+    """It has run to its end, and those that wait are compared with it."""
+    rule = Promotion(max_t=9, grace_period=1, pen=9)
+    record = at_first_rung(rule, [5.0, 3.0])
+    tell(rule, record, "t1", 8, 1.0)
+    rule.unjudged(record, "t1", step)
+    for known in (record, rule.load(json.loads(json.dumps(rule.dump(record))))):
+        assert known.ended == {"t1": 1.0}
+        assert choose(rule, known, fresh=False, over=True, idle=True) == ("give up", "t0")
+    rule.unjudged(record, "stranger", step)  # it never told anything
+    assert record.ended == {"t1": 1.0}
+    rule.forget(record, ["t1"])
+    assert record.leader == ""
+
+
+def test_a_record_without_ends_is_read() -> None:
+    """The first versions did not write when trials ended: with their newest report."""
+    rule = Promotion(max_t=9, grace_period=1, pen=9)
+    record = at_first_rung(rule, [5.0, 3.0, 4.0])
+    rule.ended(record, Report("t1", 9, 1.0))
+    rule.ended(record, Report("t2", 3, 0.5))
+    dumped = json.loads(json.dumps(rule.dump(record)))
+    del dumped["ends"]
+    assert rule.load(dumped).leader == "t1"
 
 
 def test_a_given_up_trial_does_not_count_as_run() -> None:

@@ -32,7 +32,9 @@ def fold(
             yield line, decision
         elif event == ENDED:
             rule.ended(record, report_of(line, sign))
-        elif event in (LOST, UNJUDGED):
+        elif event == UNJUDGED:
+            rule.unjudged(record, line["trial"], line.get("step"))
+        elif event == LOST:
             rule.lost(record, line["trial"])
         elif event == FORGOT:
             rule.forget(record, line["trials"])

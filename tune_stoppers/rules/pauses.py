@@ -12,6 +12,8 @@ from tune_stoppers.rules.dumped import dump_decision, load_decision
 from tune_stoppers.rules.rung import Rung, Times, moved, rungs_of
 from tune_stoppers.rules.sweep_rule import SweepRule
 
+NEAR = 0.8  # of the horizon: a trial that ends by itself from there on has run to its end
+
 Move = Literal["resume", "start", "give up"]
 
 
@@ -44,7 +46,8 @@ class Record:
     paused: list[list[tuple[float, str]]]  # per rung: loss there and trial, best first
     courses: dict[str, Course] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)  # lowest losses, of trials that have run
-    target: float = math.inf  # the lowest of those
+    ends: dict[str, float] = field(default_factory=dict)  # when those ended
+    leader: str = ""  # the best of those that ended near the horizon
     given_up: set[str] = field(default_factory=set)
     resumes: int = 0  # whose cost was measured
     cost: float = 0.0  # of all of these together, in units of the time
@@ -136,8 +139,15 @@ class PausesAtRungs(SweepRule[Record]):
         self.take_out(record, report.trial_id)
         course = record.courses[report.trial_id]  # it stays: the trial may yet be restored
         if report.loss is not None and math.isfinite(report.loss):
-            record.ended[report.trial_id] = course.best
-            record.target = min(record.target, course.best)
+            self._close(record, report.trial_id, course.best, report.step)
+
+    def unjudged(self, record: Record, trial_id: str, step: float | None) -> None:
+        """The trial has ended, at `step` if that is known, with the newest report judged."""
+        self.take_out(record, trial_id)
+        course = record.courses.get(trial_id)
+        if course is None or trial_id in record.given_up or not math.isfinite(course.loss):
+            return
+        self._close(record, trial_id, course.best, course.time if step is None else step)
 
     def lost(self, record: Record, trial_id: str) -> None:
         """The trial's process died or it was dropped: what it recorded stays, it waits no more."""
@@ -149,10 +159,11 @@ class PausesAtRungs(SweepRule[Record]):
             self.take_out(record, trial_id)
             record.courses.pop(trial_id, None)
             record.ended.pop(trial_id, None)
+            record.ends.pop(trial_id, None)
             record.given_up.discard(trial_id)
             for rung in record.rungs:
                 rung.drop(trial_id)
-        record.target = min(record.ended.values(), default=math.inf)
+        self._find_leader(record)
 
     def note(self, record: Record, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
         """ "paused": it waits from now on. "resumed": it is promoted. "cost": what that took.
@@ -185,6 +196,19 @@ class PausesAtRungs(SweepRule[Record]):
         course = record.courses.get(trial_id)
         return course is not None and course.reached > course.passed and not course.paused
 
+    def is_whole(self, record: Record, trial_id: str) -> bool:
+        """Whether the trial has run to its end: it ended by itself, near the horizon.
+
+        One that ended earlier, however good it was by then, says nothing of what those that wait
+        would come to.
+        """
+        return record.ends.get(trial_id, -math.inf) >= NEAR * self.max_t
+
+    def is_behind(self, record: Record, index: int, loss: float) -> float | None:
+        """What the leader had at this rung, if `loss` is no better there; else None."""
+        theirs = record.rungs[index].of_trial.get(record.leader, math.inf)
+        return theirs if loss >= theirs else None
+
     def resume_cost(self, record: Record) -> float:
         """What a resume costs in units of the time, by the mean of those measured; at first 0."""
         return record.cost / record.resumes if record.resumes else 0.0
@@ -213,6 +237,7 @@ class PausesAtRungs(SweepRule[Record]):
             "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
             "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
             "ended": dict(record.ended),
+            "ends": dict(record.ends),
             "given_up": sorted(record.given_up),
             "resumes": record.resumes,
             "cost": record.cost,
@@ -234,7 +259,10 @@ class PausesAtRungs(SweepRule[Record]):
                 course.paused = False
                 self.note(record, trial_id, "paused", {})
         record.ended = {trial: float(loss) for trial, loss in data["ended"].items()}
-        record.target = min(record.ended.values(), default=math.inf)
+        ends = data.get("ends", {})  # the first versions wrote none
+        for trial_id in record.ended:
+            record.ends[trial_id] = float(ends.get(trial_id, record.courses[trial_id].time))
+        self._find_leader(record)
         record.given_up = set(data["given_up"])
         record.resumes, record.cost = data["resumes"], data["cost"]
         return record
@@ -281,6 +309,17 @@ class PausesAtRungs(SweepRule[Record]):
             if course.paused:
                 course.paused = False
                 self.note(record, trial_id, "paused", {})
+
+    def _close(self, record: Record, trial_id: str, best: float, time: float) -> None:
+        record.ended[trial_id] = best
+        record.ends[trial_id] = max(time, record.courses[trial_id].time)
+        if self.is_whole(record, trial_id):
+            leads = not record.leader or best < record.ended[record.leader]
+            record.leader = trial_id if leads else record.leader
+
+    def _find_leader(self, record: Record) -> None:
+        whole = (trial_id for trial_id in record.ended if self.is_whole(record, trial_id))
+        record.leader = min(whole, key=record.ended.__getitem__, default="")
 
     def take_out(self, record: Record, trial_id: str) -> None:
         """The trial, if it waits, waits no more."""

@@ -25,8 +25,11 @@ class Promotion(PausesAtRungs):
 
     `choose` says what a free worker does: from the top rung down, resume the best paused trial
     that may go on; else start a new one. When no new one will come, the pen is void. When nothing
-    runs or is pending either, the best paused trial resumes if it is better than every trial that
-    has run to its end; else all that wait are given up.
+    runs or is pending either, those that wait are compared with the leader, the best of the
+    trials that ended by themselves in the last fifth of the horizon: the best that waits resumes if
+    it was better at its rung than the leader was there, or while there is no leader; those that
+    were no better are given up. Where trials end long before `max_t`, nobody is given up so: give
+    the `max_t` that they run to.
 
     `worst` says whom to give up where a searcher suggests nothing before a trial has ended.
 
@@ -66,6 +69,13 @@ class Promotion(PausesAtRungs):
         if dear is not None or not idle:
             return dear
         return self._at_rest(record, over)
+
+    def goes_on_alone(self, record: Record, trial_id: str, *, over: bool) -> bool:
+        """Whether a trial that is due for a pause would be resumed if nothing else was there."""
+        self.note(record, trial_id, "paused", {})
+        choice = self.choose(record, fresh=False, over=over, idle=True)
+        self.take_out(record, trial_id)
+        return choice is not None and choice[:2] == ("resume", trial_id)
 
     def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
         """In the pen, or outside the quota: paused."""
@@ -128,11 +138,16 @@ class Promotion(PausesAtRungs):
         if best is None:
             return None
         loss, place, trial_id = best
-        if over and loss >= record.target:
-            text = "nothing else is left to run, and no paused trial beats {target:loss}"
-            return self.give_up(trial_id, text, target=record.target)
+        rung, theirs = record.times[-place], self.is_behind(record, -place, loss)
+        if over and theirs is not None:
+            text = (
+                "nothing else is left to run, and {loss:loss} at rung {rung:g} is no better than "
+                "the {theirs:loss} there of {leader}, the best that ran to its end"
+            )
+            known: dict[str, float | str] = {"loss": loss, "rung": rung, "theirs": theirs}
+            return self.give_up(trial_id, text, **known, leader=record.leader)
         text = "nothing runs: {loss:loss} at rung {rung:g} is the best of the paused"
-        return Choice("resume", trial_id, self.keep(text, loss=loss, rung=record.times[-place]))
+        return Choice("resume", trial_id, self.keep(text, loss=loss, rung=rung))
 
     def _pen(self, index: int) -> int:
         """How many trials wait for each other: above the first rung they were chosen already."""

@@ -18,7 +18,8 @@ class SweepRule(ABC, Generic[R]):
 
     The calls a rule gets: `update` for every report that carries the objective, in the order in
     which the reports arrive, repeats excepted; `ended` when a trial has ended by itself or by
-    somebody else's decision; `lost` when its process died (it may come back) or it was dropped;
+    somebody else's decision, `unjudged` instead if its last report lacks the objective; `lost`
+    when its process died (it may come back) or it was dropped;
     `note` for what a scheduler did on the rule's behalf; `forget` for trials that never were,
     after a restore. All are deterministic.
     """
@@ -66,6 +67,13 @@ class SweepRule(ABC, Generic[R]):
     @abstractmethod
     def ended(self, record: R, report: Report) -> None:
         """The trial has ended with this last report, which may have been judged already."""
+
+    def unjudged(self, record: R, trial_id: str, step: float | None) -> None:
+        """The trial has ended at `step`, and its last report told nothing that could be judged.
+
+        `step` is None where it is not known.
+        """
+        self.lost(record, trial_id)
 
     @abstractmethod
     def lost(self, record: R, trial_id: str) -> None:

@@ -24,10 +24,14 @@ class Standing(NamedTuple):
 
     marks: tuple[float, ...]
     best: float
+    ended: bool = False  # by itself: its best will not change
 
 
 def normal_scores(standings: Sequence[Standing], among: Places | None = None) -> Floats:
     """How each does among the others, as a normal score: lower is better.
+
+    Two trials are compared at the last mark that both have reached, and by their bests where that
+    is none or the last of all. One that has ended is beaten by whoever has had a lower loss.
 
     `among`: places of those that all are compared with; with all of them, time and memory grow
     with the square of their number.
@@ -41,6 +45,12 @@ def normal_scores(standings: Sequence[Standing], among: Places | None = None) ->
     others = np.arange(len(standings)) if among is None else among
     common = np.minimum(reached[:, None], reached[None, others])
     column = np.where((common == 0) | (common == marks), marks, common - 1)
+    ended = np.array([standing.ended for standing in standings])
+    if ended.any():
+        best, mine, theirs = losses[:, -1], ended[:, None], ended[None, others]
+        beaten = (mine & theirs) | (mine & (best[None, others] < best[:, None]))
+        beaten |= theirs & (best[:, None] < best[None, others])
+        column = np.where(beaten, marks, column)
     own = losses[np.arange(len(standings))[:, None], column]
     other = losses[others[None, :], column]
     worse_than = (other < own).mean(axis=1) + 0.5 * (other == own).mean(axis=1)

@@ -27,7 +27,7 @@ class Begun(NamedTuple):
 
     config: Mapping[str, Any]
     standing: Standing
-    done: float  # share of the horizon that it has come to
+    done: float  # share of the horizon that it has come to; 1 also for one that diverged
     ahead: float  # to its next rung, a resume with it, as a share of the horizon
     beyond: float  # from there to the horizon, likewise
     waits: bool  # it can be gone on with

@@ -5,7 +5,7 @@ Each function says what it is for; `tests/tune/test_privates.py` fails when Ray 
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -137,6 +137,36 @@ def write_status(controller: Any, trial: Any) -> None:
     mark = getattr(controller, "_mark_trial_to_checkpoint", None)
     if mark is not None:
         mark(trial)
+
+
+def is_starting(controller: Any, trial: Any) -> bool:
+    """Whether a process that another trial has left is being made ready for this one."""
+    inner = getattr(controller, "_tune_controller", controller)
+    return trial in getattr(inner, "_resetting_trials", ())  # a replay has none
+
+
+def takes_process(controller: Any, trial: Any) -> bool:
+    """Whether a pending trial would get the process that another one has left, if it were named.
+
+    That is under `reuse_actors`: Ray keeps such a process for whichever trial of the same
+    resources its scheduler names next.
+    """
+    inner = getattr(controller, "_tune_controller", controller)
+    cache = getattr(inner, "_actor_cache", None)  # a replay has none
+    if cache is None or is_starting(controller, trial):
+        return False
+    return bool(cache.has_cached_object(trial.placement_group_factory))
+
+
+def sort_trials(controller: Any, key: Callable[[Any], Any]) -> None:
+    """Put the trials in another order than that in which Ray lists and starts them.
+
+    After a restore that is the order of a set. `get_trials` gives Ray's own list; a second one has
+    those that are pending.
+    """
+    inner = getattr(controller, "_tune_controller", controller)
+    controller.get_trials().sort(key=key)
+    getattr(inner, "_pending_trials_list", []).sort(key=key)
 
 
 def _name_of(result: Any) -> str:

@@ -21,6 +21,7 @@ from tune_stoppers.journal import (
     FORGOT,
     OVER,
     RESTORED,
+    STARTED,
     TRIAL,
     UNJUDGED,
     USER,
@@ -80,13 +81,14 @@ def asked(why: str) -> str:
 class Known:
     """A trial as a scheduler remembers it."""
 
-    __slots__ = ("ahead", "configs", "ended", "metrics", "stopped", "time")
+    __slots__ = ("ahead", "configs", "ended", "metrics", "started", "stopped", "time")
 
     def __init__(self, configs: list[str]) -> None:
         self.configs = configs  # fingerprints, oldest first
         self.time = Timeline()
         self.ahead: float | None = None  # restored: reports up to here were judged before
         self.ended = False
+        self.started = False  # by a scheduler that held it back; it may not have reported yet
         self.stopped = ""  # why it is to stop, whatever it reports
         self.metrics: Mapping[str, float] = {}  # of its newest report, those that the rule reads
 
@@ -241,10 +243,12 @@ class Memory(Generic[R]):
         if state is not None:
             self.record = self.rule.load(state["record"])
             self.over = state["over"]
-            for trial_id, (configs, step, ended, stopped, metrics) in state["trials"].items():
+            for trial_id, kept in state["trials"].items():
+                configs, step, ended, stopped, metrics, *more = kept
                 known = self.trials[trial_id] = Known(configs)
                 known.time.step, known.ended, known.stopped = step, ended, stopped
                 known.metrics = {name: float(value) for name, value in metrics.items()}
+                known.started = bool(more and more[0])
         for line in remembered.lines:
             self._recall_time(line)
         for _ in fold(self.rule, self.record, remembered.lines, self.sign):
@@ -269,6 +273,8 @@ class Memory(Generic[R]):
             self.known(trial_id).end(line["step"])
         elif event == UNJUDGED:
             self.known(trial_id).ended = True
+        elif event == STARTED:
+            self.known(trial_id).started = True
         elif event == USER:
             self.known(trial_id).stopped = asked(line["numbers"]["why"])
         elif event == OVER:
@@ -295,6 +301,7 @@ class Memory(Generic[R]):
                     known.ended,
                     known.stopped,
                     dict(known.metrics),
+                    known.started,
                 )
                 for trial_id, known in self.trials.items()
             },

@@ -18,6 +18,7 @@ from tune_stoppers import FreezeThawScheduler, Sweep, example_path, replay
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.table import Curve
+from tune_stoppers.core import Report
 from tune_stoppers.journal import read_journal
 from tune_stoppers.rules.rerun import rerun
 from tune_stoppers.surrogate.thaw import Begun, ThawOrder
@@ -34,6 +35,11 @@ def at_first_rung(ray: StandIn, *losses: float) -> None:
     for name, loss in zip(names, losses, strict=True):
         assert ray.start() == name
         assert ray.report(name, 1, loss) == "PAUSE"
+
+
+def one_has_run(ray: StandIn, loss: float) -> None:
+    """A trial that is of no further interest has run to its end."""
+    ray.scheduler.rule.ended(ray.scheduler.record, Report("gone", 9, loss))
 
 
 def run_to_the_end(ray: StandIn, name: str, loss: float) -> None:
@@ -105,7 +111,7 @@ def test_what_is_compared_of_each_trial() -> None:
     assert [trial.ahead for trial in begun] == pytest.approx([5 / 9, 5 / 9, 2 / 9])
     assert [trial.beyond for trial in begun] == pytest.approx([6 / 9] * 3)
     assert [trial.done for trial in begun] == pytest.approx([1 / 9] * 3)
-    assert begun[2].standing == ((1.0,), 1.0)
+    assert begun[2].standing == ((1.0,), 1.0, False)
 
 
 def test_a_saving_trial_is_not_paused() -> None:
@@ -174,7 +180,8 @@ def test_where_there_is_nothing_to_do_it_is_not_asked_again(compared: list[list[
     ray = StandIn(freeze_thaw(least_chance=1.0))
     at_first_rung(ray, 5.0, 6.0)
     assert ray.start() == "new"
-    ray.scheduler._order.least = 2  # trials that must have reported, or all go on in turn
+    one_has_run(ray, 9.0)  # else all go on in turn
+    ray.scheduler._order.least = 2  # trials that must have reported, or likewise
     assert [ray.choose() for _ in range(3)] == [None] * 3
     before = len(compared)
     assert [ray.choose() for _ in range(3)] == [None] * 3
@@ -331,16 +338,22 @@ def test_at_the_end_the_others_are_given_up_with_their_reason(compared: list[lis
     assert len(compared) == before + gone_on + 1
 
 
-def test_when_no_new_one_comes_only_what_has_a_chance_is_gone_on_with() -> None:
-    """Before that a hopeless one that is near to its rung may be worth more than a new one."""
+@pytest.mark.parametrize("ran", [True, False])
+def test_when_no_new_one_comes_only_what_has_a_chance_is_gone_on_with(ran: bool) -> None:
+    """Before that a hopeless one that is near to its rung may be worth more than a new one.
+
+    And while none has run to its end, nobody knows what the end is like.
+    """
     ray = StandIn(freeze_thaw(least_chance=0.2))
     at_first_rung(ray, *(float(n) for n in range(8)))
     told = []
     ray.scheduler._order.choose = lambda *_, least_chance, **more: told.append(least_chance)
     assert ray.start() == "new"
+    if ran:
+        one_has_run(ray, 9.0)
     ray.choose()
     ray.report("new", 1, 7.0)
-    assert told == [0.0, 0.2, 0.2]
+    assert told == ([0.0, 0.2, 0.2] if ran else [0.0, 0.0, 0.0])
 
 
 def test_while_few_have_reported_nobody_is_given_up() -> None:

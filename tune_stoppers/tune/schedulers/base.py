@@ -1,6 +1,7 @@
 """What every scheduler of ours shares: reading, judging, remembering, explaining."""
 
 import math
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -20,11 +21,17 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import AGAIN, ENDED, LOST, UNJUDGED, USER, line_of
-from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
+from tune_stoppers.journal import AGAIN, ENDED, LOST, STARTED, UNJUDGED, USER, line_of
+from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.horizon_watch import HorizonWatch
-from tune_stoppers.tune.privates import drop_decision, note_reason, write_status
+from tune_stoppers.tune.privates import (
+    drop_decision,
+    is_starting,
+    note_reason,
+    sort_trials,
+    write_status,
+)
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
     CLOCKS,
@@ -37,6 +44,7 @@ from tune_stoppers.tune.state import Memory, asked
 
 R = TypeVar("R")
 
+NUMBER = re.compile(r"\d+")
 CONTINUE = str(TrialScheduler.CONTINUE)
 PAUSE = str(TrialScheduler.PAUSE)
 STOP = str(TrialScheduler.STOP)
@@ -112,6 +120,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._horizon = HorizonWatch(self.name, rule, time_attr)
         self._reasons: dict[str, str] = {}  # of the trials being stopped
         self._closed = False  # the search, once the sweep is over
+        self._sorted = False  # Ray's trials, after a restore
         self._broken: Exception | None = None  # what went wrong while Ray added a trial
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,6 +132,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             "_reader": None,
             "_reasons": {},
             "_closed": False,
+            "_sorted": False,
             "_broken": None,
         }
 
@@ -173,6 +183,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def adopted(self, controller: Any, trial: Any) -> None:
         """Ray has added `trial`, and what was remembered of it is in the record."""
+
+    def all_adopted(self) -> None:
+        """All trials that were there before a restore have been added, in the order of a set."""
 
     # -- Ray's calls ---------------------------------------------------------------------------
 
@@ -267,9 +280,13 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         write_status(controller, trial)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
-        """Ray's order."""
+        """Ray's order: the trial that was added first, of those that wait."""
         self._settle(controller)
-        return super().choose_trial_to_run(controller)
+        first = super().choose_trial_to_run(controller)
+        if first is None or not is_starting(controller, first):
+            return first
+        waiting = (t for t in controller.get_trials() if t.status == Trial.PENDING)
+        return next((t for t in waiting if not is_starting(controller, t)), first)
 
     def explain(self, trial_id: str) -> str:
         """The newest decision on a trial in words, in the metric's own units."""
@@ -336,6 +353,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
+        if not self._sorted:
+            self._sorted = True
+            sort_trials(controller, number_of)
+            self.all_adopted()
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:
@@ -360,6 +381,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def _note(self, trial_id: str, event: str, **numbers: Any) -> None:
         """Journal something done on the rule's behalf, and tell the rule."""
         self.rule.note(self._memory.record, trial_id, event, numbers)
+        if event == STARTED:
+            self._memory.known(trial_id).started = True
         self._memory.log_event(trial_id, event, numbers=numbers)
 
     def _log(
@@ -400,7 +423,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             sure = step == known.time.step  # else it may have been stopped by a stopper of Ray's
             self._horizon.ends(trial_id, step, result, sure=sure)
         if reading is None:
-            self._lose(trial_id, UNJUDGED)
+            if not known.ended:
+                self._end_unjudged(trial_id, number(result.get(self.time_attr)))
         elif not known.ended:
             report = reading.report
             known.end(report.step)  # before the line: a state may follow it at once
@@ -412,9 +436,13 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if trial_id in self._memory.requested:
             self._memory.honoured(trial_id)  # it came too late: nothing is left to stop
 
-    def _lose(self, trial_id: str, event: str = LOST) -> None:
+    def _end_unjudged(self, trial_id: str, step: float | None) -> None:
+        self.rule.unjudged(self._memory.record, trial_id, step)
+        self._memory.log_event(trial_id, UNJUDGED, **({} if step is None else {"step": step}))
+
+    def _lose(self, trial_id: str) -> None:
         self.rule.lost(self._memory.record, trial_id)
-        self._memory.log_event(trial_id, event)
+        self._memory.log_event(trial_id, LOST)
 
     def _reading(self) -> dict[str, Any]:
         """How results are read: the keywords of a `ResultReader`."""
@@ -448,6 +476,12 @@ def _is_sound(reading: Reading) -> bool:
     """Whether the objective is finite: a trial that ends as it diverges has not come to its end."""
     loss = reading.report.loss
     return loss is None or math.isfinite(loss)
+
+
+def number_of(trial: Any) -> float:
+    """Which trial of the sweep it is, from 0 or 1: Ray's tags begin with it. Infinity without."""
+    number = NUMBER.match(str(getattr(trial, "experiment_tag", "")))
+    return float(number[0]) if number else math.inf
 
 
 def _saved(result: dict[str, Any]) -> dict[str, Any]:

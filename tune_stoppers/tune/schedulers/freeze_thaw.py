@@ -1,6 +1,7 @@
 """`FreezeThawScheduler`: the rule `FreezeThaw` under Ray Tune; a model says who goes on."""
 
 from itertools import takewhile
+from math import inf
 from typing import Any, Unpack
 
 from ray.tune.experiment import Trial
@@ -12,7 +13,7 @@ from tune_stoppers.surrogate.model import Standing
 from tune_stoppers.surrogate.thaw import Begun, Offer, ThawOrder
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
-from tune_stoppers.tune.schedulers.pausing import PausingScheduler
+from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 
 class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
@@ -21,8 +22,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
     `surrogate.thaw.ThawOrder` says how they are compared: by the chance to become the best, over
     what it takes to find out, a resume with it, under a model of all configurations that is told
     how every trial does. A trial that comes to a rung goes on at once while none is worth more;
-    else it is paused there. When no new trial will come, and eight have reported, those that wait
-    with less than `least_chance` to become the best are given up.
+    else it is paused there. When no new trial will come, eight have reported and one has run to
+    its end, those that wait with less than `least_chance` to become the best are given up.
 
     It gains with one worker or few, cheap checkpoints, and early losses that say much. Where early
     ranks lie, as under a long warm-up, or with many workers, `AutoScheduler` does better, and needs
@@ -83,7 +84,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             over = controller.search_alg.is_finished()
             trial_id, offer = self._best(over, arriving=trial.trial_id)
             if offer and trial_id == trial.trial_id and not self._declines(offer, over):
-                self._note(trial_id, "resumed", why=f"goes on at once: {offer.why}")
+                self._note(trial_id, RESUMED, why=f"goes on at once: {offer.why}")
                 return CONTINUE
         return super().act(controller, trial, result, decision)
 
@@ -101,6 +102,10 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         """A trial that was never run, or is paused, is dropped."""
         self._turn += 1
         super().on_trial_remove(controller, trial)
+
+    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+        """Unless it would be given up for want of a chance."""
+        return not self._least(controller.search_alg.is_finished())
 
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
@@ -158,9 +163,12 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         return offer.worth < self._order.worth_of_any(len(self.record.courses), self._first_rung)
 
     def _least(self, over: bool) -> float:
-        """The chance below which a trial is not gone on with: 0 while few say what is usual."""
-        counts = over and not self._held and len(self.record.courses) >= self._order.least
-        return self.rule.least_chance if counts else 0.0
+        """The chance below which a trial is not gone on with: 0 while few say what is usual.
+
+        Also while none has run to its end: what ended early says nothing of those that wait.
+        """
+        few = len(self.record.courses) < self._order.least or not self.record.leader
+        return self.rule.least_chance if over and not self._held and not few else 0.0
 
     @property
     def _first_rung(self) -> float:
@@ -202,13 +210,15 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
         )
         time = min(max(course.time, 0.0), max_t)
-        ended = trial.status == Trial.TERMINATED and trial.trial_id not in self.record.given_up
+        over = trial.status == Trial.TERMINATED and trial.trial_id not in self.record.given_up
+        settled = over and (self.rule.is_whole(self.record, trial.trial_id) or course.loss == inf)
+        marks = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
         resume = 0.0 if arrives else self.rule.resume_cost(self.record)
         return Begun(
             config=trial.config,
-            standing=Standing(tuple(loss for loss in at if loss is not None), course.best),
-            done=1.0 if ended else time / max_t,
+            standing=Standing(marks, course.best, ended=over and course.loss < inf),
+            done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,
             waits=arrives or (course.paused and trial.status == Trial.PAUSED),

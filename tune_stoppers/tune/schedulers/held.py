@@ -6,7 +6,7 @@ Ray as paused; it is started by being named in `choose_trial_to_run`.
 
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -36,6 +36,10 @@ class Held:
         trial.init_local_path()  # without it Ray's ResultGrid fails if it is never run
         trial.set_status(Trial.PAUSED)
         self._trials[trial.trial_id] = trial
+
+    def sort(self, key: Callable[[Any], Any]) -> None:
+        """Put them in another order."""
+        self._trials = OrderedDict(sorted(self._trials.items(), key=lambda pair: key(pair[1])))
 
     def release(self, place: int = 0) -> Any:
         """The trial at this place, which is not held any more."""

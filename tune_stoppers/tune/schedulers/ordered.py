@@ -9,12 +9,13 @@ from typing import Any, Generic, Literal, TypeVar, Unpack
 from ray.tune.experiment import Trial
 
 from tune_stoppers.core import require_choice
+from tune_stoppers.journal import STARTED
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.surrogate.model import Standing
 from tune_stoppers.surrogate.order import ModelOrder
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, may_hold
-from tune_stoppers.tune.schedulers.workers import Workers
+from tune_stoppers.tune.schedulers.workers import Workers, first_for_process
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -71,13 +72,20 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         if self._model is None:
             return
         trial_id = trial.trial_id
-        new = trial_id not in self._started and self._memory.known(trial_id).time.step is None
-        if new and trial.status == Trial.PENDING and may_hold(controller.search_alg):
+        known = self._memory.known(trial_id)
+        begun = trial_id in self._started or known.started or known.time.step is not None
+        if not begun and trial.status == Trial.PENDING and may_hold(controller.search_alg):
             self._held.hold(trial)
             return
         self._started[trial_id] = trial
         if trial.status == Trial.PENDING:
             self._workers.add(trial, time.monotonic(), chosen=False)
+
+    def all_adopted(self) -> None:
+        """All trials that were there before a restore have been added, in the order of a set."""
+        super().all_adopted()
+        self._held.sort(number_of)
+        self._workers.sort(number_of)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
@@ -96,6 +104,9 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         self._settle(controller)
         now = time.monotonic()
         self._workers.look(now)
+        first = first_for_process(controller, self._workers)
+        if first is not None:
+            return first
         if not self._workers.room or self._over:
             return self._workers.next
         trial = self._paused() or (self._pick(self._model) if self._held else None)
@@ -111,7 +122,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
 
     def _pick(self, model: ModelOrder) -> Any:
         reported, awaited = [], []
-        for trial in self._started.values():
+        for trial in sorted(self._started.values(), key=number_of):  # also after a restore
             standing = self.standing(trial)
             if standing is not None:
                 reported.append((trial.config, standing))
@@ -120,5 +131,5 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         waiting = [trial.config for trial in self._held.trials]
         pick = model.choose(waiting, reported, awaited, picks=len(self._started))
         trial = self._held.release(pick.place)
-        self._note(trial.trial_id, "started", why=pick.why)
+        self._note(trial.trial_id, STARTED, why=pick.why)
         return trial

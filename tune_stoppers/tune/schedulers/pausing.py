@@ -8,22 +8,23 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.journal import STARTED
 from tune_stoppers.rules.pauses import Choice, PausesAtRungs, Record
 from tune_stoppers.tune.privates import note_reason
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.pace import Pace
-from tune_stoppers.tune.schedulers.workers import Workers
+from tune_stoppers.tune.schedulers.workers import Workers, capacity, first_for_process
 from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
 
 logger = logging.getLogger("tune_stoppers")
 
 BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
+RESUMED = "resumed"  # the note of a trial that is promoted
 AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable
 
 
@@ -58,6 +59,23 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
     @abstractmethod
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """What a free worker does, as `Promotion.choose` has it; None: it waits."""
+
+    @abstractmethod
+    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+        """Whether a trial that is due for a pause goes on where nothing else needs its worker."""
+
+    def is_alone(self, controller: Any, trial: Any) -> bool:
+        """Whether no other trial could make use of its worker if it were paused.
+
+        None waits, and none will come before one has ended. Or all have a worker of their own.
+        """
+        over = controller.search_alg.is_finished()
+        if over and len(self._trials) <= max(self._workers.most, capacity(trial)):
+            return True
+        if self._held or not (over or is_limited(controller.search_alg)):
+            return False
+        waits = (Trial.PENDING, Trial.PAUSED)
+        return not any(t.status in waits for t in self._trials.values() if t is not trial)
 
     def _begin(self) -> None:
         self._trials: dict[str, Any] = {}  # all that Ray has added, by id
@@ -107,6 +125,13 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         else:
             self._workers.add(trial, self._clock(), chosen=False)
 
+    def all_adopted(self) -> None:
+        """All trials that were there before a restore have been added, in the order of a set."""
+        super().all_adopted()
+        self._trials = {t.trial_id: t for t in sorted(self._trials.values(), key=number_of)}
+        self._held.sort(number_of)
+        self._workers.sort(number_of)
+
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         if has_train_workers(result):
@@ -123,7 +148,10 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         """Pause, unless the trial is saving: it is paused at its next checkpoint then."""
         if decision.action is Action.PAUSE:
             if trial.is_saving:
-                return str(TrialScheduler.CONTINUE)
+                return CONTINUE
+            if self.is_alone(controller, trial) and self.goes_on_alone(controller, trial):
+                self._note(trial.trial_id, RESUMED, why="goes on at once: no other needs a worker")
+                return CONTINUE
             self._note(trial.trial_id, "paused")
             self._pace.pausing(trial.trial_id, self._clock())
         return super().act(controller, trial, result, decision)
@@ -151,6 +179,9 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         now = self._clock()
         for trial_id in self._workers.look(now):
             self._pace.left(trial_id, now)
+        first = first_for_process(controller, self._workers)
+        if first is not None:
+            return first
         chosen = self._choose(controller) if self._workers.room else None
         if chosen is None:
             return self._workers.next
@@ -193,13 +224,13 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         trial = self._trials[choice.trial_id]
         if trial.status != Trial.PAUSED:
             return None  # its pause is still being carried out
-        self._note(choice.trial_id, "resumed", why=choice.decision.say(self.sign))
+        self._note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
         return trial
 
     def _start(self, choice: Choice) -> Any:
         if not choice.trial_id:
             return self._held.release()
-        self._note(choice.trial_id, "started", why=choice.decision.say(self.sign))
+        self._note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
         return self._held.take(choice.trial_id)
 
     def _make_room(self, controller: Any) -> None:

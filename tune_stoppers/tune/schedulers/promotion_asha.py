@@ -1,6 +1,6 @@
 """`PromotionASHAScheduler`: the rule `Promotion` under Ray Tune."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from tune_stoppers.rules.pauses import Choice
 from tune_stoppers.rules.promotion import Promotion
@@ -64,3 +64,8 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """What the rule says."""
         return self.rule.choose(self.record, fresh=fresh, over=over, idle=idle)
+
+    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+        """Unless it would be given up."""
+        over = controller.search_alg.is_finished()
+        return self.rule.goes_on_alone(self.record, trial.trial_id, over=over)

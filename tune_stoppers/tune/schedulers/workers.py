@@ -5,10 +5,14 @@ place and is starting. Both can be inferred: from the most trials ever seen runn
 from the order in which trials were asked for and others left.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial
+
+from tune_stoppers.tune.privates import takes_process
 
 
 @dataclass(slots=True)
@@ -87,7 +91,34 @@ class Workers:
         return self.free > 0 or in_line < self._ahead
 
     @property
+    def line(self) -> Iterator[Any]:
+        """The trials that are pending, in the order in which they were asked for."""
+        return (place.trial for place in self.places.values() if not place.running)
+
+    def sort(self, key: Callable[[Any], Any]) -> None:
+        """Put them in another order."""
+        self.places = dict(sorted(self.places.items(), key=lambda pair: key(pair[1].trial)))
+
+    @property
     def next(self) -> Any:
         """The chosen trial that has been pending longest; None if there is none."""
         pending = (p.trial for p in self.places.values() if p.chosen and not p.running)
         return next(pending, None)
+
+
+def first_for_process(controller: Any, workers: Workers) -> Any:
+    """The trial that is to get the process that another one has left; None if there is none.
+
+    Under `reuse_actors` Ray gives such a process to the trial that is named. If a new choice were
+    named instead, those chosen before it would be passed over by each later one.
+    """
+    return next((trial for trial in workers.line if takes_process(controller, trial)), None)
+
+
+def capacity(trial: Any) -> int:
+    """How many trials such as this one the cluster has room for; 0 in a replay."""
+    request = getattr(trial, "placement_group_factory", None)
+    if request is None or not ray.is_initialized():
+        return 0
+    there, needs = ray.cluster_resources(), request.required_resources
+    return min((int(there.get(name, 0) / need) for name, need in needs.items() if need), default=0)
