@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, put_back, take
+from tune_stoppers.training.restoring import put_back
+from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, take
 from tune_stoppers.training.state_files import (
     StateFileError,
     read_extra,
@@ -31,45 +32,6 @@ _FOLDER = re.compile(r"\d{6,}-step-.+")
 
 class NoBestStateError(RuntimeError):
     """Nothing finite was ever offered, so there is no best state to restore."""
-
-
-def save_state(
-    directory: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: Stateful | None = None,
-    scheduler: Stateful | None = None,
-    *,
-    trainable_only: bool | None = None,
-    extra: dict[str, Any] | None = None,
-) -> None:
-    """Write the present model, optimizer, scheduler and RNG state as the folder `directory`.
-
-    `extra` is given back by `load_state`: numbers, strings, containers, tensors. `trainable_only`
-    as in `BestStateKeeper`. The folder appears whole or not at all; it must be new or empty.
-    Raises as `write_state` does.
-    """
-    snapshot = take(model, optimizer, scheduler, trainable_only, extra or {})
-    write_state(snapshot, directory)
-
-
-def load_state(
-    directory: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: Stateful | None = None,
-    scheduler: Stateful | None = None,
-) -> dict[str, Any]:
-    """Load a folder of `save_state` and return its `extra`.
-
-    The random generators go back together with the optimizer, to go on training where the state
-    was taken; for the weights alone they are left as they are. Raises `StateFileError` for a
-    torn, foreign or newer folder, `StateMismatchError` if the state does not fit.
-    """
-    snapshot = read_state(directory)
-    put_back(snapshot, model, optimizer, scheduler)
-    return snapshot.extra
-
-
-# -- the keeper --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
