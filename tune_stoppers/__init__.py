@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.replay import replay as replay
     from tune_stoppers.backtest.sweep import Sweep as Sweep
     from tune_stoppers.report.explain import explain as explain
+    from tune_stoppers.training.checkpoints import load_state as load_state
+    from tune_stoppers.training.checkpoints import save_state as save_state
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
@@ -90,9 +92,11 @@ _WHERE = {
     "example_path": "backtest.compare",
     "explain": "report.explain",
     "has_train_workers": "tune.train_runs",
+    "load_state": "training.checkpoints",
     "recommend_metric": "advice",
     "recommend_parameters": "advice",
     "replay": "backtest.replay",
+    "save_state": "training.checkpoints",
 }
 
 __all__ = sorted(_WHERE)

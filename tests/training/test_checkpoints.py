@@ -9,7 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, default_data_collator
 
 from tests.tiny import tiny_model, tiny_rows
-from tune_stoppers.training.checkpoints import load_weights, restore_checkpoint
+from tune_stoppers import load_state
+from tune_stoppers.training.checkpoints import load_weights
 from tune_stoppers.training.snapshot import StateMismatchError
 from tune_stoppers.training.state_files import StateFileError
 
@@ -42,7 +43,7 @@ def test_restored_weights_are_those_saved(tmp_path: Path, kind: str) -> None:
     if kind == "lora":
         model, fresh = with_adapter(model), with_adapter(fresh)
     folder = trained(model, tmp_path)
-    restore_checkpoint(folder, fresh)
+    load_state(folder, fresh)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     saved, restored = model.state_dict(), fresh.state_dict()
     assert names
@@ -54,16 +55,16 @@ def test_sharded_weights_are_restored(tmp_path: Path) -> None:
     model, fresh = tiny_model(), tiny_model(seed=1)
     model.save_pretrained(tmp_path, max_shard_size="4KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    restore_checkpoint(tmp_path, fresh)
+    load_state(tmp_path, fresh)
     saved, restored = model.state_dict(), fresh.state_dict()
     assert all(torch.equal(saved[name], restored[name]) for name in saved)
     shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
     shard.unlink()
     with pytest.raises(StateFileError, match=shard.name):
-        restore_checkpoint(tmp_path, fresh)
+        load_state(tmp_path, fresh)
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_')
     with pytest.raises(StateFileError, match=r"index\.json: torn"):
-        restore_checkpoint(tmp_path, fresh)
+        load_state(tmp_path, fresh)
 
 
 @pytest.mark.parametrize("torn", [b"", b"PK torn"])
@@ -73,25 +74,24 @@ def test_a_torn_optimizer_is_named(tmp_path: Path, torn: bytes) -> None:
     (folder / "optimizer.pt").write_bytes(torn)
     fresh = tiny_model()
     with pytest.raises(StateFileError, match=r"optimizer\.pt"):
-        restore_checkpoint(folder, fresh, torch.optim.AdamW(fresh.parameters()))
+        load_state(folder, fresh, torch.optim.AdamW(fresh.parameters()))
 
 
 def test_optimizer_and_schedule_come_back(tmp_path: Path) -> None:
-    """The moments of the optimizer are restored without unpickling."""
+    """The moments are restored without unpickling, where the groups are the Trainer's."""
     model = tiny_model()
     folder = trained(model, tmp_path)
     fresh = tiny_model()
-    optimizer = torch.optim.AdamW(
-        [{"params": list(fresh.parameters())[:1]}, {"params": list(fresh.parameters())[1:]}]
-    )
+    optimizer = Trainer(fresh, TrainingArguments(str(tmp_path / "other"))).create_optimizer()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    load_state(folder, fresh, optimizer, schedule)
     saved = torch.load(folder / "optimizer.pt", weights_only=True)
-    groups = [len(group["params"]) for group in saved["param_groups"]]
-    parameters = list(fresh.parameters())
-    optimizer = torch.optim.AdamW(
-        [{"params": parameters[: groups[0]]}, {"params": parameters[groups[0] :]}]
-    )
-    restore_checkpoint(folder, fresh, optimizer)
     assert optimizer.state_dict()["state"][0]["step"] == 3
+    assert torch.equal(optimizer.state_dict()["state"][8]["exp_avg"], saved["state"][8]["exp_avg"])
+    assert schedule.last_epoch == 3
+    other = torch.optim.AdamW([{"params": [p]} for p in tiny_model(seed=1).parameters()])
+    with pytest.raises(StateMismatchError, match="groups of 15, 5 parameters kept"):
+        load_state(folder, tiny_model(), other)
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     lora = trained(with_adapter(tiny_model()), tmp_path / "lora")
     full = trained(tiny_model(), tmp_path / "full")
     with pytest.raises(StateMismatchError, match=r"peft\.get_peft_model"):
-        restore_checkpoint(lora, tiny_model())
+        load_state(lora, tiny_model())
     with pytest.raises(StateMismatchError, match="does not fit"):
-        restore_checkpoint(lora, with_adapter(tiny_model(), rank=4))
+        load_state(lora, with_adapter(tiny_model(), rank=4))
     with pytest.raises(StateMismatchError, match="does not fit"):
-        restore_checkpoint(full, torch.nn.Linear(2, 2))
+        load_state(full, torch.nn.Linear(2, 2))
 
 
 def test_torn_and_empty_folders_are_named(tmp_path: Path) -> None:

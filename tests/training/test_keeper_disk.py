@@ -33,7 +33,7 @@ def offer_constants(keeper, losses):
 def test_a_reopened_folder_goes_on_from_its_best(tmp_path):
     """A resumed run does not overwrite a better best of the run before it."""
     offer_constants(BestStateKeeper(tmp_path), [3.0, 1.0])
-    resumed = BestStateKeeper(tmp_path)
+    resumed = BestStateKeeper(tmp_path, resume=True)
     assert (resumed.best_step, resumed.best_loss) == (2, 1.0)
     assert not resumed.offer(3, 2.0, constant(3.0))
     assert resumed.offer(4, 0.5, constant(4.0))
@@ -92,7 +92,7 @@ def test_a_small_disk_that_fills_up_and_turns_read_only(tmp_path):
         assert os.system("mount -o remount,ro " + sys.argv[1]) == 0
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            keeper = BestStateKeeper(sys.argv[1])
+            keeper = BestStateKeeper(sys.argv[1], resume=True)
             assert not keeper.offer(4, 0.3, model_of(4.0))
             assert "Read-only" in str(caught[0].message), caught[0].message
         print(best_of(sys.argv[1]), *(path.name for path in Path(sys.argv[1]).iterdir()))
@@ -125,7 +125,7 @@ def test_a_damaged_state_does_not_end_a_resumed_run(tmp_path):
     manifest = tmp_path / "000002-step-2" / "manifest.json"
     manifest.write_text("{")
     with pytest.warns(RuntimeWarning, match=r"000002-step-2.manifest\.json: torn"):
-        keeper = BestStateKeeper(tmp_path, top_k=2)
+        keeper = BestStateKeeper(tmp_path, top_k=2, resume=True)
     assert keeper.best_step == 1
     assert keeper.offer(3, 1.5, constant(3.0))
     assert keeper.offer(4, 1.4, constant(4.0))
@@ -226,7 +226,7 @@ def test_a_kill_at_any_time_leaves_a_whole_best(tmp_path):
     lines = run_script(
         """
         def train_on(folder, tell):
-            keeper = BestStateKeeper(folder, keep="best+last")
+            keeper = BestStateKeeper(folder, keep="best+last", resume=True)
             step = keeper.best_step or 0
             while True:
                 step += 1
@@ -251,6 +251,6 @@ def test_a_kill_at_any_time_leaves_a_whole_best(tmp_path):
     )
     best = [int(line) for line in lines]
     assert best == sorted(best) and best[-1] > best[0]
-    keeper = BestStateKeeper(tmp_path / "best", keep="best+last")
+    keeper = BestStateKeeper(tmp_path / "best", keep="best+last", resume=True)
     keeper.offer(best[-1] + 1, -1e9, nn.Linear(64, 64, bias=False))
     assert len(list((tmp_path / "best").iterdir())) == 1, "leftovers of the killed are removed"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tune_stoppers.training.keeper import BestStateKeeper, load_state, save_state
+from tune_stoppers import BestStateKeeper, load_state, save_state
 from tune_stoppers.training.snapshot import StateMismatchError
 
 
@@ -26,7 +26,8 @@ def test_a_model_that_does_not_fit_is_told_by_name(tmp_path):
     with pytest.raises(StateMismatchError) as error:
         load_state(tmp_path / "state", other)
     assert str(error.value) == (
-        "the kept state does not fit the model: c.bias, c.weight missing in the kept state; "
+        f"{tmp_path / 'state'}: the kept state does not fit the model: "
+        "c.bias, c.weight missing in the kept state; "
         "b.bias, b.weight unknown to the model; "
         "a.weight (2, 2) kept, (2, 3) in the model of another shape"
     )

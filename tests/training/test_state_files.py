@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tune_stoppers.training.keeper import load_state, save_state
+from tune_stoppers import load_state, save_state
 from tune_stoppers.training.state_files import (
     Snapshot,
     StateFileError,
@@ -74,7 +74,7 @@ def test_extra_tensors_come_back_bit_for_bit(tmp_path, dtype):
     """Tensors in `extra` keep dtype, shape and bits; so do views that share memory."""
     whole = (torch.arange(12) % 5).reshape(3, 4).to(dtype)
     extra = {"whole": whole, "same": whole, "row": whole[1], "turned": whole.T, "one": whole[0, 1]}
-    save_state(tmp_path / "state", nn.Linear(1, 1), extra=extra)
+    save_state(tmp_path / "state", nn.Linear(1, 1), **extra)
     back = load_state(tmp_path / "state", nn.Linear(1, 1))
     assert back.keys() == extra.keys()
     for name, tensor in extra.items():
@@ -84,14 +84,14 @@ def test_extra_tensors_come_back_bit_for_bit(tmp_path, dtype):
 def test_paths_that_look_alike_stay_apart(tmp_path):
     """A dot in a key does not make two tensors one."""
     extra = {"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}}
-    save_state(tmp_path / "state", nn.Linear(1, 1), extra=extra)
+    save_state(tmp_path / "state", nn.Linear(1, 1), **extra)
     assert load_state(tmp_path / "state", nn.Linear(1, 1)) == extra
 
 
 def test_arrays_come_back_as_arrays(tmp_path):
     """numpy arrays of numbers survive with their dtype, numpy scalars as numbers."""
     extra = {"seeds": np.arange(4, dtype=np.uint32), "loss": np.float64(0.1)}
-    save_state(tmp_path / "state", nn.Linear(1, 1), extra=extra)
+    save_state(tmp_path / "state", nn.Linear(1, 1), **extra)
     back = load_state(tmp_path / "state", nn.Linear(1, 1))
     assert back["seeds"].dtype == np.uint32 and back["seeds"].tolist() == [0, 1, 2, 3]
     assert back["loss"] == 0.1
@@ -100,7 +100,7 @@ def test_arrays_come_back_as_arrays(tmp_path):
 def test_what_cannot_be_kept_is_named_and_nothing_is_written(tmp_path):
     """An object of another kind is an error with its path, before anything is on the disk."""
     with pytest.raises(TypeError, match=r"extra\.deep\.0: .* got object"):
-        save_state(tmp_path / "state", nn.Linear(1, 1), extra={"deep": [object()]})
+        save_state(tmp_path / "state", nn.Linear(1, 1), deep=[object()])
     assert list(tmp_path.iterdir()) == []
 
 

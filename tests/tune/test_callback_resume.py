@@ -11,9 +11,8 @@ from transformers import TrainerCallback
 
 from tests.tiny import tiny_model, tiny_rows
 from tests.tune.tiny_trainer import make_trainer
-from tune_stoppers import TuneCallback
+from tune_stoppers import TuneCallback, load_state
 from tune_stoppers.core import MissingMetricError
-from tune_stoppers.training.checkpoints import restore_checkpoint
 from tune_stoppers.tune.trainer_note import Note, rescale
 
 pytestmark = pytest.mark.filterwarnings("ignore:`(report|get_checkpoint)` is meant to only be")
@@ -108,7 +107,7 @@ def check_resuming(tmp_path: Path, variant: str, changes: dict[str, Any]) -> Non
         assert torch.equal(ours, theirs)
     note = Note.read(start)
     assert note is not None
-    restore_checkpoint(start, trainer.model)
+    load_state(start, trainer.model)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(note.value, abs=1e-5)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tune_stoppers.core import Action, Decision, Mode, OnMissing, Rule, require_number
-from tune_stoppers.metrics import MetricReader, lookup, number, sign_of
+from tune_stoppers.metrics import MetricReader, logger, lookup, number, sign_of
 from tune_stoppers.rules import Patience
 from tune_stoppers.track import Track
 from tune_stoppers.training.keeper import BestStateKeeper
@@ -55,6 +55,7 @@ class _Standing:
     best_value: float | None = None
     best_step: float | None = None
     offer: tuple[float, float] | None = None  # step and loss of a fresh evaluation
+    run: str | None = None  # by this name its states lie in a keeper's folder
 
 
 class Judge:
@@ -80,6 +81,7 @@ class Judge:
         objective = metric if rule.needs_objective else None
         self._reader = MetricReader(owner, rule, objective, mode, on_missing)
         self._standing = _Standing(Track(rule))
+        self._joined = False  # the keeper knows which run this is
         self._spends = not TOTALS.isdisjoint(rule.reads)
         self._spending = Spending()
         self._spending.elapsed()  # the clock runs from here
@@ -123,8 +125,11 @@ class Judge:
     ) -> bool:
         """Judge one evaluation and offer its state to the keeper; True: stop now."""
         writes = self.keeper is not None and self.keeper.directory is not None
+        if not writes:
+            self.join()
 
         def decide() -> _Standing:
+            self.join()
             standing = self._judged(metrics, step)
             if writes:  # before the others are told, who may restore right after
                 self._keep(standing, model, optimizer, scheduler)
@@ -159,10 +164,32 @@ class Judge:
         sign = sign_of(self.mode)
         return self.best_value is None or sign * value < sign * self.best_value
 
+    def join(self) -> None:
+        """Tell the keeper, once, which run this is; its best may be ahead of the rule's state.
+
+        `ValueError` if the keeper has the states of another run. In a folder rank 0 alone does.
+        """
+        keeper = self.keeper
+        if keeper is None or self._joined or not (keeper.directory is None or is_first()):
+            return
+        standing, sign = self._standing, sign_of(self.mode)
+        best = None
+        if standing.best_value is not None and standing.best_step is not None:
+            best = (standing.best_step, sign * standing.best_value)
+        keeper.join(standing.run, best)
+        self._joined = True
+        if keeper.directory is not None:
+            standing = replace(standing, run=keeper.run)
+        if keeper.best_loss is not None and (best is None or keeper.best_loss < best[1]):
+            value = float(sign * keeper.best_loss)
+            standing = replace(standing, best_value=value, best_step=keeper.best_step)
+        self._standing = standing
+
     def _keep(self, standing: _Standing, model: Any, optimizer: Any, scheduler: Any) -> None:
         if standing.offer is None or model is None:
             return
-        self.keeper = self.keeper or BestStateKeeper()
+        if self.keeper is None:
+            self.keeper, self._joined = BestStateKeeper(), True
         self.keeper.offer(*standing.offer, model, optimizer, scheduler)
 
     def restore_best(self, model: Any, optimizer: Any = None, scheduler: Any = None) -> float:
@@ -171,7 +198,20 @@ class Judge:
         `NoBestStateError` if none was kept: no finite value, or no model was passed.
         """
         with self._kept_by_rank_0() as keeper:
-            return keeper.restore(model, optimizer, scheduler)
+            return self._restored(keeper, model, optimizer, scheduler)
+
+    def _restored(self, keeper: BestStateKeeper, *parts: Any) -> float:
+        """Restore the keeper's best; say so if it is not of the best value."""
+        step = keeper.restore(*parts)
+        best, loss = self._standing, keeper.best_loss
+        if best.best_value is not None and loss is not None and best.best_step != step:
+            logger.warning(
+                "%s: the state of the best value, %g at step %g, was not kept; restored is the "
+                "best that was, %g at step %g.",
+                *(self._owner, best.best_value, best.best_step),
+                *(sign_of(self.mode) * loss, step),
+            )
+        return step
 
     @contextmanager
     def restoring(self, model: Any, optimizer: Any = None, scheduler: Any = None) -> Iterator[None]:
@@ -184,7 +224,7 @@ class Judge:
         except BaseException:
             with self._kept_by_rank_0() as keeper:
                 if keeper.best_step is not None:
-                    keeper.restore(model, optimizer, scheduler)
+                    self._restored(keeper, model, optimizer, scheduler)
             raise
         self.restore_best(model, optimizer, scheduler)
 
@@ -196,7 +236,10 @@ class Judge:
             yield self.keeper
             return
         with own_generators():  # those in the folder are rank 0's
-            yield BestStateKeeper(self.keeper.directory)
+            keeper = BestStateKeeper(self.keeper.directory)
+            if self._standing.run is not None:
+                keeper.take_up(self._standing.run)
+            yield keeper
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the rule as JSON data; the best weights stay with the keeper."""
@@ -207,11 +250,14 @@ class Judge:
             "best_step": self.best_step,
             "stopped": self.stopped,
             "reason": self.reason,
-        } | ({"seconds": self._spending.elapsed()} if self._spends else {})
+            **({"seconds": self._spending.elapsed()} if self._spends else {}),
+            **({"run": self._standing.run} if self._standing.run is not None else {}),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`. `ValueError` if it is another rule's.
+        """Resume from `state_dict()`.
 
+        `ValueError` if it is another rule's, or if the keeper holds another run's states.
         `stopped` then says what the rule, as it is configured now, makes of that state.
         """
         self._spending = Spending(elapsed=state.get("seconds", 0.0))
@@ -222,4 +268,7 @@ class Judge:
         if state["step"] is not None:
             track.time.place(state["step"])
             decision = self.rule.verdict(track.state)
-        self._standing = _Standing(track, decision, state["best_value"], state["best_step"])
+        best = state["best_value"], state["best_step"]
+        self._standing = _Standing(track, decision, *best, run=state.get("run"))
+        self._joined = False
+        self.join()

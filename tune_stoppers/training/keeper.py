@@ -1,99 +1,56 @@
 """Keep a training run's best state, in memory or on disk, and put it back."""
 
 import math
-import numbers
 import os
-import re
 import shutil
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, put_back, take
-from tune_stoppers.training.state_files import (
-    StateFileError,
-    read_extra,
-    read_state,
-    temporary_name,
-    write_state,
+from tune_stoppers.training.kept import (
+    FOLDER,
+    Kept,
+    plain_number,
+    ranked,
+    read_kept,
+    remove_folder,
 )
+from tune_stoppers.training.restoring import put_back
+from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, take
+from tune_stoppers.training.state_files import StateFileError, write_state
 
 Keep = Literal["best", "best+last"]
-
-_FOLDER = re.compile(r"\d{6,}-step-.+")
 
 
 class NoBestStateError(RuntimeError):
     """Nothing finite was ever offered, so there is no best state to restore."""
 
 
-def save_state(
-    directory: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: Stateful | None = None,
-    scheduler: Stateful | None = None,
-    *,
-    trainable_only: bool | None = None,
-    extra: dict[str, Any] | None = None,
-) -> None:
-    """Write the present model, optimizer, scheduler and RNG state as the folder `directory`.
-
-    `extra` is given back by `load_state`: numbers, strings, containers, tensors. `trainable_only`
-    as in `BestStateKeeper`. The folder appears whole or not at all; it must be new or empty.
-    Raises as `write_state` does.
-    """
-    snapshot = take(model, optimizer, scheduler, trainable_only, extra or {})
-    write_state(snapshot, directory)
-
-
-def load_state(
-    directory: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: Stateful | None = None,
-    scheduler: Stateful | None = None,
-) -> dict[str, Any]:
-    """Load a folder of `save_state` and return its `extra`.
-
-    The random generators go back together with the optimizer, to go on training where the state
-    was taken; for the weights alone they are left as they are. Raises `StateFileError` for a
-    torn, foreign or newer folder, `StateMismatchError` if the state does not fit.
-    """
-    snapshot = read_state(directory)
-    put_back(snapshot, model, optimizer, scheduler)
-    return snapshot.extra
-
-
-# -- the keeper --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Kept:
-    step: float
-    loss: float
-    epoch: float | None
-    serial: int  # counts what was kept: an earlier state wins a tie, the highest is the last
-    state: InMemory | Path
-
-    def read(self) -> Snapshot:
-        return read_state(self.state) if isinstance(self.state, Path) else self.state.read()
-
-
 class BestStateKeeper:
     """Keeps the state with the lowest loss: model, optimizer, LR scheduler and RNG.
 
     In memory without `directory`; with it on disk, where a process killed at any moment leaves a
-    whole best state, and a keeper made later on the same folder goes on from it. One keeper at a
-    time writes to a folder (with data parallel: rank 0's).
+    whole best state, which a keeper made later on the same folder finds and restores. One keeper
+    at a time writes to a folder (with data parallel: rank 0's).
+
+    A folder may hold the states of an earlier run. They count as this run's own if it resumes
+    that run: its rule was given that run's state (`EarlyStopping.load_state_dict`, or the
+    Trainer's checkpoint), or one of the states was restored first, or `resume=True` says so.
+    Otherwise the run begins anew: the earlier states stay where they are, and are neither
+    restored nor removed, which a warning says. Without a rule, a first step after all those kept
+    resumes, and the warning says that instead. A rule that resumes one run in the folder, or the
+    memory, of another is refused.
 
     - `keep`: `"best"`, or `"best+last"` for also the state offered last, whatever its loss.
     - `top_k`: how many of the best states to keep; restore one of them by its step.
     - `trainable_only`: keep only what training moves. `None`: for PEFT models yes, else no.
+    - `resume`: the states in the folder, if there are any, are this run's own.
+    - `fresh`: this run begins anew, whatever the folder, or the memory, holds of others.
 
     A full disk or a folder that cannot be written costs no training: the offer is declined with
     a warning, given once until an offer succeeds again, and the former best stays. A damaged
@@ -107,7 +64,14 @@ class BestStateKeeper:
         keep: Keep = "best",
         top_k: int = 1,
         trainable_only: bool | None = None,
+        resume: bool = False,
+        fresh: bool = False,
     ) -> None:
+        if resume and fresh:
+            raise ValueError(
+                "a run either goes on from the states kept, or begins anew: "
+                "give resume=True or fresh=True, not both"
+            )
         if keep not in ("best", "best+last"):
             raise ValueError(f'keep must be "best" or "best+last", got {keep!r}')
         if isinstance(top_k, bool) or not isinstance(top_k, int):
@@ -118,11 +82,18 @@ class BestStateKeeper:
         self._keep_last = keep == "best+last"
         self._top_k = top_k
         self._trainable_only = trainable_only
-        self._kept: list[_Kept] = []
+        self._resume, self._fresh = resume, fresh
+        self._kept: list[Kept] = []  # of this run
+        self._elsewhere: list[Kept] = []  # in the folder, but of other runs
+        self._run = uuid.uuid4().hex
         self._damaged: list[StateFileError] = []
         self._serial = 0
         if self._directory is not None:
             self._find(self._directory)
+        self._undecided = bool(self._kept)  # whether those found are this run's
+        self._restored = False  # one of those found: so they are
+        if fresh:
+            self._begin_anew()
         self._offered: float | None = None  # the step of the last offer that was dealt with
         self._warned = False
 
@@ -130,6 +101,11 @@ class BestStateKeeper:
     def directory(self) -> Path | None:
         """The folder it writes to; `None`: it keeps in memory."""
         return self._directory
+
+    @property
+    def run(self) -> str:
+        """Which run the states at hand are of: a name that differs from run to run."""
+        return self._run
 
     @property
     def best_step(self) -> float | None:
@@ -159,7 +135,7 @@ class BestStateKeeper:
     @property
     def steps(self) -> tuple[float, ...]:
         """The steps of the states at hand, best first."""
-        return tuple(kept.step for kept in _ranked(self._kept))
+        return tuple(kept.step for kept in ranked(self._kept))
 
     def offer(
         self,
@@ -176,12 +152,13 @@ class BestStateKeeper:
         Lower is better, strictly: a tie keeps the earlier state, and NaN or an infinity is never
         best. The step of the previous offer again changes nothing and is never a new best.
         """
-        step, loss = _number("step", step), _number("loss", loss)
-        epoch = None if epoch is None else _number("epoch", epoch)
+        step, loss = plain_number("step", step), plain_number("loss", loss)
+        epoch = None if epoch is None else plain_number("epoch", epoch)
         if not math.isfinite(step):
             raise ValueError(f"step must be finite, got {step}")
         if step == self._offered:
             return False
+        self._decide(step)
         best = self._best()
         is_best = math.isfinite(loss) and (best is None or loss < best.loss)
         if self._is_wanted(loss):
@@ -190,7 +167,13 @@ class BestStateKeeper:
                 optimizer,
                 scheduler,
                 self._trainable_only,
-                {"step": step, "loss": loss, "epoch": epoch, "serial": self._serial + 1},
+                {
+                    "step": step,
+                    "loss": loss,
+                    "epoch": epoch,
+                    "serial": self._serial + 1,
+                    "run": self._run,
+                },
             )
             try:
                 self._add(live)
@@ -230,6 +213,7 @@ class BestStateKeeper:
                 + (f" to the keeper in {self._directory}" if self._directory else "")
             )
         put_back(kept.read(), model, optimizer, scheduler)
+        self._restored |= self._undecided
         return kept.step
 
     @contextmanager
@@ -251,11 +235,93 @@ class BestStateKeeper:
             raise
         self.restore(model, optimizer, scheduler)
 
-    def _best(self) -> _Kept | None:
-        ranked = _ranked(self._kept)
-        return ranked[0] if ranked and math.isfinite(ranked[0].loss) else None
+    # -- whose states they are -----------------------------------------------------------------
 
-    def _at(self, step: float) -> _Kept:
+    def join(self, run: str | None, best: tuple[float, float] | None) -> None:
+        """The run that offers from now on is `run`, or a new one; its best so far: step and loss.
+
+        Its own states, told by `run` or else by its best, are taken up. Where there are only
+        those of other runs, a new run begins anew beside them, with a warning, and `ValueError`
+        refuses one that goes on: what it would restore is not what its rule calls the best. The
+        same holds in memory, where the states of another run would be lost.
+        """
+        known = [*self._kept, *self._elsewhere]
+        own = next((kept.run for kept in known if kept.run == run), None)
+        if own is None:
+            own = next((kept.run for kept in known if (kept.step, kept.loss) == best), None)
+        theirs, resumes = self._kept, self._resume or self._restored
+        self._undecided = self._restored = False
+        self._offered = None
+        if own is not None:
+            self.take_up(own)
+        elif theirs and not resumes:
+            if not self._fresh:
+                self._object(best)
+            self._begin_anew()
+
+    def take_up(self, run: str) -> None:
+        """Go by the states that `run` kept, and by no other's; there may be none."""
+        known = [*self._kept, *self._elsewhere]
+        self._run = run
+        self._kept = [kept for kept in known if kept.run == run]
+        self._elsewhere = [kept for kept in known if kept.run != run]
+
+    def _begin_anew(self) -> None:
+        self._undecided = False
+        self.take_up(uuid.uuid4().hex)
+        if self._directory is None:
+            self._elsewhere = []  # nobody could ask for them any more
+
+    def _object(self, best: tuple[float, float] | None) -> None:
+        """Refuse what contradicts itself or would lose states; else say what is done."""
+        if best is None and self._directory is not None:
+            self._say(
+                f"{self._theirs()}, which stay there; this run begins anew beside them. To "
+                "go on from them, resume=True; to begin anew without this warning, "
+                "fresh=True."
+            )
+            return
+        mine = (
+            "" if best is None else f", and this run's best is loss {best[1]:g} at step {best[0]:g}"
+        )
+        raise ValueError(
+            f"BestStateKeeper: {self._theirs()}{mine}. To go on from them, "
+            "BestStateKeeper(..., resume=True); to begin anew, fresh=True"
+            + (" or a keeper for each run." if self._directory is None else ".")
+        )
+
+    def _theirs(self) -> str:
+        best = self._best()
+        what = (
+            "nothing finite" if best is None else f"best loss {best.loss:g} at step {best.step:g}"
+        )
+        return f"{self._directory or 'the keeper'} holds the states of another run ({what})"
+
+    def _decide(self, step: float) -> None:
+        """At the first offer: whether the states found in the folder are of this run."""
+        undecided, self._undecided = self._undecided, False
+        if not undecided or self._resume or self._restored:
+            return
+        if step > max(kept.step for kept in self._kept):
+            self._say(
+                f"this run goes on from the states in {self._directory}, as its first step "
+                f"{step:g} is after theirs. To say so, resume=True; to begin anew, "
+                "fresh=True."
+            )
+            return
+        self._object(None)
+        self._begin_anew()
+
+    def _say(self, message: str) -> None:
+        warnings.warn(f"BestStateKeeper: {message}", RuntimeWarning, stacklevel=4)
+
+    # -- what is kept --------------------------------------------------------------------------
+
+    def _best(self) -> Kept | None:
+        best = next(iter(ranked(self._kept)), None)
+        return best if best is not None and math.isfinite(best.loss) else None
+
+    def _at(self, step: float) -> Kept:
         for kept in sorted(self._kept, key=lambda kept: -kept.serial):  # the newest, if rewound
             if kept.step == step:
                 return kept
@@ -274,12 +340,12 @@ class BestStateKeeper:
         else:
             state = self._directory / f"{live.extra['serial']:06d}-step-{live.extra['step']}"
             write_state(live, state)
-        self._kept.append(_Kept(**live.extra, state=state))
+        self._kept.append(Kept(**live.extra, state=state))
         self._serial = live.extra["serial"]
 
     def _let_go(self) -> None:
         """Remove what the newest state has made surplus, which is whole by now."""
-        finite = [kept for kept in _ranked(self._kept) if math.isfinite(kept.loss)]
+        finite = [kept for kept in ranked(self._kept) if math.isfinite(kept.loss)]
         wanted = {kept.serial for kept in finite[: self._top_k]}
         if self._keep_last:
             wanted.add(self._serial)
@@ -289,7 +355,7 @@ class BestStateKeeper:
             return
         for kept in surplus:
             if isinstance(kept.state, Path):
-                _remove(kept.state)
+                remove_folder(kept.state)
         for leftover in self._directory.glob(".[0-9]*-step-*.tmp"):  # of a process that was killed
             shutil.rmtree(leftover)
 
@@ -298,11 +364,11 @@ class BestStateKeeper:
         if directory.exists() and not directory.is_dir():
             raise NotADirectoryError(f"directory must be a folder, {directory} is a file")
         for folder in sorted(directory.glob("*-step-*")):
-            if not (folder.is_dir() and _FOLDER.fullmatch(folder.name)):
+            if not (folder.is_dir() and FOLDER.fullmatch(folder.name)):
                 continue
             self._serial = max(self._serial, int(folder.name.partition("-")[0]))
             try:
-                self._kept.append(_read_kept(folder))
+                self._kept.append(read_kept(folder))
             except StateFileError as error:
                 self._damaged.append(error)
                 warnings.warn(
@@ -310,39 +376,11 @@ class BestStateKeeper:
                     RuntimeWarning,
                     stacklevel=3,
                 )
+        if self._kept:  # a folder shows what the last run kept
+            self.take_up(max(self._kept, key=lambda kept: kept.serial).run)
 
     def _warn(self, message: str) -> None:
         if self._warned:
             return
         self._warned = True
         warnings.warn(f"BestStateKeeper: {message}", RuntimeWarning, stacklevel=3)
-
-
-def _ranked(states: list[_Kept]) -> list[_Kept]:
-    """Best first; an earlier state before a later one of equal loss, non-finite ones at the end."""
-    return sorted(states, key=lambda k: (k.loss if math.isfinite(k.loss) else math.inf, k.serial))
-
-
-def _number(name: str, value: object) -> Any:
-    """`value` as a plain int or float; one-element tensors and arrays count as numbers."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)) and math.prod(value.shape) == 1:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be one real number, got {type(value).__name__}")
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
-
-
-def _read_kept(folder: Path) -> _Kept:
-    extra = read_extra(folder)
-    try:
-        named = {name: extra[name] for name in ("step", "loss", "serial")}
-    except KeyError as error:
-        raise StateFileError(f"{folder}: not written by a keeper: lacks {error}") from error
-    return _Kept(**named, epoch=extra.get("epoch"), state=folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a state so that a half-removed one is never mistaken for a whole one."""
-    doomed = temporary_name(folder)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)

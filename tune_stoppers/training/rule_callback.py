@@ -56,6 +56,7 @@ class RuleCallback(TrainerCallback):
             stopped run stops. "continue": likewise, but the run trains on and is judged at its
             next report (by more patience, say). "restart": the rule begins anew.
         keeper: gets the weights at each report; they are not restored without being asked for.
+            Each call of `train` is a run of its own to it, unless it resumes a checkpoint.
 
     `reason` says why the newest report ended training, or why not; `stopped`, `best_value` and
     `best_step` are as in `EarlyStopping`.
@@ -210,6 +211,7 @@ class RuleCallback(TrainerCallback):
             )
         if saved is not None:
             self._resume(saved, state)
+        self._judge.join()
         self._save(state)
 
     def _resume(self, saved: Mapping[str, Any], state: TrainerState) -> None:

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_SHOWN_NAMES = 3  # of the names that an error could list
-
 
 class StateMismatchError(ValueError):
     """A kept state does not fit the model, optimizer or scheduler that it is to be put into."""
@@ -47,7 +45,7 @@ class Snapshot:
 # -- a model's tensors -------------------------------------------------------------------------
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model inside `torch.compile` and data-parallel wrappers, whose names are stable."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -63,7 +61,7 @@ def _is_peft(model: nn.Module) -> bool:
     return hasattr(model, "peft_config") or getattr(model, "_hf_peft_config_loaded", False) is True
 
 
-def _trained_names(model: nn.Module) -> set[str]:
+def trained_names(model: nn.Module) -> set[str]:
     """Names of the tensors that training moves.
 
     These are the parameters that require a gradient, the buffers beside them, and the running
@@ -89,7 +87,7 @@ def _check_storable(name: str, tensor: Tensor) -> None:
         raise ValueError(f"cannot keep {name}: it is on the meta device and has no values")
 
 
-def _split_tied(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def split_tied(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Each tensor once, by its first name, and the other names it has."""
     first: dict[tuple[object, ...], str] = {}
     weights: dict[str, Tensor] = {}
@@ -119,7 +117,7 @@ def _rng_state() -> dict[str, Any]:
     return state
 
 
-def _set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -135,10 +133,10 @@ def own_generators() -> Iterator[None]:
     try:
         yield
     finally:
-        _set_rng_state(state)
+        set_rng_state(state)
 
 
-# -- taking, copying and putting back a state --------------------------------------------------
+# -- taking and copying a state ----------------------------------------------------------------
 
 
 def take(
@@ -149,11 +147,11 @@ def take(
     extra: dict[str, Any],
 ) -> Snapshot:
     """The present state, its tensors still the live ones: to be written or copied at once."""
-    model = _unwrap(model)
+    model = unwrap(model)
     trainable_only = _is_peft(model) if trainable_only is None else trainable_only
     state = model.state_dict()
     if trainable_only:
-        trained = _trained_names(model)
+        trained = trained_names(model)
         state = {name: value for name, value in state.items() if name in trained}
         if not state:
             raise ValueError(
@@ -163,7 +161,7 @@ def take(
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     for name, tensor in tensors.items():
         _check_storable(name, tensor)
-    weights, tied = _split_tied(tensors)
+    weights, tied = split_tied(tensors)
     return Snapshot(
         weights=weights,
         tied=tied,
@@ -176,20 +174,20 @@ def take(
     )
 
 
-def _copied(value: Any, copy_tensor: Callable[[Tensor], Tensor]) -> Any:
+def copied(value: Any, copy_tensor: Callable[[Tensor], Tensor]) -> Any:
     """A deep copy with every tensor copied by `copy_tensor`."""
     if isinstance(value, Tensor):
         return copy_tensor(value)
     if isinstance(value, dict):
-        return {key: _copied(item, copy_tensor) for key, item in value.items()}
+        return {key: copied(item, copy_tensor) for key, item in value.items()}
     if isinstance(value, list):
-        return [_copied(item, copy_tensor) for item in value]
+        return [copied(item, copy_tensor) for item in value]
     if isinstance(value, tuple):
-        return tuple(_copied(item, copy_tensor) for item in value)
+        return tuple(copied(item, copy_tensor) for item in value)
     return copy.deepcopy(value)
 
 
-def _clone(tensor: Tensor) -> Tensor:
+def clone(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
@@ -228,73 +226,10 @@ class InMemory:
 
     def __init__(self, live: Snapshot) -> None:
         self._copies = _HostCopies()
-        parts = {name: _copied(part, self._copies.copy) for name, part in vars(live).items()}
+        parts = {name: copied(part, self._copies.copy) for name, part in vars(live).items()}
         self._snapshot = replace(live, **parts)
         self._copies.mark()
 
     def read(self) -> Snapshot:
         self._copies.wait()
         return self._snapshot
-
-
-def put_back(
-    snapshot: Snapshot,
-    model: nn.Module,
-    optimizer: Stateful | None,
-    scheduler: Stateful | None,
-) -> None:
-    """Load `snapshot`, which stays as it is; a state that does not fit changes no weight."""
-    model = _unwrap(model)
-    tensors = {**snapshot.weights, **{n: snapshot.weights[at] for n, at in snapshot.tied.items()}}
-    state = {**tensors, **_copied(snapshot.module_extra, _clone)}
-    _check_fits(model, state, snapshot.trainable_only)
-    parts = {
-        "optimizer": (optimizer, snapshot.optimizer),
-        "scheduler": (scheduler, snapshot.scheduler),
-    }
-    for kind, (target, kept) in parts.items():
-        if target is not None and kept is None:
-            raise StateMismatchError(
-                f"the state was kept without its {kind}: pass {kind}= when keeping it, or leave "
-                "it out when restoring"
-            )
-    # These before the weights: they may still refuse. They go on with the very tensors and lists
-    # that they are given, hence the copies.
-    for kind, (target, kept) in parts.items():
-        if target is not None:
-            _load(kind, target, _copied(kept, _clone))
-    model.load_state_dict(state, strict=False)
-    if optimizer is not None:
-        _set_rng_state(snapshot.rng)
-
-
-def _load(kind: str, target: Stateful, state: dict[str, Any]) -> None:
-    try:
-        target.load_state_dict(state)
-    except (KeyError, ValueError) as error:
-        raise StateMismatchError(f"the kept {kind} state does not fit: {error}") from error
-
-
-def _check_fits(model: nn.Module, kept: dict[str, Any], trainable_only: bool) -> None:
-    own = model.state_dict()
-    wanted = _trained_names(model) & own.keys() if trainable_only else own.keys()
-    shapes = [
-        f"{name} {tuple(kept[name].shape)} kept, {tuple(own[name].shape)} in the model"
-        for name in kept.keys() & own.keys()
-        if isinstance(own[name], Tensor)
-        and isinstance(kept[name], Tensor)
-        and kept[name].shape != own[name].shape
-    ]
-    problems = {
-        "missing in the kept state": sorted(wanted - kept.keys()),
-        "unknown to the model": sorted(kept.keys() - own.keys()),
-        "of another shape": sorted(shapes),
-    }
-    found = [f"{_some(names)} {problem}" for problem, names in problems.items() if names]
-    if found:
-        raise StateMismatchError(f"the kept state does not fit the model: {'; '.join(found)}")
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

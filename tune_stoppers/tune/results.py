@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from tune_stoppers.core import Mode, require, require_number
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
-from tune_stoppers.training.checkpoints import load_weights, restore_checkpoint
+from tune_stoppers.training.checkpoints import load_state, load_weights
 from tune_stoppers.tune.by_hand import meant
 from tune_stoppers.tune.counting import time_attr_of
 from tune_stoppers.tune.diverged import creditable, has_diverged
@@ -60,14 +60,21 @@ class BestState:
             shutil.rmtree(target, ignore_errors=True)
 
     def load(self) -> "dict[str, torch.Tensor]":
-        """The weights in the checkpoint, by name, on the CPU."""
+        """The weights in the checkpoint, by name, on the CPU.
+
+        From all that `load_state` reads; what else `save_state` was given, `load_state` returns:
+        `load_state(best.checkpoint)["step"]`.
+        """
         with self.directory() as directory:
             return load_weights(directory)
 
     def restore(self, model: Any, optimizer: Any = None, scheduler: Any = None) -> float:
-        """Put the state into `model` (and, if given, optimizer and scheduler); its step."""
+        """Put the state into `model` (and, if given, optimizer and scheduler); its step.
+
+        As `load_state` does: all of it, or nothing.
+        """
         with self.directory() as directory:
-            restore_checkpoint(directory, model, optimizer, scheduler)
+            load_state(directory, model, optimizer, scheduler)
         return self.step
 
 
