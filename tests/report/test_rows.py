@@ -41,9 +41,10 @@ def test_a_long_wait_within_a_process_is_a_gap():
     assert spans[1].begin - spans[0].end > 25
 
 
-def test_rows_without_stamps_have_no_place_in_time():
+@pytest.mark.parametrize("stamp", [None, math.inf, math.nan, "x", 1e300])
+def test_rows_without_stamps_have_no_place_in_time(stamp):
     """Instead of a wrong one."""
-    assert spans_of(rows([None], [0.25]), "training_iteration") == ({}, [])
+    assert spans_of(rows([stamp], [0.25]), "training_iteration") == ({}, [])
 
 
 def test_a_value_that_is_no_number_is_not_an_absent_one():

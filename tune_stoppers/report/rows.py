@@ -78,11 +78,9 @@ def moments(process: Sequence[Row]) -> list[float]:
     Reports lie at the start of the process plus the time since; a stamp is the time cut to the
     second, which bounds the start from below and each report from both sides.
     """
-    stamps = [number(row.get("timestamp")) for row in process]
-    elapsed = [number(row.get("time_since_restore")) for row in process]
-    if any(part is None for part in (*stamps, *elapsed)):
+    pairs = [(_time(row, "timestamp"), _time(row, "time_since_restore")) for row in process]
+    if any(math.isnan(part) for pair in pairs for part in pair):
         return []
-    pairs = [(s or 0.0, e or 0.0) for s, e in zip(stamps, elapsed, strict=True)]
     start = max(stamp - since for stamp, since in pairs)
     return [min(max(start + since, stamp), stamp + 1) for stamp, since in pairs]
 
