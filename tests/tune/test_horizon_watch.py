@@ -125,6 +125,15 @@ def test_compare_says_it_once_for_each_rule(caplog: Any) -> None:
     assert said.startswith("wrong on mine: AutoScheduler: max_t=1000 does not fit")
 
 
+def test_compare_says_where_a_thinned_sweep_has_other_units(caplog: Any) -> None:
+    """An iteration of 300 is one of 60 then, and max_t=300 is nowhere near."""
+    rules = {"fixed": lambda: ts.AutoScheduler(300), "its own": lambda s: ts.AutoScheduler(s.max_t)}
+    found = compare(recorded(6, 300), rules, orderings=1, workers=2, processes=1)
+    (note,) = found.notes
+    assert note.startswith("fixed on mine: ")
+    assert "thinned to 60 reports, counted anew: take max_t from the sweep" in note
+
+
 def test_the_command_line_says_it(tmp_path: Path, capsys: Any, caplog: Any) -> None:
     """In `replay`, in its report, and in `compare`, in words and for machines; once."""
     path, page = tmp_path / "sweep.parquet", tmp_path / "page.html"

@@ -34,6 +34,10 @@ from tune_stoppers.tune.horizon_watch import MARK, told_later
 Factory = Callable[..., Any]
 SearcherFactory = Callable[[Sweep, int], Searcher | SearchGenerator]  # of a sweep and a seed
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THINNED = (
+    " (The curves are thinned to {most} reports, counted anew: take max_t from the sweep that the "
+    "factory is given, sweep.max_t, or leave it out in an expression.)"
+)
 WORTH_A_PROCESS = 100_000  # recorded reports to replay; with fewer, starting processes takes longer
 
 
@@ -152,6 +156,8 @@ def compare(
     for job, (row, curve) in zip(jobs, _run_all(plan, jobs, processes, progress), strict=True):
         sweep = listed[job.sweep]
         family = (families or {}).get(sweep.name, sweep.description.get("family", "sweeps"))
+        if row["notes"] and plan.sweeps[job.sweep] is not sweep:
+            row["notes"] += THINNED.format(most=thin_to)
         rows.append({"family": family, "scored": sweep.name not in set(unscored)} | row)
         curves[sweep.name, job.rule, job.ordering] = curve
     runs = finish(pd.DataFrame(rows), curves, baseline, plan.at, budget)

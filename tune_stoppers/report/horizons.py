@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,14 +31,14 @@ def horizon_notes(
         seen = (_seen(record, ending, time_attr) for record, ending in trials)
         found = misfit(max_t, time_attr, [trial for trial in seen if trial is not None])
         if found is not None:
-            yield found.say(str(line["owner"]), _objective(line))
+            yield found.say(str(line.get("owner")), _objective(line))
 
 
 def _seen(record: TrialRecord, ending: Ending, time_attr: str) -> Seen | None:
     """What a trial's rows say of its length; None without a report after time 0."""
     timed = [(number(lookup(row, time_attr)), row) for row in record.rows]
     rows: list[tuple[float, dict[str, Any]]] = [
-        (time, row) for time, row in timed if time is not None and time > 0
+        (time, row) for time, row in timed if time is not None and 0 < time < math.inf
     ]
     if not rows:
         return None
