@@ -72,6 +72,13 @@ def test_columns_that_only_look_like_it_are_not_taken():
     assert "params_norm" in sweep.metrics
 
 
+def test_a_clock_with_gaps_from_step_zero_on():
+    """Only the first row, at step 0, may have a time: those after it take none that is known."""
+    frame = history(_runtime=[0.5] + [NAN] * 5 + [0.0, 1.0, NAN, 3.0, NAN, 5.0])
+    sweep = Sweep.from_frame(frame, metric="eval/loss", mode="min", seconds="_runtime")
+    assert [c.seconds.tolist() for c in sweep] == [[0.5] * 6, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
+
+
 def test_what_cannot_be_found_is_named():
     """With the parameter that takes it, and what the table has."""
     frame = history()

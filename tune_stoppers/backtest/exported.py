@@ -294,7 +294,8 @@ def _beside(frame: pd.DataFrame) -> pd.DataFrame:
         filled = np.zeros(len(part), dtype=bool)
         for name in named.values():
             told = part[name].dtype == object  # there, a NaN is no empty cell
-            filled |= [not _is_null(cell) or (told and cell is not None) for cell in part[name]]
+            cells = (not _is_null(cell) or (told and cell is not None) for cell in part[name])
+            filled |= np.fromiter(cells, dtype=bool, count=len(part))
         parts.append(part[filled].assign(**{TRIAL: trial}))
     return pd.concat(parts, ignore_index=True)
 

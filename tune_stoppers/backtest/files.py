@@ -93,7 +93,7 @@ def config_array(cells: list[Any]) -> pa.Array:
     """A column of one type; where a hyperparameter has values of several, all become text."""
     try:
         return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([None if cell is None else str(cell) for cell in cells])
 
 

@@ -233,7 +233,7 @@ def _elapsed(
     if not known.all():
         at = np.concatenate([[0], iterations[known]])
         passed = np.concatenate([[0.0], times[known]])
-        pace = passed[-1] / at[-1]
+        pace = passed[-1] / at[-1] if at[-1] else 0.0  # histories count from 0
         beyond = passed[-1] + (iterations - at[-1]) * pace
         filled = np.where(iterations > at[-1], beyond, np.interp(iterations, at, passed))
         times = np.where(known, times, filled)

@@ -32,9 +32,9 @@ class UsageError(Exception):
 
 def _version(asked: bool) -> None:
     if asked:
-        from tune_stoppers import __version__
+        import tune_stoppers
 
-        typer.echo(f"tune_stoppers {__version__}")
+        typer.echo(f"tune_stoppers {tune_stoppers.__version__}")
         raise typer.Exit
 
 
