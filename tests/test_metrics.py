@@ -12,7 +12,7 @@ import torch
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from tune_stoppers.core import MissingMetricError, Report
-from tune_stoppers.metrics import MetricReader, flat_keys, lookup, number, recorded
+from tune_stoppers.metrics import MetricReader, closest, flat_keys, lookup, number, recorded
 from tune_stoppers.rules import Divergence, Patience
 
 
@@ -97,6 +97,7 @@ def test_nan_is_a_number_that_is_there(value):
         ({"eval": {"loss": 1}, "eval/loss": 2}, 2),
         ({"eval": {"sub": {"x": 1}}}, None),
         ({"eval": 3}, None),
+        ({"eval": [{"loss": 1}]}, None),
         ({"loss": 1}, None),
         ({}, None),
     ],
@@ -110,6 +111,52 @@ def test_a_nested_key_may_hold_a_slash_itself():
     """Every cut of the name is tried."""
     assert lookup({"a/b": {"c": 1}}, "a/b/c") == 1
     assert lookup({"a": {"b/c": 2}}, "a/b/c") == 2
+
+
+@pytest.mark.parametrize(
+    ("result", "key", "expected"),
+    [
+        ({"report": [{"f1": 0.5}, {"f1": 0.25}]}, "report/1/f1", 0.25),
+        ({"report": [0.5, 0.25]}, "report/1", 0.25),
+        ({"report": {1: {"f1": 0.25}}}, "report/1/f1", 0.25),
+        ({"report": {"1": {"f1": 0.25}}}, "report/1/f1", 0.25),
+        ({"eval/report": [{"f1": 0.5}]}, "eval/report/0/f1", 0.5),
+        ({"report": [{"f1": 0.5}]}, "report/1/f1", None),
+        ({"report": [{"f1": 0.5}]}, "report/-1/f1", None),
+        ({"report": "0.5"}, "report/0", None),
+    ],
+)
+def test_lists_are_entered_by_index(result, key, expected):
+    """And keys that are integers by their digits, as JSON would write them."""
+    assert lookup(result, key) == expected
+
+
+def test_flat_keys_enters_lists_if_asked():
+    """For messages; a configuration's list is one value."""
+    result = {"a": [{"b": 1}, 2], "c": []}
+    assert flat_keys(result) == ["a", "c"]
+    assert flat_keys(result, lists=True) == ["a/0/b", "a/1", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("f1", ["eval_f1", "epoch", "f"], " Did you mean 'eval_f1'?"),
+        ("eval_f1", ["f1", "loss"], " Did you mean 'f1'?"),
+        ("f1", ["eval_b_f1", "eval_a_f1"], " Did you mean 'eval_a_f1' or 'eval_b_f1'?"),
+        ("f1", ["eval_report/0/f1", "x"], " Did you mean 'eval_report/0/f1'?"),
+        ("eval_f1", ["eval_report/0/f1", "eval_loss"], " Did you mean 'eval_report/0/f1'?"),
+        ("eval_loss", ["eval_a_loss", "epoch"], " Did you mean 'eval_a_loss'?"),
+        ("F1", ["eval_f1"], " Did you mean 'eval_f1'?"),
+        ("F1", ["f1", "eval_f1"], " Did you mean 'f1'?"),
+        ("eval_los", ["eval_loss", "loss"], " Did you mean 'eval_loss'?"),
+        ("f1", ["precision"], ""),
+        ("", ["a_"], ""),
+    ],
+)
+def test_the_closest_name(name, known, said):
+    """One that ends as the name does, else one that looks like it."""
+    assert closest(name, known) == said
 
 
 def test_flat_keys_joins_what_is_nested():
@@ -143,7 +190,7 @@ def test_a_metric_that_was_never_reported_names_those_that_were():
         hidden.read("t7", 1, result)
     assert str(raised.value) == (
         "Stopper: 'loss' is missing in the report of trial t7. It has: eval/loss, los. "
-        "Did you mean 'los'?"
+        "Did you mean 'eval/loss'? If it comes later, or not from all: on_missing=\"skip\"."
     )
 
 

@@ -24,6 +24,8 @@ from tune_stoppers.core import (
 logger = logging.getLogger("tune_stoppers")
 
 LONGEST_NUMBER = 1000  # characters of a text that is read as a number
+_WORDS = re.compile(r"[^\W_]+")
+MAY_SKIP = 'If it comes later, or not from all: on_missing="skip".'  # of a missing metric
 
 
 def number(value: Any) -> float | None:
@@ -79,27 +81,48 @@ def _is_real(value: Any) -> bool:
 
 
 def lookup(result: Mapping[str, Any], key: str) -> Any:
-    """The value at `key` in a flat ("eval/loss") or nested (["eval"]["loss"]) mapping, or None."""
+    """The value at `key` in a flat ("eval/loss") or nested (["eval"]["loss"]) mapping, or None.
+
+    Lists are entered by index, and keys that are integers by their digits: "report/0/f1".
+    """
     if key in result:
         return result[key]
     cut = key.find("/")
     while cut != -1:
-        inner = result.get(key[:cut])
-        if isinstance(inner, Mapping):
-            found = lookup(inner, key[cut + 1 :])
+        inner = _item(result, key[:cut])
+        if inner is not None:
+            found = _lookup_in(inner, key[cut + 1 :])
             if found is not None:
                 return found
         cut = key.find("/", cut + 1)
-    return None
+    return _item(result, key)
 
 
-def flat_keys(result: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """All keys of a nested mapping, joined with "/"."""
+def _lookup_in(inner: Any, key: str) -> Any:
+    if isinstance(inner, (list, tuple)):
+        inner = dict(enumerate(inner))
+    return lookup(inner, key) if isinstance(inner, Mapping) else None
+
+
+def _item(result: Mapping[Any, Any], name: str) -> Any:
+    found = result.get(name)
+    return result.get(int(name)) if found is None and _is_index(name) else found
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) < 10
+
+
+def flat_keys(result: Mapping[str, Any], prefix: str = "", *, lists: bool = False) -> list[str]:
+    """All keys of a nested mapping, joined with "/"; with `lists` those inside of lists too."""
     keys: list[str] = []
     for key, value in result.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            keys += flat_keys(value, f"{name}/")
+        inner: Any = value
+        if lists and isinstance(value, (list, tuple)):
+            inner = dict(enumerate(value))
+        if isinstance(inner, Mapping) and inner:
+            keys += flat_keys(inner, f"{name}/", lists=lists)
         else:
             keys.append(name)
     return keys
@@ -180,7 +203,7 @@ class MetricReader:
         if key in self.expected:
             return None
         if key not in self.seen and self.on_missing == "raise":
-            raise MissingMetricError(self._absent(trial_id, result, key))
+            raise MissingMetricError(f"{self._absent(trial_id, result, key)} {MAY_SKIP}")
         if trial_id not in self.warned:
             self.warned.add(trial_id)
             logger.warning("%s Such reports are left out.", self._absent(trial_id, result, key))
@@ -188,7 +211,8 @@ class MetricReader:
 
     def _absent(self, trial_id: str, result: Mapping[str, Any], key: str) -> str:
         found = lookup(result, key)
-        present = sorted(k for k in flat_keys(result) if k.split("/")[0] not in self.hidden)
+        keys = flat_keys(result, lists=True)
+        present = sorted(k for k in keys if k.split("/")[0] not in self.hidden)
         if found is not None:
             problem = f"{key!r} is no number but {type(found).__name__} {str(found)[:40]!r}"
         else:
@@ -202,9 +226,27 @@ class MetricReader:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean …?' for the known name closest to `name`, or an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1)
+    """' Did you mean …?' for the known name closest to `name`, or an empty string.
+
+    One that has all words of the other, and the same last one, is close, as the Trainer's
+    "eval_f1" is to "f1"; so are, where there are several, "eval_a_f1" and "eval_b_f1".
+    """
+    known = list(known)
+    ends = [other for other in known if other != name and _has_its_words(name, other)]
+    if ends and not any(other.lower() == name.lower() for other in known):
+        shortest = sorted(sorted(ends, key=len)[:3])
+        return f" Did you mean {' or '.join(map(repr, shortest))}?"
+    match = difflib.get_close_matches(name, known, n=1)
+    match = match or [other for other in known if other.lower() == name.lower()][:1]
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def _has_its_words(name: str, other: str) -> bool:
+    """Whether one has all words of the other in their order, and the same last one."""
+    words = (_WORDS.findall(name.lower()), _WORDS.findall(other.lower()))
+    short, long = sorted(words, key=len)
+    rest = iter(long)
+    return bool(short) and short[-1] == long[-1] and all(word in rest for word in short)
 
 
 def unknown_keyword(kind: type, base: type, name: str) -> str:

@@ -1,5 +1,6 @@
 """RuleCallback: a real Trainer with a tiny model, ended by a rule."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,29 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 
 from tests.tiny import tiny_model, tiny_rows
 from tune_stoppers import BestStateKeeper, RuleCallback
-from tune_stoppers.core import MissingMetricError
+from tune_stoppers.core import Decision, MissingMetricError, Report, Rule
 from tune_stoppers.rules import Divergence, MultiMetric, Patience, Threshold
+
+
+@dataclass(frozen=True)
+class Seen(Rule):
+    """Says what it sees, and stops at the third report."""
+
+    other: str = ""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.other,)
+
+    def start(self) -> Any:
+        return 0, None, None
+
+    def observe(self, own: Any, report: Report) -> Any:
+        return own[0] + 1, report.loss, report.metrics[self.other]
+
+    def decide(self, own: Any) -> Decision:
+        say = self.stop if own[0] == 3 else self.keep
+        return say(f"{own[1]!r} {own[2]!r}")
 
 
 def trainer_of(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
@@ -30,12 +52,14 @@ def trainer_of(folder: Path, callback: RuleCallback, **changes: Any) -> Trainer:
     }
     rows: Any = tiny_rows()
     eval_rows = changes.pop("eval_dataset", rows)
+    compute = changes.pop("compute", None)
     return Trainer(
         tiny_model(),
         TrainingArguments(**settings | changes),
         default_data_collator,
         train_dataset=rows,
         eval_dataset=eval_rows,
+        compute_metrics=compute,
         callbacks=[callback],
     )
 
@@ -109,11 +133,89 @@ def test_one_of_several_evaluation_sets_may_be_watched(tmp_path: Path, watched: 
     assert train(tmp_path, callback, eval_dataset=sets).state.global_step == 6
 
 
+SETS = {"first": tiny_rows(8), "second": tiny_rows(8, seed=1)}
+
+
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
+def test_a_rule_over_several_evaluation_sets_judges_a_step_as_one(
+    tmp_path: Path, order: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once all of them are in, whichever is first; nothing is missing, and nothing is said."""
+    both: Any = {f"eval_{name}_loss": {"mode": "max"} for name in ("first", "second")}
+    callback = RuleCallback(MultiMetric(both, patience=2))
+    trainer = train(tmp_path, callback, eval_dataset={name: SETS[name] for name in order})
+    assert trainer.state.global_step == 6
+    assert callback.reason.startswith("MultiMetric: 2 of 2 evaluations")
+    assert [record for record in caplog.records if record.name == "tune_stoppers"] == []
+
+
+@pytest.mark.parametrize("objective", ["first", "second"])
+def test_a_rule_reads_the_other_set_at_the_same_step(tmp_path: Path, objective: str) -> None:
+    """Not at the step before: the gap between the two is of one evaluation."""
+    other = {"first": "second", "second": "first"}[objective]
+    rule = Seen(f"eval_{other}_loss")
+    callback = RuleCallback(rule, f"eval_{objective}_loss", "min")
+    trainer = train(tmp_path, callback, eval_dataset=SETS)
+    logged = {name: {} for name in SETS}
+    for row in trainer.state.log_history:
+        for name, steps in logged.items():
+            if f"eval_{name}_loss" in row:
+                steps[row["step"]] = row[f"eval_{name}_loss"]
+    step = trainer.state.global_step
+    assert callback.reason == f"Seen: {logged[objective][step]!r} {logged[other][step]!r}"
+
+
+def test_a_metric_of_the_first_set_is_not_missed_in_the_second(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No warning, in the whole run."""
+    callback = RuleCallback(9, "eval_first_loss", "min")
+    train(tmp_path, callback, eval_dataset=SETS)
+    assert callback.best_step == 12
+    assert [record for record in caplog.records if record.name == "tune_stoppers"] == []
+
+
 def test_none_of_several_evaluation_sets_has_the_metric(tmp_path: Path) -> None:
     """That is an error right after the first evaluations."""
-    sets = {"first": tiny_rows(8), "second": tiny_rows(8, seed=1)}
-    with pytest.raises(MissingMetricError, match="'eval_loss' is not logged"):
-        train(tmp_path, RuleCallback(2, "eval_loss", "max"), eval_dataset=sets)
+    told = r"'eval_loss' is not logged.*eval_first_loss.*eval_second_loss.*on_missing=\"skip\""
+    with pytest.raises(MissingMetricError, match=told):
+        train(tmp_path, RuleCallback(2, "eval_loss", "max"), eval_dataset=SETS)
+
+
+def test_what_comes_with_a_later_training_log_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Evaluations before the first training log cannot be judged yet, and are no error."""
+    callback = RuleCallback(Divergence(gradient_limit=1e-6), "eval_loss", "min")
+    assert train(tmp_path, callback, logging_steps=5).state.global_step == 6
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_what_never_comes_is_said_in_the_end(tmp_path: Path) -> None:
+    """Without a training log there is no gradient norm."""
+    callback = RuleCallback(Divergence(gradient_limit=1e-6), "eval_loss", "min")
+    with pytest.raises(MissingMetricError, match="'grad_norm' is not logged"):
+        train(tmp_path, callback, logging_strategy="no")
+
+
+@pytest.mark.parametrize(
+    "report",
+    [{"0": {"f1": 0.5}}, {0: {"f1": 0.5}}, [{"f1": 0.5}, {"f1": 0.1}]],
+    ids=["a dict", "of integers", "a list"],
+)
+def test_a_nested_metric_is_named_with_slashes(tmp_path: Path, report: Any) -> None:
+    """As scikit-learn's classification_report gives it; a wrong name suggests the right one."""
+    options: dict[str, Any] = {
+        "compute": lambda _: {"report": report},
+        "prediction_loss_only": False,
+    }
+    callback = RuleCallback(2, "eval_report/0/f1", "max")
+    assert train(tmp_path, callback, **options).state.global_step == 6
+    assert callback.best_value == 0.5
+    with pytest.raises(MissingMetricError, match=r"Did you mean 'eval_report/0/f1'"):
+        train(tmp_path, RuleCallback(2, "eval_f1", "max"), **options)
+    with pytest.raises(MissingMetricError, match=r"Did you mean 'eval_report/0/f1'"):
+        train(tmp_path, RuleCallback(2, "f1", "max"), **options)
 
 
 def test_metrics_of_evaluations_and_of_training_logs_are_read_together(tmp_path: Path) -> None:

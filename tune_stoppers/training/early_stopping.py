@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tune_stoppers.core import Mode, Rule
+from tune_stoppers.core import Mode, OnMissing, Rule
 from tune_stoppers.metrics import check_metric
 from tune_stoppers.training.judge import Judge, as_rule
 from tune_stoppers.training.keeper import BestStateKeeper
@@ -35,6 +35,8 @@ class EarlyStopping(Judge):
         metric: its name where a mapping of metrics is passed.
         mode: "min" or "max"; required.
         min_delta: of `Patience`, where a number was given.
+        on_missing: "raise": a metric that no call has carried yet is an error that names those
+            there are. "skip": such a call is left out, with one warning.
         keeper: a `BestStateKeeper` (on disk, say); None: one in memory, once a model is passed.
 
     Attributes: `reason` of the newest decision; `best_value` and `best_step` of the best value
@@ -49,11 +51,12 @@ class EarlyStopping(Judge):
         metric: str = "value",
         mode: Mode,
         min_delta: float = 0.0,
+        on_missing: OnMissing = "raise",
         keeper: BestStateKeeper | None = None,
     ) -> None:
         check_metric("EarlyStopping", metric, mode)  # also where the rule reads others
         rule = as_rule(rule_or_patience, min_delta)
-        super().__init__("EarlyStopping", rule, metric, mode, keeper=keeper)
+        super().__init__("EarlyStopping", rule, metric, mode, on_missing=on_missing, keeper=keeper)
 
     def __call__(
         self,

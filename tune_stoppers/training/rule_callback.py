@@ -6,7 +6,7 @@ from typing import Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, require_choice
-from tune_stoppers.metrics import check_metric, closest, logger
+from tune_stoppers.metrics import MAY_SKIP, check_metric, closest, flat_keys, logger, lookup
 from tune_stoppers.training.judge import Judge, as_rule
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed
@@ -15,6 +15,7 @@ from tune_stoppers.training.spending import TOTALS
 OnResume = Literal["restore", "continue", "restart"]
 
 _EVALUATION = "eval_"  # how the names of what an evaluation logs begin
+_SHOWN = 30  # of the names that a message could list
 
 
 class RuleCallback(TrainerCallback):
@@ -32,8 +33,11 @@ class RuleCallback(TrainerCallback):
             trainer.train()
 
     A report is judged when the Trainer logs the metric ("eval_loss", …: an evaluation; "loss": a
-    training log), at the optimizer step it is logged at; what else the rule reads is taken from
-    the newest log that carries it. Evaluations outside `train()` are not judged. One callback a
+    training log), at the optimizer step it is logged at. With several evaluation sets, which the
+    Trainer logs one by one, it is judged once all metrics of evaluations that the rule reads are
+    in, "eval_a_loss" and "eval_b_loss". What else it reads is taken from the newest log that
+    carries it, and no report is judged before there can be one. Nested metrics are named with
+    slashes: "eval_report/0/f1". Evaluations outside `train()` are not judged. One callback a
     metric: rules on the same one are combined, `a | b`. A stop is saved as the Trainer saves its
     last step, where it saves by steps.
 
@@ -83,7 +87,11 @@ class RuleCallback(TrainerCallback):
         reads = tuple(name for name in self.rule.reads if name not in TOTALS)  # the judge has those
         watched = (metric,) if metric is not None else reads
         evaluated = tuple(name for name in watched if name.startswith(_EVALUATION))
+        self._name = ", ".join(evaluated or watched)
+        if metric is not None and evaluated:  # sets are logged one by one: wait for all it reads
+            evaluated += tuple(name for name in reads if name.startswith(_EVALUATION))
         self._needed = evaluated or watched
+        self._also = tuple(name for name in reads if name not in self._needed)
         self._watches_evaluations = bool(evaluated)
         self._begin()
 
@@ -98,9 +106,13 @@ class RuleCallback(TrainerCallback):
         )
         self._training = False
         self._logged: dict[str, Any] = {}  # the newest value of everything logged
+        self._of_step: dict[str, Any] = {}  # what has been logged since the newest step began
+        self._evaluates = False  # the Trainer will
+        self._kinds: set[bool] = set()  # of logs so far: evaluations, training logs
         self._found = False  # some log has carried what is watched
         self._warned = False
         self._complaint: str | None = None  # about the logs since the newest step began
+        self._awaited: str | None = None  # likewise, but it may still come
         self._ended_at: tuple[int, float | None] | None = None  # step, epoch of a run resumed
 
     @property
@@ -136,13 +148,13 @@ class RuleCallback(TrainerCallback):
         """Judge what is logged, once it carries what the rule watches."""
         logs = logs or {}
         self._logged |= logs
+        self._of_step |= logs
         if not (self._training and self._concerns(logs)):
             return
-        absent = agreed(lambda: self._absent(logs))
-        if absent is not None:
-            self._complaint = absent
+        self._complaint, self._awaited = agreed(self._absent)
+        if self._complaint is not None or self._awaited is not None:
             return
-        self._found, self._complaint = True, None
+        self._found = True
         model = None if self.keeper is None else kwargs.get("model")  # else nothing is copied
         stop = self._judge.judge(self._logged, state.global_step, model)
         self._save(state)
@@ -156,21 +168,35 @@ class RuleCallback(TrainerCallback):
         """Whether these logs are of the kind that is watched; the same on every rank."""
         if "train_runtime" in logs:  # the summary at the end
             return False
-        if all(name in logs for name in self._needed):
+        evaluation = any(name.startswith(_EVALUATION) for name in logs)
+        if evaluation or "loss" in logs:
+            self._kinds.add(evaluation)
+        if all(_carries(logs, name) for name in self._needed):
             return True
-        if any(name.startswith(_EVALUATION) for name in logs):
+        if evaluation:
             return self._watches_evaluations
         return not self._watches_evaluations and "loss" in logs
 
-    def _absent(self, logs: Mapping[str, Any]) -> str | None:
-        missing = next((name for name in self._needed if name not in logs), None)
-        if missing is None:
-            return None
-        listed = ", ".join(sorted(logs))
-        return (
-            f"RuleCallback: {missing!r} is not logged; this log has: "
-            f"{listed}.{closest(missing, logs)}"
-        )
+    def _absent(self) -> tuple[str | None, str | None]:
+        """What is to be said if a metric is not there: now, or unless it is there in the end."""
+        for name in self._needed:
+            if not _carries(self._of_step, name):
+                text, near = self._say(name)
+                # evaluations to come may have the name that was meant, "eval_f1" for "f1"
+                waits = self._evaluates and True not in self._kinds and not near
+                return (None, text) if waits else (text, None)
+        for name in self._also:  # may come with a kind of log that has not been yet
+            kind = name.startswith(_EVALUATION)
+            if not _carries(self._logged, name) and kind not in self._kinds:
+                return None, self._say(name)[0]
+        return None, None
+
+    def _say(self, missing: str) -> tuple[str, str]:
+        """That it is not logged, and the name that may be meant."""
+        present = sorted(flat_keys(self._logged, lists=True))
+        listed = ", ".join(present[:_SHOWN]) + (", …" if len(present) > _SHOWN else "")
+        near = closest(missing, present)
+        return f"RuleCallback: {missing!r} is not logged; so far there are: {listed}.{near}", near
 
     def _complain(self) -> None:
         """Speak up if the last step's logs lacked what is watched: all of them are in by now."""
@@ -178,7 +204,7 @@ class RuleCallback(TrainerCallback):
         if complaint is None:
             return
         if not self._found and self.on_missing == "raise":
-            raise MissingMetricError(complaint)
+            raise MissingMetricError(f"{complaint} {MAY_SKIP}")
         if not self._warned:
             self._warned = True
             logger.warning("%s Such logs are left out.", complaint)
@@ -187,13 +213,14 @@ class RuleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Raise, or warn, if the evaluations of the last step all lacked the metric."""
+        self._of_step = {}
         self._complain()
 
     # -- the Trainer's checkpoints -------------------------------------------------------------
 
     @property
     def _key(self) -> str:
-        return f"tune_stoppers.RuleCallback({', '.join(self._needed)})"
+        return f"tune_stoppers.RuleCallback({self._name})"
 
     def _save(self, state: TrainerState) -> None:
         state.stateful_callbacks[self._key] = self._judge.state_dict()
@@ -204,6 +231,7 @@ class RuleCallback(TrainerCallback):
         """Begin anew, or go on from the checkpoint; a run that was stopped is to end again."""
         self._begin()
         self._training = True
+        self._evaluates = _strategy(args.eval_strategy) != "no"
         saved = state.stateful_callbacks.get(self._key)
         if saved is not None and state.global_step == 0:
             raise ValueError(
@@ -272,9 +300,14 @@ class RuleCallback(TrainerCallback):
     ) -> None:
         """Complain if need be; count the step that changed nothing out again."""
         self._training = False
+        self._complaint = self._complaint or self._awaited
         self._complain()
         if self._ended_at is not None:
             state.global_step, state.epoch = self._ended_at
+
+
+def _carries(logs: Mapping[str, Any], name: str) -> bool:
+    return name in logs or lookup(logs, name) is not None
 
 
 def _strategy(value: Any) -> str:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from tune_stoppers.core import MissingMetricError, Mode, require, require_number
-from tune_stoppers.metrics import check_metric, closest, number, sign_of
+from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, number, sign_of
 from tune_stoppers.tune.trainer_checks import check_arguments
 from tune_stoppers.tune.trainer_note import Note, rescale
 
@@ -55,7 +55,8 @@ class TuneCallback(TrainerCallback):
     resume. One process a trial.
 
     Args:
-        metric: as the Trainer names it: "eval_loss", "eval_accuracy", …
+        metric: as the Trainer names it: "eval_loss", "eval_accuracy", …; one inside of others
+            with slashes, "eval_report/0/f1", is reported at the top under that name too.
         mode: "min" or "max"; required.
         checkpoint_every: evaluations; None: only when the metric improved.
         start_from: a checkpoint (folder or URI) of an older trial that a new one goes on from;
@@ -164,7 +165,7 @@ class TuneCallback(TrainerCallback):
         if not self._training or state.global_step == self._reported_step:
             return
         self._evaluated |= metrics or {}
-        if self.metric in (metrics or {}):
+        if lookup(metrics or {}, self.metric) is not None:
             control.should_save |= self._judge()
 
     def on_save(
@@ -218,7 +219,7 @@ class TuneCallback(TrainerCallback):
     def _judge(self) -> bool:
         """Count the evaluation in; whether it is worth a checkpoint."""
         self._evaluations += 1
-        value = number(self._evaluated[self.metric])
+        value = number(lookup(self._evaluated, self.metric))
         loss = math.nan if value is None else sign_of(self.mode) * value
         improved = loss < self.best  # never for NaN
         self.best = loss if improved else self.best
@@ -233,11 +234,13 @@ class TuneCallback(TrainerCallback):
         if not self._evaluated:
             return
         metrics, self._evaluated = self._evaluated, {}
-        value = number(metrics.get(self.metric))
+        value = number(lookup(metrics, self.metric))
         if value is None:
+            present = sorted(flat_keys(metrics, lists=True))
             raise MissingMetricError(
                 f"TuneCallback: the evaluation has no {self.metric!r}; it has: "
-                f"{', '.join(sorted(metrics))}.{closest(self.metric, metrics)}"
+                f"{', '.join(present[:30])}{', …' if len(present) > 30 else ''}."
+                f"{closest(self.metric, present)}"
             )
         best = sign_of(self.mode) * self.best
         report = {
