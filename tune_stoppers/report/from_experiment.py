@@ -37,6 +37,7 @@ from tune_stoppers.report.story import (
     Would,
     best_point,
 )
+from tune_stoppers.tune.configs import differing, flat
 from tune_stoppers.tune.experiment import (
     Experiment,
     ExperimentError,
@@ -185,6 +186,7 @@ def _trial(
     record = run.record
     curve = tuple((run.step(place), value) for place, value in run.points)
     best_step, best_value = best_point(curve, mode)
+    config = record.config_at(_row_at(run, best_step))
     progress = value(run.rows[-1], "progress") if run.rows else None
     share = progress is not None and 0 < progress <= 1
     goal = run.last / progress if share and progress and run.time_attr != "progress" else longest
@@ -193,7 +195,8 @@ def _trial(
     left = max(goal / run.last - 1, 0.0) if stopped else 0.0
     return TrialStory(
         trial_id=record.trial_id,
-        config={key: lookup(record.config, key) for key in flat_keys(record.config)},
+        config=flat(config),
+        last_config={key: lookup(record.config, key) for key in differing(config, record.config)},
         curve=curve,
         times=tuple(
             run.times.get(id(run.rows[place]), math.nan) - begin for place, _ in run.points
@@ -208,6 +211,7 @@ def _trial(
         saved_reports=len(run.rows) * left,
         extras={key: points for key in EXTRAS if (points := run.series(key))},
         checkpoint=run.known["checkpoint"],
+        checkpoint_config=_checkpoint_config(run.known, config),
         checkpoint_step=run.known["checkpoint_step"],
         checkpoint_value=run.known["checkpoint_value"],
         spans=tuple(
@@ -216,6 +220,19 @@ def _trial(
         events=tuple(events_of(lines, begin)),
         would=_would(run, lines),
     )
+
+
+def _row_at(run: _Run, step: float) -> Row | None:
+    """The report at `step`; None if there is none, as `step` is NaN."""
+    return next((row for row in run.rows if at(row, run.time_attr) == step), None)
+
+
+def _checkpoint_config(known: Mapping[Any, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the checkpoint's configuration is not as in `config`, that of the best report."""
+    if not known["checkpoint"]:
+        return {}
+    own = {key: known.get(f"config/{key}") for key in flat(config)}
+    return {key: own[key] for key in differing(config, own) if own[key] == own[key]}  # no gap
 
 
 def _said(lines: Sequence[Line], lasts: Mapping[str, float]) -> Said:

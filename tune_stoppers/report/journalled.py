@@ -6,14 +6,27 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.core import Action, Mode
-from tune_stoppers.journal import AGAIN, CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
+from tune_stoppers.journal import (
+    AGAIN,
+    CONFIG,
+    ENDED,
+    FORGOT,
+    OVER,
+    SAVING,
+    TRIAL,
+    UNJUDGED,
+    Line,
+)
 from tune_stoppers.metrics import lookup, number, sign_of
 from tune_stoppers.report.story import Event
 from tune_stoppers.tune.experiment import TrialRecord
 
 TIMES = ("training_iteration", "step", "epoch", "progress")  # what a journal may count in
 # book-keeping
-UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, "cost", "out of order")
+UNSHOWN = (
+    *(ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, SAVING),
+    *("cost", "out of order"),
+)
 PAUSED = ("pause", "paused")
 
 

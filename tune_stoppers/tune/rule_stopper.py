@@ -22,8 +22,10 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.journal import (
     BEGINS,
+    CONFIG,
     ENDED,
     RESTORED,
+    SAVING,
     UNJUDGED,
     USER,
     Journal,
@@ -36,9 +38,10 @@ from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
+from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.combined import ExplainedStopper
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
-from tune_stoppers.tune.state import asked, recorder_for
+from tune_stoppers.tune.state import asked, fingerprint, recorder_for, told
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
@@ -115,12 +118,18 @@ class RuleStopper(ExplainedStopper):
         self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
         self._recorder: Recorder | None = None
         self._looked = False  # for the experiment's storage, in this process
+        self._configs: dict[str, tuple[Any, str]] = {}  # of each trial, with its fingerprint
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorder": None, "_looked": False}
+        return self.__dict__ | {"_recorder": None, "_looked": False, "_configs": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"_configs": {}} | state)  # of an older version, perhaps
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
+        self._note_config(trial_id, result)
+        saving = self._note_saving(trial_id, result)
         if self._recorder is not None and trial_id in self._recorder.requested:
             return self._stop_for_user(trial_id, self._recorder)
         reading = self._reader.read(trial_id, result)
@@ -131,9 +140,8 @@ class RuleStopper(ExplainedStopper):
         track = self._tracks.get(trial_id)
         if track is None:
             track = self._tracks[trial_id] = self._new_track(trial_id)
-        judged = track.update(
-            reading.report, checkpoint=reading.checkpoint, since_restore=reading.since_restore
-        )
+        kept = reading.checkpoint if saving is None else saving.may_come_back
+        judged = track.update(reading.report, checkpoint=kept, since_restore=reading.since_restore)
         if reading.done:
             track.finish()
             step = reading.report.step
@@ -146,7 +154,7 @@ class RuleStopper(ExplainedStopper):
             trial_id,
             reading.report,
             judged,
-            result.get(CHECKPOINT_NAME) or reading.checkpoint,  # a class's has no name
+            result.get(CHECKPOINT_NAME) or (saving.name if saving and saving.sure else kept),
             reading.since_restore,
         )
         stops = judged.decision.action is Action.STOP
@@ -193,6 +201,30 @@ class RuleStopper(ExplainedStopper):
         )
         self._log(line)
 
+    def _note_saving(self, trial_id: str, result: dict[str, Any]) -> Saving | None:
+        """Journal what Ray does about a checkpoint at this report of a class trainable."""
+        if CHECKPOINT_NAME in result:
+            return None
+        saving = saving_at(calling_trial(trial_id), result)
+        if saving is not None and self._recorder is not None:
+            line = event_line(self.name, trial_id, SAVING, **saving.told)
+            self._recorder.write(lambda: line)
+        return saving
+
+    def _note_config(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Journal the configuration of a trial at its first report, and each that follows."""
+        config = result.get("config")
+        if self._recorder is None or not isinstance(config, dict):
+            return
+        known, mark = self._configs.get(trial_id, ({}, ""))
+        if _equal(known, config) and mark:
+            return
+        self._configs[trial_id] = config, fingerprint(config)
+        if self._configs[trial_id][1] != mark:
+            more = {"config": fingerprint(config), **told(config)}
+            line = event_line(self.name, trial_id, CONFIG, **more)
+            self._recorder.write(lambda: line)
+
     def _log(self, line: Callable[[], Line]) -> None:
         if self._journal is not None:
             self._journal.write(line())
@@ -230,6 +262,14 @@ class RuleStopper(ExplainedStopper):
         line = event_line(self.name, trial_id, USER, numbers={"why": why})
         self._log(lambda: line)
         return Decision(Action.STOP, asked(why), USER)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two configurations are the same; arrays in them have no one answer."""
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):  # of numpy and torch
+        return False
 
 
 class Common(TypedDict, total=False):
