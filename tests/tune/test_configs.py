@@ -101,6 +101,15 @@ def test_a_row_that_does_not_say_is_told_by_the_journal(tmp_path: Path) -> None:
     assert best_state(tmp_path, "loss", "min").config["opt"] == {"lr": 0.4}  # the fourth
 
 
+def test_a_stopper_sees_a_change_in_the_report_that_it_judges(tmp_path: Path) -> None:
+    """Its line is later than that report."""
+    write(tmp_path, [row(loss, None) for loss in (3.0, 1.0, 2.0, 1.5)], LAST)
+    seen = configured(30.4, CONFIG, 0.4) | {"reported": BEGIN + 30}
+    write_journal(tmp_path, RUN, [configured(0.4, CONFIG, 0.8), seen])
+    changes = explain(tmp_path)["changes"].tolist()
+    assert changes == ["opt/lr 0.8 -> 0.4 at 4"]
+
+
 def test_a_checkpoint_whose_result_was_lost_has_its_configuration(tmp_path: Path) -> None:
     """As the journal has it at that report, before the rollback and after."""
     place = write(tmp_path, [row(3.0, 0.8)], LAST)

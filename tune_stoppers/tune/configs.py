@@ -37,7 +37,8 @@ def journalled_configs(lines: Iterable[Line]) -> dict[str, Configs]:
                 found.pop(str(gone), None)
         elif (config := config_in(line)) is not None:
             known = found.get(line["trial"], ())
-            found[line["trial"]] = (*known, (float(line["time"]), config))
+            since = number(line.get("reported"))  # by a stopper, which sees it in a report
+            found[line["trial"]] = (*known, (line["time"] if since is None else since, config))
     return found
 
 

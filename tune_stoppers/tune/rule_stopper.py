@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, TypedDict
 
-from ray.tune.result import DONE
+from ray.tune.result import DONE, TIMESTAMP
 
 from tune_stoppers.core import (
     Action,
@@ -63,7 +63,7 @@ class RuleStopper(ExplainedStopper):
             stopped carries `would_stop_reason` from then on.
         journal: a local file that gets one line for each decision, also for those to go on; by
             default they are written, and then off the controller's thread, to `tune_stoppers/` in
-            the experiment's folder.
+            the experiment's folder, where `best_states` looks for what the results do not say.
 
     A trial that is stopped carries `stop_reason` in that result, so that `result.json`, loggers
     and the `ResultGrid` show why. A rule's PAUSE means nothing to a stopper: use `RuleScheduler`.
@@ -206,7 +206,7 @@ class RuleStopper(ExplainedStopper):
         if CHECKPOINT_NAME in result:
             return None
         saving = saving_at(calling_trial(trial_id), result)
-        if saving is not None and self._recorder is not None:
+        if saving is not None and self._recorder is not None and self._journal is None:
             line = event_line(self.name, trial_id, SAVING, **saving.told)
             self._recorder.write(lambda: line)
         return saving
@@ -214,15 +214,15 @@ class RuleStopper(ExplainedStopper):
     def _note_config(self, trial_id: str, result: dict[str, Any]) -> None:
         """Journal the configuration of a trial at its first report, and each that follows."""
         config = result.get("config")
-        if self._recorder is None or not isinstance(config, dict):
+        if self._recorder is None or self._journal is not None or not isinstance(config, dict):
             return
         known, mark = self._configs.get(trial_id, ({}, ""))
         if _equal(known, config) and mark:
             return
-        self._configs[trial_id] = config, fingerprint(config)
-        if self._configs[trial_id][1] != mark:
-            more = {"config": fingerprint(config), **told(config)}
-            line = event_line(self.name, trial_id, CONFIG, **more)
+        self._configs[trial_id] = config, (now := fingerprint(config))
+        if now != mark:
+            more = {"config": now, "reported": result.get(TIMESTAMP)}
+            line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
             self._recorder.write(lambda: line)
 
     def _log(self, line: Callable[[], Line]) -> None:
