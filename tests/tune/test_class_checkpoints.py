@@ -82,8 +82,11 @@ def trial(folder: Path, losses: list[float], checkpoints: list[int]) -> Path:
     return place
 
 
-LOSSES = [5.0, 4.0, 3.0, 3.5]
-CLAIMS = [claim(0.5, 1, 0), claim(10.5, 2, 0), claim(20.5, 3, 1), claim(30.5, 4, 1)]
+LOSSES = [5.0, 4.0, 3.0, 3.5, 3.6]
+CLAIMS = [
+    *(claim(0.5, 1, 0), claim(10.5, 2, 0), claim(20.5, 3, 1), claim(30.5, 4, 1)),
+    claim(40.5, 5, 2),
+]
 
 
 def test_the_newest_report_with_a_name_has_it(tmp_path: Path) -> None:
@@ -103,9 +106,19 @@ def test_a_name_that_is_only_promised_again_stays_with_its_report(tmp_path: Path
     place = trial(tmp_path, LOSSES, [0, 1])
     for number, at in [(0, 11.0), (1, 31.0)]:
         os.utime(place / f"checkpoint_{number:06d}" / "weights", (BEGIN + at, BEGIN + at))
-    write_journal(tmp_path, RUN, [*CLAIMS, claim(99.0, 3, 1)])
+    write_journal(tmp_path, RUN, [*CLAIMS, claim(99.0, 3, 1), claim(100.0, 4, 2)])
     assert best_state(tmp_path, "loss", "min").step == 4
     os.utime(place / "checkpoint_000001" / "weights", (BEGIN + 100, BEGIN + 100))
+    assert best_state(tmp_path, "loss", "min").step == 3
+
+
+def test_the_newest_may_be_torn_while_the_trial_runs(tmp_path: Path) -> None:
+    """Ray saves after the report; the next report, or the trial's end, says that it has."""
+    place = trial(tmp_path, LOSSES[:3], [0, 1])
+    write_journal(tmp_path, RUN, CLAIMS[:3])
+    assert best_state(tmp_path, "loss", "min").step == 2
+    rows = (place / "result.json").read_text()
+    (place / "result.json").write_text(rows.replace('"done": false', '"done": true'))
     assert best_state(tmp_path, "loss", "min").step == 3
 
 

@@ -10,7 +10,7 @@ from ray.tune.result import TIMESTAMP, TRAINING_ITERATION
 
 from tune_stoppers.metrics import number
 from tune_stoppers.tune.class_checkpoints import Claim, is_of_a_class, rightful
-from tune_stoppers.tune.experiment import Experiment, TrialRecord
+from tune_stoppers.tune.experiment import FAILED, TERMINATED, Experiment, TrialRecord
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.saved import Saved
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
@@ -48,7 +48,10 @@ def kept_of(
     """By the trial's results, and by what else is `known`; journals judged `metric`."""
     # a folder may come twice, if the trial went back and wrote over it: the newest row tells
     told = {folder_of(trial, row): row for row in trial.rows}
-    by_class, lost = is_of_a_class(trial.rows), []
+    by_class, lost, torn = is_of_a_class(trial.rows), [], 0
+    # Ray saves a class trainable after its report: until the next one, the folder may be torn
+    runs = trial.status not in (TERMINATED, FAILED)
+    newest = max((c[-1] for c in known.claims.values()), default=None) if runs else None
     for name in trial.checkpoints:
         folder = f"{trial.folder}/{name}"
         claim = known.claim(name, partial(experiment.written, folder)) if by_class else None
@@ -57,6 +60,8 @@ def kept_of(
             row = _row_of(registered, trial.rows)
             lost += [] if row else [registered]
             told[folder] = (row or registered) | {CHECKPOINT_NAME: name}
+        elif claim is not None and claim == newest:
+            torn += 1
         elif row is None and claim is not None and (row := claim.row_in(trial.rows)):
             told[folder] = row | {CHECKPOINT_NAME: name}
         elif saved is not None and saved.replaces(row, metric, time_attr) and _fits(saved, claim):
@@ -67,7 +72,7 @@ def kept_of(
         for name in trial.checkpoints
         if by_class and NUMBERED.fullmatch(name)
     )
-    return Kept(list(_existing(experiment, trial, told)), lost, unknown)
+    return Kept(list(_existing(experiment, trial, told)), lost, unknown - torn)
 
 
 def folder_of(trial: TrialRecord, row: Mapping[str, Any]) -> str | None:

@@ -230,7 +230,14 @@ class RollbackScheduler(SweepScheduler[Record]):
         if not is_there(trial, anchor.name):
             return None
         line = self._memory.naming(trial.trial_id, anchor.name)
-        if line is None or line["step"] != anchor.step or not is_as_saved(trial, anchor.name, line):
+        if line is None or line["step"] != anchor.step:
+            return None
+        if trial.checkpoint_freq:  # of a class, saved after that report and before the next
+            course = self.record[trial.trial_id]
+            written = course.step != anchor.step or course.watch.rested == 0  # it went back there
+        else:
+            written = is_as_saved(trial, anchor.name, line)
+        if not written:
             return None
         result = result_of(line, self._metric, self.time_attr)
         return None if result is None else remind_of(trial, anchor.name, result)
