@@ -3,8 +3,9 @@
 Keys of a line: `time` (seconds since the epoch), `trial`, `step`, `value` (of the metric, in the
 user's units), `action`, `rule`, `reason`, `numbers` (those compared, losses in loss units),
 `owner` (the stopper or scheduler) and, where they apply, `event` ("rewind", "out of order"),
-`dry_run`, `ends_sweep`, `checkpoint` (the name of its folder) and `clocks` (Ray's, there). Values
-that are not finite are the strings "nan", "inf" and "-inf".
+`dry_run`, `ends_sweep`, `checkpoint` (the name of its folder) and `clocks` (Ray's, there). The
+events `trial` and `config` have the `values` of the configuration, unless they are very many.
+Values that are not finite are the strings "nan", "inf" and "-inf".
 """
 
 import contextlib
@@ -33,6 +34,7 @@ TRIAL, CONFIG = "trial", "config"  # a trial was added; it goes on with another 
 ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
 AGAIN = "saved again"  # a restored trial repeats a report, with a checkpoint; its name and step
 STARTED = "started"  # a trial that a scheduler had held back was chosen to run
+SAVING = "saving"  # a report of a class trainable: the name that its checkpoint has, if Ray saves
 UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be judged
 FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search

@@ -15,12 +15,16 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopper, TimeoutStopper
 
+from tune_stoppers import best_state
 from tune_stoppers.tune.privates import (
     checkpoint_of,
     drop_decision,
     keep_checkpoint,
+    keep_scored,
     members_of,
+    next_checkpoint,
     note_reason,
+    registered_in,
     remind_of,
     resume_from,
     stopper_of,
@@ -80,6 +84,63 @@ def test_without_it_ray_deletes_the_best(tmp_path: Path) -> None:
     best = save(trial, tmp_path, 1, loss=1.0)
     save(trial, tmp_path, 2)  # without the metric
     assert not (tmp_path / best).exists()
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_checkpoints_without_the_metric_cost_no_best(
+    tmp_path: Path, config: CheckpointConfig
+) -> None:
+    """A class trainable's last report, or those between evaluations."""
+    trial = trial_with(config)
+    reports: list[dict[str, Any]] = [{"loss": 2.0}, {}, {"loss": 1.0}, {}, {}, {"loss": 3.0}, {}]
+    for step, metrics in enumerate(reports, start=1):
+        keep_scored(trial, metrics)
+        newest = save(trial, tmp_path, step, **metrics)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert newest in left
+    if config.checkpoint_score_attribute == "loss" or config.num_to_keep is None:
+        assert "checkpoint_000003" in left
+
+
+def test_the_name_of_the_next_checkpoint_is_known(tmp_path: Path) -> None:
+    """As the trial's process counts before it saves."""
+    trial = trial_with()
+    trial.storage = StorageContext(
+        storage_path=str(tmp_path), experiment_dir_name="exp", trial_dir_name="t"
+    )
+    for _ in range(2):
+        name = next_checkpoint(trial)
+        trial.storage._update_checkpoint_index({})
+        assert trial.storage.checkpoint_dir_name == name
+    trial.storage = None
+    assert next_checkpoint(trial) is None
+
+
+class Scored(tune.Trainable):  # type: ignore[misc]  # Ray's is untyped
+    """The first of three reports is the best by its loss, the last by its accuracy."""
+
+    def step(self) -> dict[str, Any]:
+        now = self.iteration + 1
+        return {"loss": float(now), "accuracy": float(now), "done": now == 3}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "step").write_text(str(self.iteration))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """It is never resumed."""
+
+
+def test_results_know_all_registered_checkpoints(ray_session: None, tmp_path: Path) -> None:
+    """The newest too, which by Ray's score is none of the best."""
+    config = CheckpointConfig(num_to_keep=1, checkpoint_frequency=1, **SCORED)
+    results = tune.Tuner(
+        Scored,
+        run_config=tune.RunConfig(storage_path=str(tmp_path), checkpoint_config=config, verbose=0),
+    ).fit()
+    found = {name: metrics["loss"] for _, name, metrics in registered_in(results)}
+    assert found == {"checkpoint_000000": 1.0, "checkpoint_000002": 3.0}
+    best = best_state(results, "accuracy", "max")
+    assert (best.step, Path(best.checkpoint, "step").read_text()) == (3, "3")
 
 
 def test_trials_do_not_share_what_is_changed(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Best:
         best = min(kept, key=lambda row: sign_of(self.mode) * row["checkpoint_value"])
         value = f"{self.metric} {best['checkpoint_value']:.6g} "
         value += f"at {self._unit} {best['checkpoint_step']:g}"
-        return [*lines, f"kept: trial {best['trial_id']}, {value}: {best['checkpoint']}"]
+        lines.append(f"kept: trial {best['trial_id']}, {value}: {best['checkpoint']}")
+        return [*lines, *_configs(best, same=first is best)]
 
     @property
     def _unit(self) -> str:
@@ -103,6 +104,38 @@ def best_of(
     order = (sign_of(wanted) * states["best_value"]).sort_values(kind="stable").index
     known = tuple(standing(records, lines, listing, int(states["diverged"].sum())))
     return Best(metric, wanted, time_attr, states.loc[order].reset_index(drop=True), known)
+
+
+def _configs(kept: dict[Any, Any], same: bool) -> list[str]:
+    """Where the trial changed its configuration: what the state that was kept was trained with.
+
+    `same`: the best report is of the trial whose state was kept.
+    """
+    others = {"last_config": "the trial ended with"}
+    others |= {"best_config": "the best report had"} if same else {}
+    lines = []
+    for name, what in others.items():
+        differ = {
+            key: value
+            for key, value in kept.items()
+            if str(key).startswith(f"{name}/") and value != kept.get(str(key).partition("_")[2])
+        }
+        if told := _config_in(differ, name):
+            lines.append(f"{what} {told}")
+    return [f"trained with {_config_in(kept, 'config')}", *lines] if lines else []
+
+
+def _config_in(row: dict[Any, Any], name: str) -> str:
+    """The configuration in the columns `name/…`, of which a trial may lack some."""
+    own = {
+        str(key).partition("/")[2]: value
+        for key, value in row.items()
+        if str(key).startswith(f"{name}/") and value == value and value is not None
+    }
+    return ", ".join(
+        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in own.items()
+    )
 
 
 def _number(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from typing import Any
 
 from tune_stoppers.report import compute
 from tune_stoppers.report.markup import LISTED, count_of, pairs, text_of, time_of
@@ -39,6 +40,9 @@ def _found(story: Story) -> str:
     found += f"{short(best.best_step)}; {escape(best.ending.cause)}</p>"
     names = [parameter.name for parameter in story.swept]
     found += pairs([(name, text_of(best.config[name])) for name in names if name in best.config])
+    if best.last_config:
+        text = f"The trial then went on with {_listed(best.last_config)}."
+        found += f"<p>{escape(text)}</p>"
     if story.facts:
         found += pairs(story.facts)
     if story.source == "replay":
@@ -50,9 +54,15 @@ def _found(story: Story) -> str:
             f"That state was not kept. The best that was: trial {kept.trial_id}, "
             f"{story.metric} {short(kept.checkpoint_value)} at {short(kept.checkpoint_step)}."
         )
+        if kept.checkpoint_config:
+            text += f" It was trained with {_listed(kept.checkpoint_config)}."
         found += f"<p>{escape(text)}</p>"
     found += f"<p>Its checkpoint: {escape(str(kept.checkpoint))}</p><pre>{escape(story.load)}</pre>"
     return found
+
+
+def _listed(config: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {text_of(value)}" for name, value in config.items())
 
 
 def _compute(story: Story) -> str:

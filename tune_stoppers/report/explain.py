@@ -12,7 +12,7 @@ import pandas as pd
 from pyarrow import fs
 
 from tune_stoppers.journal import Line
-from tune_stoppers.metrics import flat_keys, lookup, number
+from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.horizons import horizon_notes
 from tune_stoppers.report.journalled import UNSHOWN, time_attr_of, why_of
@@ -24,6 +24,7 @@ from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
 from tune_stoppers.rules.spec import AnyRule, from_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.by_hand import meant
+from tune_stoppers.tune.configs import differing, flat
 from tune_stoppers.tune.experiment import Experiment, TrialRecord
 from tune_stoppers.tune.runs import Run, merged, runs_of
 
@@ -63,6 +64,26 @@ class TrialTold:
         if self.counted:
             return number(self.counted[-1]["step"])
         return number(self.record.rows[-1].get("training_iteration")) if self.record.rows else None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration at the last report."""
+        return self.record.config_at(self.record.rows[-1] if self.record.rows else None)
+
+    @cached_property
+    def changes(self) -> list[str]:
+        """How the configuration changed from report to report: by a rollback, or by PBT."""
+        told, before = [], None
+        for row in self.record.rows:
+            now = self.record.config_at(row)
+            if before is not None and now != before:
+                at = number(row.get("training_iteration")) or 0.0
+                told += [
+                    f"{key} {lookup(before, key)} -> {lookup(now, key)} at {at:g}"
+                    for key in differing(before, now)
+                ]
+            before = now
+        return told
 
     @property
     def value(self) -> float | None:
@@ -228,7 +249,9 @@ def explain(
     it was stopped, and nothing tells by whom); `cause`, what to count by (the stopper or
     scheduler, say); `reason`, in full with the numbers; `step` and `value` at the last report
     judged (without a journal: Ray's iteration, and NaN); `decisions`, how many were journalled;
-    `events` (rewinds, rollbacks, promotions, …), a text; `reports`; `status`; `config/…`.
+    `events` (rewinds, rollbacks, promotions, …), a text; `reports`; `status`; `changes` of the
+    configuration ("lr 0.8 -> 0.4 at 6": from that iteration on), a text; `config/…` at the last
+    report.
 
     Works on unfinished and crashed experiments, and on those of Ray's own schedulers, as far as
     their results tell. `filesystem`: pyarrow's, where the folder is not on one that its URI names.
@@ -239,7 +262,6 @@ def explain(
 
 
 def _row(trial: TrialTold) -> dict[str, Any]:
-    config = trial.record.config
     row = {
         "trial_id": trial.trial_id,
         "ending": trial.ending.kind,
@@ -251,8 +273,9 @@ def _row(trial: TrialTold) -> dict[str, Any]:
         "events": ", ".join(str(line["event"]) for line in trial.events),
         "reports": len(trial.record.rows),
         "status": trial.record.status,
+        "changes": "; ".join(trial.changes),
     }
-    return row | {f"config/{key}": lookup(config, key) for key in flat_keys(config)}
+    return row | {f"config/{key}": value for key, value in flat(trial.config).items()}
 
 
 def units_of(runs: Sequence[Run]) -> dict[int, str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tune_stoppers.core import Action
 from tune_stoppers.journal import Line
-from tune_stoppers.metrics import flat_keys, lookup, number
+from tune_stoppers.metrics import number
 from tune_stoppers.report import compute
 from tune_stoppers.report.explain import (
     NO_JOURNAL,
@@ -21,6 +21,7 @@ from tune_stoppers.report.journalled import why_of
 from tune_stoppers.report.story import Ending
 from tune_stoppers.rules.rerun import Difference
 from tune_stoppers.rules.spec import in_words
+from tune_stoppers.tune.configs import flat
 
 SHOWN_IDS = 4
 SHOWN_DIFFERENCES = 3
@@ -69,14 +70,13 @@ def headline(told: Explained, trial: TrialTold) -> list[str]:
     unit = told.units[id(trial.counted[-1])] if len(units) > 1 and trial.counted else "step"
     at = "" if trial.step is None else f" at {unit} {trial.step:g}"
     at += "" if trial.value is None else f" with value {trial.value:.6g}"
-    config = ", ".join(
-        f"{key}={_short(lookup(record.config, key))}" for key in flat_keys(record.config)
-    )
+    config = ", ".join(f"{key}={_short(value)}" for key, value in flat(trial.config).items())
     return [
         f"trial {trial.trial_id}: {_ended(ending)}{at}",
         f"why: {ending.reason}",
         f"status: {record.status} after {_counted(len(record.rows), 'report')}",
         *([f"config: {config}"] if config else []),
+        *([f"config changed: {'; '.join(trial.changes)}"] if trial.changes else []),
         *([] if told.runs else [NO_JOURNAL]),
     ]
 

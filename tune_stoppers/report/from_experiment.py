@@ -42,6 +42,7 @@ from tune_stoppers.report.story import (
     best_point,
 )
 from tune_stoppers.report.totals import Cost
+from tune_stoppers.tune.configs import differing, flat
 from tune_stoppers.tune.experiment import (
     Experiment,
     ExperimentError,
@@ -192,10 +193,12 @@ def _trial(
     best_step, best_value = best_point(curve, mode)
     if math.isnan(run.known["best_value"]):  # it diverged: what there is was not trained
         best_step = best_value = math.nan
+    config = record.config_at(_row_at(run, best_step))
     return TrialStory(
         **vars(cost),
         trial_id=record.trial_id,
-        config={key: lookup(record.config, key) for key in flat_keys(record.config)},
+        config=flat(config),
+        last_config={key: lookup(record.config, key) for key in differing(config, record.config)},
         curve=curve,
         times=tuple(
             run.times.get(id(run.rows[place]), math.nan) - begin for place, _ in run.points
@@ -208,6 +211,7 @@ def _trial(
         untrained=run.untrained,
         extras={key: points for key in EXTRAS if (points := run.series(key))},
         checkpoint=run.known["checkpoint"],
+        checkpoint_config=_checkpoint_config(run.known, config),
         checkpoint_step=run.known["checkpoint_step"],
         checkpoint_value=run.known["checkpoint_value"],
         spans=tuple(
@@ -216,6 +220,19 @@ def _trial(
         events=tuple(events_of(lines, begin)),
         would=_would(run, lines),
     )
+
+
+def _row_at(run: _Run, step: float) -> Row | None:
+    """The report at `step`; None if there is none, as `step` is NaN."""
+    return next((row for row in run.rows if at(row, run.time_attr) == step), None)
+
+
+def _checkpoint_config(known: Mapping[Any, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the checkpoint's configuration is not as in `config`, that of the best report."""
+    if not known["checkpoint"]:
+        return {}
+    own = {key: known.get(f"config/{key}") for key in flat(config)}
+    return {key: own[key] for key in differing(config, own) if own[key] == own[key]}  # no gap
 
 
 def _said(lines: Sequence[Line], lasts: Mapping[str, float]) -> Said:

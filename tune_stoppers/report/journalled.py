@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.core import Action, Mode
-from tune_stoppers.journal import AGAIN, CONFIG, ENDED, FORGOT, OVER, TRIAL, UNJUDGED, Line
+from tune_stoppers.journal import (
+    AGAIN,
+    CONFIG,
+    ENDED,
+    FORGOT,
+    OVER,
+    SAVING,
+    TRIAL,
+    UNJUDGED,
+    Line,
+)
 from tune_stoppers.metrics import number, sign_of
 from tune_stoppers.report.story import Event
 from tune_stoppers.tune.counting import TIMES as TIMES
@@ -14,7 +24,10 @@ from tune_stoppers.tune.counting import time_attr_of as time_attr_of
 from tune_stoppers.tune.runs import objective_of as objective_of
 
 # book-keeping
-UNSHOWN = (ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, "cost", "out of order")
+UNSHOWN = (
+    *(ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, SAVING),
+    *("cost", "out of order"),
+)
 PAUSED = ("pause", "paused")
 
 

@@ -113,6 +113,9 @@ def _tip(story: Story, trial: TrialStory) -> str:
     text = [f"{trial.trial_id}: {trial.ending.cause}"]
     text.append(f"best {short(trial.best_value)} at {short(trial.best_step)}")
     text += [f"{p.name} = {text_of(trial.config.get(p.name))}" for p in story.swept[:LISTED]]
+    text += [f"went on with {name} = {text_of(v)}" for name, v in trial.last_config.items()][
+        :LISTED
+    ]
     text += [f"{event.kind} at {short(event.step)}" for event in trial.events[:LISTED]]
     return "\n".join([*text, trial.ending.reason])
 

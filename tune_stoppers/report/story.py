@@ -68,7 +68,7 @@ class TrialStory(Cost):
     """One trial; of a stretch that was run again, the curve has the last run."""
 
     trial_id: str
-    config: dict[str, Any]  # flat
+    config: dict[str, Any]  # of its best report; flat
     curve: Points  # the objective; not finite: NaN or an infinity
     times: tuple[float, ...]  # of the points of the curve; NaN where unknown
     ending: Ending
@@ -82,6 +82,8 @@ class TrialStory(Cost):
     checkpoint: str | None = None  # of its best state that was kept
     checkpoint_step: float = math.nan
     checkpoint_value: float = math.nan
+    checkpoint_config: dict[str, Any] = field(default_factory=dict)  # what differs from `config`
+    last_config: dict[str, Any] = field(default_factory=dict)  # the trial's last: what differs
     spans: tuple[Span, ...] = ()
     events: tuple[Event, ...] = ()
     would: Would | None = None

@@ -17,6 +17,7 @@ from pyarrow import fs
 from tune_stoppers.journal import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
+from tune_stoppers.tune.configs import Config, Configs, journalled_configs
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.judged import ended_in, judged_trials, over_in, waiting_trials
 from tune_stoppers.tune.listed import (
@@ -54,7 +55,7 @@ class TrialRecord:
 
     trial_id: str
     folder: str  # on the experiment's filesystem
-    config: dict[str, Any]
+    config: Config  # the last one that the trial had
     rows: list[dict[str, Any]]  # one a report, in the order reported
     checkpoints: frozenset[str]  # names of the folders that exist
     status: str  # as Ray calls it; UNKNOWN: unfinished, or returned without anybody noting it
@@ -71,6 +72,23 @@ class TrialRecord:
     def names(self) -> tuple[str, ...]:
         """What else it is called: by its folder, and in Ray's tables."""
         return (posixpath.basename(self.folder), *([self.listed.name] if self.listed else []))
+
+    configs: Configs = ()  # those that a journal saw the trial take up, oldest first
+
+    def config_at(self, row: Mapping[str, Any] | None) -> Config:
+        """The configuration under which `row` was reported; without one, the trial's last.
+
+        A row says so itself. Of one that does not, a journal may know it.
+        """
+        if row is None:
+            return self.config
+        own, reported = row.get("config"), number(row.get("timestamp"))
+        if isinstance(own, dict):
+            return own
+        if reported is None or not self.configs:
+            return self.config
+        before = [config for since, config in self.configs if since <= reported]
+        return before[-1] if before else self.configs[0][1]
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,8 @@ class Experiment:
             )
         owners = {str(line.get("owner")) for line in lines}
         records = [self._with_status(r, owners, r.trial_id in waiting) for r in records]
+        configs = journalled_configs(lines)
+        records = [replace(r, configs=configs.get(r.trial_id, ())) for r in records]
         return self._with_endings(records, statuses or {}, lines)
 
     def listing(self) -> Listing:
@@ -153,6 +173,12 @@ class Experiment:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""
         inside = is_inside(self.filesystem, path, posixpath.dirname(self.root))
         return inside and self.filesystem.get_file_info(path).type is fs.FileType.Directory
+
+    def written(self, folder: str) -> float | None:
+        """When the newest file in `folder` was written, in seconds since the epoch, if known."""
+        inside = self.filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        times = [info.mtime_ns for info in inside if info.type is fs.FileType.File]
+        return max((time / 1e9 for time in times if time is not None), default=None)
 
     def is_file(self, path: str) -> bool:
         """Whether `path` is a file in this folder, not a link to elsewhere."""
@@ -191,7 +217,7 @@ class Experiment:
         return TrialRecord(
             trial_id=own or (named[1] if named else name),
             folder=folder,
-            config=config or {},
+            config=config if config is not None else _config_of(rows),
             rows=rows,
             checkpoints=frozenset(name for name in inner if name.startswith("checkpoint_")),
             status=UNKNOWN,
@@ -300,6 +326,12 @@ class Experiment:
 
     def _rows(self, path: str) -> list[dict[str, Any]]:
         return parse_lines(self._text(path) or "", path)
+
+
+def _config_of(rows: list[dict[str, Any]]) -> Config:
+    """The trial's last configuration, by its reports."""
+    said = (row.get("config") for row in reversed(rows))
+    return next((config for config in said if isinstance(config, dict)), {})
 
 
 def _birth(record: TrialRecord) -> str:

@@ -5,7 +5,7 @@ Each function says what it is for; `tests/tune/test_privates.py` fails when Ray 
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +58,20 @@ def keep_checkpoint(trial: Any, name: str) -> None:
     manager._checkpoint_results.sort(key=lambda result: _name_of(result) == name)
 
 
+def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
+    """See to it that a checkpoint without the metric does not cost the trial its best one.
+
+    Ray takes one whose report, `result`, lacks the score for the best, and deletes others for it.
+    """
+    manager = trial.run_metadata.checkpoint_manager
+    score = manager.checkpoint_config.checkpoint_score_attribute
+    if score is None or score in result:
+        return
+    scored = [one for one in manager.best_checkpoint_results if score in one.metrics]
+    if scored:  # in ascending order
+        keep_checkpoint(trial, _name_of(scored[-1]))
+
+
 def checkpoint_of(trial: Any, name: str) -> Any:
     """What Ray has registered as the trial's checkpoint `name`, if it is still there; else None.
 
@@ -70,6 +84,29 @@ def checkpoint_of(trial: Any, name: str) -> Any:
             found = where.filesystem.get_file_info(where.path).type
             return None if found is FileType.NotFound else result
     return None
+
+
+def next_checkpoint(trial: Any) -> str | None:
+    """The name that Ray gives to the next checkpoint of `trial`; None without a storage.
+
+    Trial and process count alike. The attribute is public, of a class that is not.
+    """
+    index = getattr(trial.storage, "current_checkpoint_index", None)
+    return None if index is None else f"checkpoint_{index + 1:06d}"
+
+
+def registered_in(results: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The checkpoints that a `ResultGrid` knows: the trial's folder, the name, and the metrics.
+
+    `Result.best_checkpoints` lacks the newest where it is not among the best. Under PBT that may
+    be another trial's: it is left out.
+    """
+    for trial in getattr(getattr(results, "_experiment_analysis", None), "trials", ()):
+        manager = trial.run_metadata.checkpoint_manager
+        for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
+            folder = "" if result is None else str(result.checkpoint.path).rpartition("/")[0]
+            if folder and folder == str(trial.storage.trial_fs_path):
+                yield folder, _name_of(result), result.metrics
 
 
 def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:

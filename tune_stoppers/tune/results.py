@@ -6,26 +6,29 @@ import os
 import posixpath
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 from pyarrow import fs
+from ray.tune.result import TRAINING_ITERATION
 
 from tune_stoppers.core import Mode, require, require_number
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
 from tune_stoppers.training.checkpoints import load_state, load_weights
 from tune_stoppers.tune.by_hand import meant
+from tune_stoppers.tune.class_checkpoints import claims_in
+from tune_stoppers.tune.configs import Config, differing, flat
 from tune_stoppers.tune.counting import time_attr_of
 from tune_stoppers.tune.diverged import creditable, has_diverged
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.tune.kept import Known, Row, folder_of, kept_of
 from tune_stoppers.tune.listed import FAILED, TERMINATED
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.tune.privates import registered_in
 from tune_stoppers.tune.runs import Run, merged, runs_of
-from tune_stoppers.tune.saved import Saved, saved_in
-from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
+from tune_stoppers.tune.saved import saved_in
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +44,7 @@ class BestState:
     trial_id: str
     step: float  # the value of `time_attr` at the checkpoint
     value: float  # the metric there, in its own units
-    config: dict[str, Any]
+    config: dict[str, Any]  # that it was trained with; the trial may have had another later
     checkpoint: str  # its folder, on `filesystem`
     metrics: dict[str, Any] = field(repr=False)  # what was reported with it, as far as is known
     filesystem: fs.FileSystem = field(repr=False)
@@ -94,6 +97,12 @@ def best_states(
     finite); `status`; `reason` (why a stopper or scheduler of ours stopped it); `reports`;
     `config/…`.
 
+    `config/…` is the configuration that the best checkpoint was trained with, or the best report
+    where there is no checkpoint. A rollback, or Ray's PBT, changes a trial's configuration: what
+    differs in some trial at the best report, or at the trial's end, has columns `best_config/…`
+    and `last_config/…` too. Each report says its own; one that does not (a result that was lost)
+    takes it from a journal of ours, else from the trial's end.
+
     Status: TERMINATED (stopped, or returned), ERROR (failed, and was not tried again), or RUNNING,
     PAUSED, PENDING, as Ray's newest snapshot has it: a killed sweep's stays so. Trials that wait
     have rows too. UNKNOWN where no snapshot tells, and no journal of ours saw the trial end.
@@ -106,6 +115,11 @@ def best_states(
     once is not credited with the evaluation before its first step. A trial without a finite
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
     inside the trial are found if they lie in the same storage path as the experiment.
+
+    Results of class trainables (`save_checkpoint`) do not name the checkpoints that Ray saves. A
+    journal of ours does, and a `ResultGrid`; of a folder alone that no stopper or scheduler of ours
+    watched it cannot be known which report a checkpoint belongs to. Such checkpoints are left out,
+    with a warning: give `tune.Tuner.restore(path, trainable).get_results()` instead of the path.
 
     Args:
         results: what `Tuner.fit` gave, or the experiment's folder (a local path or a URI), of a
@@ -120,9 +134,11 @@ def best_states(
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
-    experiment, trials, runs = _read(results, filesystem)
-    found = _scan(experiment, trials, runs, metric, mode, time_attr)
-    rows = [row for row, _ in found]
+    read = _Read.of(results, filesystem)
+    found = read.scan(metric, mode, time_attr)
+    if said := _unknown(found):
+        logger.warning("%s:%s", read.experiment.root, said)
+    rows = [one.row | one.columns(found) for one in found]
     frame = pd.DataFrame(rows)
     for column in ("checkpoint", "reason"):  # None stays None instead of becoming NaN
         if rows:
@@ -147,21 +163,23 @@ def best_state(
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
     """
-    experiment, trials, runs = _read(results, filesystem)
-    found = _scan(experiment, trials, runs, metric, mode, time_attr)
-    states = [state for _, state in found if state is not None]
+    read = _Read.of(results, filesystem)
+    found = read.scan(metric, mode, time_attr)
     if trial_id is not None:
-        trial_id = meant(trial_id, {trial.trial_id: trial.names for trial in trials})
-        states = [state for state in states if state.trial_id == trial_id]
+        trial_id = meant(trial_id, {trial.trial_id: trial.names for trial in read.trials})
+        found = [one for one in found if one.row["trial_id"] == trial_id]
+    states = [one.state for one in found if one.state is not None]
     if not states:
         which = "No trial" if trial_id is None else f"Trial {trial_id}"
-        rows = [row for row, _ in found if trial_id in (None, row["trial_id"])]
-        gone = sum(row["diverged"] for row in rows)
-        note = f" {gone} of {len(rows)} diverged." if gone else ""
+        no = "" if trial_id is None else "no "
+        gone = sum(one.row["diverged"] for one in found)
+        note = f" {gone} of {len(found)} diverged." if gone else ""
         raise ExperimentError(
-            f"No best state in {experiment.root}: {which} has a finite {metric!r} reported "
-            f"together with a checkpoint that still exists.{note}"
+            f"No best state in {read.experiment.root}: {which} has {no}finite {metric!r} reported "
+            f"together with a checkpoint that still exists.{note}{_unknown(found)}"
         )
+    if said := _unknown(found):
+        logger.warning("%s: left out of the best.%s", read.experiment.root, said)
     return min(states, key=lambda state: sign_of(mode) * state.value)
 
 
@@ -170,14 +188,17 @@ def checkpoint_config(
     mode: Mode,
     *,
     keep: int | Literal["best+last", "all"] = "best+last",
+    every: int = 0,
     trials: int | None = None,
     checkpoint_bytes: float | None = None,
     storage_path: str | os.PathLike[str] | None = None,
 ) -> "CheckpointConfig":
     """Ray's `CheckpointConfig` that keeps each trial's best checkpoint, whatever comes later.
 
-    Ray goes by the metric in the report that brings the checkpoint: never report a checkpoint
-    without it. It never deletes a trial's last checkpoint.
+    Ray goes by the metric in the report that brings the checkpoint, or at which it saves a class
+    trainable: never report a checkpoint without it, or Ray takes that one for the best. (Of class
+    trainables a stopper or scheduler of ours that watches keeps the best even so.) Ray never
+    deletes a trial's last checkpoint.
 
     Args:
         metric: a name at the top of the reports. For a nested one ("eval/loss") Ray 2.60 keeps
@@ -185,14 +206,18 @@ def checkpoint_config(
         mode: "min" or "max"; required.
         keep: "best+last" (two folders a trial), the number n of best ones to keep beside the last
             (n + 1 folders), or "all".
+        every: for class trainables alone: Ray saves them at each `every`-th iteration, and at
+            their end. With 0 only at their end, and when they are paused. Functions report their
+            checkpoints themselves, and Ray refuses other values for them.
         trials, checkpoint_bytes: if given, the space that the sweep will take is logged now.
         storage_path: if given too, and local, a disk with less free space is warned of.
     """
     from ray.tune import CheckpointConfig
 
     check_metric("checkpoint_config", metric, mode)
+    require_number("every", every, at_least=0, integer=True)
     if keep == "all":
-        return CheckpointConfig()
+        return CheckpointConfig(checkpoint_frequency=every)
     count = 1 if keep == "best+last" else keep
     if not isinstance(count, int):
         raise ValueError(f'keep must be "best+last", "all" or a number of best ones, got {keep!r}.')
@@ -205,7 +230,10 @@ def checkpoint_config(
     if trials is not None and checkpoint_bytes is not None:
         _say_space(count + 1, trials, checkpoint_bytes, storage_path)
     return CheckpointConfig(
-        num_to_keep=count, checkpoint_score_attribute=metric, checkpoint_score_order=mode
+        num_to_keep=count,
+        checkpoint_score_attribute=metric,
+        checkpoint_score_order=mode,
+        checkpoint_frequency=every,
     )
 
 
@@ -228,123 +256,143 @@ def _say_space(
     logger.info("%s.", text)
 
 
-def _read(
-    results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
-) -> tuple[Experiment, list[TrialRecord], list[Run]]:
-    ended: dict[str, str] = {}
-    if isinstance(results, (str, os.PathLike)):
-        experiment = Experiment.at(results, filesystem)
-    else:
-        experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
-        ended = {
-            posixpath.basename(result.path): FAILED if result.error else TERMINATED
-            for result in results
-            if result.error or (result.metrics or {}).get("done")
-        }
-    runs = runs_of(experiment.filesystem, experiment.root)
-    return experiment, experiment.trials(ended, merged(runs)), runs
+class _Found(NamedTuple):
+    """What is found of a trial."""
+
+    row: dict[str, Any]  # of `best_states`, without the configurations
+    state: BestState | None
+    configs: dict[str, Config]  # of the state (or of the best report), that report, and the last
+    unknown: int  # checkpoints whose report is not known
+
+    def columns(self, found: "list[_Found]") -> dict[str, Any]:
+        """The configurations; of the best report's and the last, what differs in some trial."""
+        columns = {f"config/{key}": value for key, value in flat(self.configs["config"]).items()}
+        for name in ("best_config", "last_config"):
+            differ = (differing(one.configs["config"], one.configs[name]) for one in found)
+            keys = dict.fromkeys(key for keys in differ for key in keys)
+            columns |= {f"{name}/{key}": lookup(self.configs[name], key) for key in keys}
+        return columns
 
 
-def _scan(
-    experiment: Experiment,
-    trials: list[TrialRecord],
-    runs: list[Run],
-    metric: str,
-    mode: Mode,
-    time_attr: str | None,
-) -> list[tuple[dict[str, Any], BestState | None]]:
-    check_metric("best_states", metric, mode)
-    time_attr = time_attr or time_attr_of(trials, merged(runs))
-    rows = [row for trial in trials for row in trial.rows]
-    if rows and not any(lookup(row, metric) is not None for row in rows):
-        known = sorted(set(flat_keys(rows[-1])))
-        shown = [key for key in known if not key.startswith("config/")]
-        raise ExperimentError(
-            f"No report in {experiment.root} has {metric!r}; they have: {', '.join(shown)}."
-            f"{closest(metric, shown)}"
-        )
-    saved = saved_in(runs, {t.trial_id: t.checkpoints for t in trials}, metric, time_attr)
-    return [
-        _best_of(experiment, trial, saved.get(trial.trial_id, {}), metric, mode, time_attr)
-        for trial in trials
-    ]
+@dataclass(frozen=True)
+class _Read:
+    """An experiment as it was found."""
+
+    experiment: Experiment
+    trials: list[TrialRecord]
+    runs: list[Run]
+    registered: dict[str, dict[str, Row]]  # what a `ResultGrid` knows: by trial's folder and name
+
+    @classmethod
+    def of(
+        cls, results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
+    ) -> "_Read":
+        ended: dict[str, str] = {}
+        registered: dict[str, dict[str, Row]] = {}
+        if isinstance(results, (str, os.PathLike)):
+            experiment = Experiment.at(results, filesystem)
+        else:
+            experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+            ended = {
+                posixpath.basename(result.path): FAILED if result.error else TERMINATED
+                for result in results
+                if result.error or (result.metrics or {}).get("done")
+            }
+            for folder, name, metrics in registered_in(results):
+                if TRAINING_ITERATION in metrics:  # Ray can be told to keep the score alone
+                    registered.setdefault(posixpath.basename(folder), {})[name] = metrics
+        runs = runs_of(experiment.filesystem, experiment.root)
+        return cls(experiment, experiment.trials(ended, merged(runs)), runs, registered)
+
+    def scan(self, metric: str, mode: Mode, time_attr: str | None) -> list[_Found]:
+        """Each trial's best, in the order of `trials`."""
+        check_metric("best_states", metric, mode)
+        time_attr = time_attr or time_attr_of(self.trials, merged(self.runs))
+        rows = [row for trial in self.trials for row in trial.rows]
+        if rows and not any(lookup(row, metric) is not None for row in rows):
+            keys = sorted(set(flat_keys(rows[-1])))
+            shown = [key for key in keys if not key.startswith("config/")]
+            raise ExperimentError(
+                f"No report in {self.experiment.root} has {metric!r}; they have: "
+                f"{', '.join(shown)}.{closest(metric, shown)}"
+            )
+        there = {trial.trial_id: trial.checkpoints for trial in self.trials}
+        saved, claims = saved_in(self.runs, there, metric, time_attr), claims_in(merged(self.runs))
+        found = []
+        for trial in self.trials:
+            trial_id, folder = trial.trial_id, posixpath.basename(trial.folder)
+            known = Known(
+                saved.get(trial_id, {}), claims.get(trial_id, {}), self.registered.get(folder, {})
+            )
+            found.append(_best_of(self.experiment, trial, known, metric, mode, time_attr))
+        return found
+
+
+def _unknown(found: list[_Found]) -> str:
+    """What to do about checkpoints of which it is not known to which report they belong, or ""."""
+    count = sum(one.unknown for one in found)
+    if not count:
+        return ""
+    return (
+        f" Of {count} checkpoints of class trainables nothing in the folder says which report they "
+        "belong to, as no stopper or scheduler of ours watched. Ray knows: give the ResultGrid "
+        "instead; of a sweep that has ended it is "
+        "tune.Tuner.restore(path, trainable).get_results()."
+    )
 
 
 def _best_of(
     experiment: Experiment,
     trial: TrialRecord,
-    journalled: Mapping[str, Saved],
+    known: Known,
     metric: str,
     mode: Mode,
     time_attr: str,
-) -> tuple[dict[str, Any], BestState | None]:
-    # a folder may come twice, if the trial went back and wrote over it: the newest row tells
+) -> _Found:
+    kept = kept_of(experiment, trial, known, metric, time_attr)
     credited = creditable(trial.rows, metric, time_attr)
     counted = {id(row) for row in credited}
-    untrained = {_folder(trial, row) for row in trial.rows if id(row) not in counted} - {None}
-    kept = {_folder(trial, row): row for row in credited}
-    lost: dict[str | None, dict[str, Any]] = {
-        folder: saved.row
-        for name, saved in journalled.items()
-        if (folder := f"{trial.folder}/{name}") not in untrained
-        and saved.replaces(kept.get(folder), metric, time_attr)
-    }
-    kept |= lost
-    best = _best_row([*credited, *lost.values()], metric, mode)
-    saved = _best_row(list(_existing(experiment, trial, kept)), metric, mode)
+    untrained = {row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted}
+    lost = [row for row in kept.lost if row.get(TRAINING_ITERATION) not in untrained]
+    best = _best_row([*credited, *lost], metric, mode)
+    rows = [row for row in kept.rows if row.get(TRAINING_ITERATION) not in untrained]
+    saved = _best_row(rows, metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,
         "best_step": _value(best, time_attr),
         "best_value": _value(best, metric),
         "checkpoint_step": _value(saved, time_attr),
         "checkpoint_value": _value(saved, metric),
-        "checkpoint": _folder(trial, saved) if saved else None,
+        "checkpoint": folder_of(trial, saved) if saved else None,
         "diverged": has_diverged(trial.rows, metric),
         "status": trial.status,
         "reason": trial.reason,
         "reports": len(trial.rows),
     }
-    row |= {f"config/{key}": lookup(trial.config, key) for key in flat_keys(trial.config)}
+    configs = {
+        "config": trial.config_at(saved or best),
+        "best_config": trial.config_at(best),
+        "last_config": trial.config,
+    }
     if saved is None:
-        return row, None
+        return _Found(row, None, configs, kept.unknown)
     state = BestState(
         trial_id=trial.trial_id,
         step=row["checkpoint_step"],
         value=row["checkpoint_value"],
-        config=trial.config,
+        config=configs["config"],
         checkpoint=row["checkpoint"],
         metrics=saved,
         filesystem=experiment.filesystem,
     )
-    return row, state
+    return _Found(row, state, configs, kept.unknown)
 
 
-def _folder(trial: TrialRecord, row: dict[str, Any]) -> str | None:
-    """Where the checkpoint that came with a report lies: with Tune, or with Ray Train."""
-    name = row.get(CHECKPOINT_NAME)
-    if name:
-        return f"{trial.folder}/{name}"
-    path = row.get(TRAIN_CHECKPOINT)
-    return path if isinstance(path, str) and path else None
-
-
-def _existing(
-    experiment: Experiment, trial: TrialRecord, kept: dict[str | None, dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Those of the reports in `kept`, by folder, whose folder still exists."""
-    for folder, row in kept.items():
-        if row.get(CHECKPOINT_NAME):
-            if str(row[CHECKPOINT_NAME]) in trial.checkpoints:
-                yield row
-        elif folder is not None and experiment.is_folder(folder):
-            yield row
-
-
-def _best_row(rows: list[dict[str, Any]], metric: str, mode: Mode) -> dict[str, Any] | None:
+def _best_row(rows: list[Row], metric: str, mode: Mode) -> Row | None:
     finite = [row for row in rows if math.isfinite(_value(row, metric))]
     return min(finite, key=lambda row: sign_of(mode) * _value(row, metric), default=None)
 
 
-def _value(row: dict[str, Any] | None, key: str) -> float:
+def _value(row: Row | None, key: str) -> float:
     value = None if row is None else recorded(lookup(row, key))
     return math.nan if value is None else value

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, ClassVar, TypedDict, TypeVar, cast
 
-from ray.tune.result import DONE
+from ray.tune.result import DONE, TIMESTAMP
 
 from tune_stoppers.core import (
     Action,
@@ -24,8 +24,10 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.journal import (
     BEGINS,
+    CONFIG,
     ENDED,
     RESTORED,
+    SAVING,
     UNJUDGED,
     USER,
     Journal,
@@ -38,10 +40,11 @@ from tune_stoppers.recorder import Recorder
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
+from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.combined import ExplainedStopper
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
-from tune_stoppers.tune.state import asked, recorder_for
+from tune_stoppers.tune.state import asked, fingerprint, recorder_for, told
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
@@ -63,7 +66,7 @@ class RuleStopper(ExplainedStopper):
             stopped carries `would_stop_reason` from then on.
         journal: a local file that gets one line for each decision, also for those to go on; by
             default they are written, and then off the controller's thread, to `tune_stoppers/` in
-            the experiment's folder.
+            the experiment's folder, where `best_states` looks for what the results do not say.
 
     A trial that is stopped carries `stop_reason` in that result, so that `result.json`, loggers
     and the `ResultGrid` show why. A rule's PAUSE means nothing to a stopper: use `RuleScheduler`.
@@ -120,13 +123,14 @@ class RuleStopper(ExplainedStopper):
         self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
         self._recorder: Recorder | None = None
         self._looked = False  # for the experiment's storage, in this process
+        self._configs: dict[str, tuple[Any, str]] = {}  # of each trial, with its fingerprint
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorder": None, "_looked": False}
+        return self.__dict__ | {"_recorder": None, "_looked": False, "_configs": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Also of an earlier version, which did not watch the horizon."""
-        self.__dict__.update(state)
+        """Also of an earlier version, which had less to remember."""
+        self.__dict__.update({"_configs": {}} | state)
         if "_horizon" not in state:
             self._horizon = HorizonWatch(self.name, self.rule, self._reader.time_attr)
 
@@ -147,6 +151,8 @@ class RuleStopper(ExplainedStopper):
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
+        self._note_config(trial_id, result)
+        saving = self._note_saving(trial_id, result)
         if self._recorder is not None and trial_id in self._recorder.requested:
             return self._stop_for_user(trial_id, self._recorder)
         reading = self._reader.read(trial_id, result)
@@ -162,9 +168,8 @@ class RuleStopper(ExplainedStopper):
         track = self._tracks.get(trial_id)
         if track is None:
             track = self._tracks[trial_id] = self._new_track(trial_id)
-        judged = track.update(
-            reading.report, checkpoint=reading.checkpoint, since_restore=reading.since_restore
-        )
+        kept = reading.checkpoint if saving is None else saving.may_come_back
+        judged = track.update(reading.report, checkpoint=kept, since_restore=reading.since_restore)
         if reading.done:
             track.finish()
             step = reading.report.step
@@ -177,7 +182,7 @@ class RuleStopper(ExplainedStopper):
             trial_id,
             reading.report,
             judged,
-            result.get(CHECKPOINT_NAME) or reading.checkpoint,  # a class's has no name
+            result.get(CHECKPOINT_NAME) or (saving.name if saving and saving.sure else kept),
             reading.since_restore,
         )
         stops = judged.decision.action is Action.STOP
@@ -227,6 +232,30 @@ class RuleStopper(ExplainedStopper):
             since=since,
         )
         self._log(line)
+
+    def _note_saving(self, trial_id: str, result: dict[str, Any]) -> Saving | None:
+        """Journal what Ray does about a checkpoint at this report of a class trainable."""
+        if CHECKPOINT_NAME in result:
+            return None
+        saving = saving_at(calling_trial(trial_id), result)
+        if saving is not None and self._recorder is not None and self._journal is None:
+            line = event_line(self.name, trial_id, SAVING, **saving.told)
+            self._recorder.write(lambda: line)
+        return saving
+
+    def _note_config(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Journal the configuration of a trial at its first report, and each that follows."""
+        config = result.get("config")
+        if self._recorder is None or self._journal is not None or not isinstance(config, dict):
+            return
+        known, mark = self._configs.get(trial_id, ({}, ""))
+        if _equal(known, config) and mark:
+            return
+        self._configs[trial_id] = config, (now := fingerprint(config))
+        if now != mark:
+            more = {"config": now, "reported": result.get(TIMESTAMP)}
+            line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
+            self._recorder.write(lambda: line)
 
     def _log(self, line: Callable[[], Line]) -> None:
         if self._journal is not None:
@@ -283,6 +312,14 @@ def needs_objective(init: Init) -> Init:
         init(self, *args, **named)
 
     return cast(Init, checked)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two configurations are the same; arrays in them have no one answer."""
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):  # of numpy and torch
+        return False
 
 
 class Common(TypedDict, total=False):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tune_stoppers.journal import AGAIN, FORGOT, Line
 from tune_stoppers.metrics import lookup, number, recorded
+from tune_stoppers.tune.configs import config_in
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.runs import Run
 
@@ -45,10 +46,14 @@ def saved_in(
     metric, can still say that a name is another report's now.
     """
     found: dict[str, dict[str, Saved]] = {}
+    configs: dict[str, dict[str, Any]] = {}  # of each trial, by then
     for time, knows, line in sorted(_told(runs, there, metric, time_attr), key=itemgetter(0)):
         if line.get("event") == FORGOT:
             for gone in line["trials"]:
                 found.pop(str(gone), None)
+            continue
+        if (config := config_in(line)) is not None:
+            configs[line["trial"]] = config
             continue
         name, step = line["checkpoint"], number(line["step"])
         of_trial = found.setdefault(line["trial"], {})
@@ -56,6 +61,7 @@ def saved_in(
             value = number(line.get("value"))
             row = _numbers(line, "metrics") | _numbers(line, "clocks")
             row |= {time_attr: step, metric: math.nan if value is None else value}
+            row |= {"config": configs[line["trial"]]} if line["trial"] in configs else {}
             of_trial[name] = Saved(time, row | {CHECKPOINT_NAME: name})
         elif name in of_trial and of_trial[name].row[time_attr] != step:
             del of_trial[name]
@@ -67,12 +73,12 @@ def _told(
 ) -> Iterator[tuple[float, bool, Line]]:
     """The lines that matter, each with its time and whether its value is of the metric."""
     for run in runs:
-        if _said(run, "time_attr") != time_attr:
-            continue
+        counts = _said(run, "time_attr") == time_attr
         knows = _said(run, "metric") == metric
         for line in run.lines:
             named = _checkpoint_of(line)
-            if line.get("event") == FORGOT or (named and named in there.get(line["trial"], ())):
+            told = line.get("event") == FORGOT or (named and named in there.get(line["trial"], ()))
+            if (counts and told) or config_in(line) is not None:
                 yield float(line["time"]), knows, line
 
 

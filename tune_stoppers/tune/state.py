@@ -35,6 +35,7 @@ from tune_stoppers.rules.fold import fold
 from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.track import Timeline
+from tune_stoppers.tune.configs import as_data
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -71,6 +72,12 @@ def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
     run = re.sub(r"[^\w.-]", "_", f"{birth}-{owner}-{uid[:8]}")
     top = f"{storage.experiment_fs_path}/{FOLDER}"
     return Recorder(storage.storage_filesystem, f"{top}/{run}", f"{top}/{REQUESTS}")
+
+
+def told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the journal says of a configuration beside its fingerprint, as far as it can."""
+    values = as_data(config)
+    return {} if values is None else {"values": values}
 
 
 def asked(why: str) -> str:
@@ -142,14 +149,14 @@ class Memory(Generic[R]):
                 known = None
         if known is None:
             known = self.trials[trial.trial_id] = Known([config])
-            self.log_event(trial.trial_id, TRIAL, config=config)
+            self.log_event(trial.trial_id, TRIAL, config=config, **told(trial.config))
         return known
 
     def reconfigured(self, trial: Any) -> None:
         """The trial goes on with another configuration, which is as good a sign of it."""
         config = fingerprint(trial.config)
         self.trials[trial.trial_id].configs.append(config)
-        self.log_event(trial.trial_id, CONFIG, config=config)
+        self.log_event(trial.trial_id, CONFIG, config=config, **told(trial.config))
 
     def known(self, trial_id: str) -> Known:
         """What is remembered of a trial; a stranger is new."""

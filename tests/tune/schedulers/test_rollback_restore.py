@@ -206,6 +206,15 @@ def test_a_best_that_ray_forgot_is_gone_back_to_later(tmp_path: Path) -> None:
     assert again.resume() == ("t", 3, {"lr": 0.5})
 
 
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_class_trainable_is_saved_after_its_report(tmp_path: Path, decided: bool) -> None:
+    """By Ray, and that may take long: its files are newer than the line of the report."""
+    stage, snapshot = forgotten(tmp_path, decided=decided)
+    os.utime(tmp_path / "t" / "checkpoint_000003" / "state", (time.time() + 60,) * 2)
+    snapshot.run_metadata.checkpoint_manager.checkpoint_config.checkpoint_frequency = 1
+    assert restored(stage, [snapshot]).resume() == ("t", 3, {"lr": 0.5})
+
+
 def removed(checkpoint: Path, journal: Path) -> None:
     """By Ray, or by hand."""
     shutil.rmtree(checkpoint)

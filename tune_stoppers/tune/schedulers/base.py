@@ -21,9 +21,10 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import AGAIN, ENDED, LOST, STARTED, UNJUDGED, USER, line_of
+from tune_stoppers.journal import AGAIN, ENDED, LOST, SAVING, STARTED, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.privates import (
     drop_decision,
@@ -181,6 +182,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Whether a decision that is being taken ends the search as well."""
         return decision.ends_sweep
 
+    def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
+        """Whether this report of a class trainable counts as one that came with a checkpoint."""
+        return saving.sure
+
     def adopted(self, controller: Any, trial: Any) -> None:
         """Ray has added `trial`, and what was remembered of it is in the record."""
 
@@ -224,6 +229,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         self._settle(controller)
+        self._note_saving(trial, saving_at(trial, result), result)
         reading = self._read(trial.trial_id, result)
         if reading is None:
             return CONTINUE
@@ -268,6 +274,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if why := self._reasons.pop(trial.trial_id, stopped):
             note_reason(trial, why)
             by_itself = False
+        self._note_saving(trial, saved_at_end(trial, result), {})
         self._end(trial.trial_id, result, by_itself=by_itself)
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
@@ -377,6 +384,17 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         controller.search_alg.set_finished()
         for trial in _waiting(controller):
             _stop_waiting(controller, trial, self._over)
+
+    def _note_saving(self, trial: Any, saving: Saving | None, result: dict[str, Any]) -> None:
+        """Journal what Ray does about a checkpoint at this report of a class trainable.
+
+        One that will be there is named in the result, as it is in a function's.
+        """
+        if saving is None:
+            return
+        self._memory.log_event(trial.trial_id, SAVING, **saving.told)
+        if self.has_checkpoint(trial, saving):
+            result[CHECKPOINT_NAME] = saving.name
 
     def _note(self, trial_id: str, event: str, **numbers: Any) -> None:
         """Journal something done on the rule's behalf, and tell the rule."""

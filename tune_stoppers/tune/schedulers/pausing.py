@@ -13,6 +13,7 @@ from ray.tune.trainable import FunctionTrainable, Trainable
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal import STARTED
 from tune_stoppers.rules.pauses import Choice, PausesAtRungs, Record
+from tune_stoppers.tune.class_checkpoints import Saving
 from tune_stoppers.tune.privates import note_reason
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
@@ -25,8 +26,7 @@ logger = logging.getLogger("tune_stoppers")
 
 BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
 RESUMED = "resumed"  # the note of a trial that is promoted
-AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable
-
+AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable that has no storage
 
 P = TypeVar("P", bound=PausesAtRungs)
 
@@ -35,7 +35,8 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
     """A scheduler that pauses trials at rungs; subclasses say what a free worker does.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
-    otherwise; one that reports none goes on to the end.
+    otherwise; one that reports none goes on to the end. A class trainable with `save_checkpoint`
+    can be paused at any report: Ray saves it then.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
     held back (Ray shows them as PAUSED), and started one at a time. One trial is always chosen
@@ -136,13 +137,17 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         """Judge a report; Ray's name for the action."""
         if has_train_workers(result):
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
-        if CHECKPOINT_NAME not in result and _saves_when_asked(trial):
-            result[CHECKPOINT_NAME] = AT_PAUSE
+        if CHECKPOINT_NAME not in result and trial.storage is None and _saves_when_asked(trial):
+            result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
         if not self._warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
             self._warn_if_due(trial.trial_id)
         return action
+
+    def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
+        """Ray saves a class trainable that can be saved when it is paused."""
+        return saving.sure or _saves_when_asked(trial)
 
     def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
         """Pause, unless the trial is saving: it is paused at its next checkpoint then."""

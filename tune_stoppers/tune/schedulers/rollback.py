@@ -41,8 +41,9 @@ class RollbackScheduler(SweepScheduler[Record]):
     The best checkpoint is never deleted while it may be needed, whatever `CheckpointConfig` says:
     `num_to_keep=1` is taken as 2. After a kill it is found though Ray's snapshot is too old to
     know of it, unless something else was saved under its name since. A trial without a checkpoint
-    is only given more time, and one warning says so; so is a class trainable, which does not say
-    with which report it saved.
+    is only given more time, and one warning says so. Of a class trainable those count that Ray
+    saves by `CheckpointConfig(checkpoint_frequency=…)`: it goes back to the best of these, and its
+    `load_checkpoint` must not bring the old learning rate back.
 
     `ValueError` at the start of the sweep beside a `DivergenceStopper`, which would stop trials
     before they can be rescued, and where `lr_key` is not in the config. Trials of Ray Train
@@ -143,7 +144,8 @@ class RollbackScheduler(SweepScheduler[Record]):
             self._warned = True
             logger.warning(
                 "%s: trial %s has no checkpoint to go back to; such trials are given %d more "
-                "evaluations instead. Report a checkpoint with each evaluation.",
+                "evaluations instead. Report a checkpoint with each evaluation; for a class "
+                "trainable, set checkpoint_frequency in CheckpointConfig.",
                 *(self.name, trial.trial_id, self.rule.recovery_patience),
             )
         return action
@@ -228,7 +230,14 @@ class RollbackScheduler(SweepScheduler[Record]):
         if not is_there(trial, anchor.name):
             return None
         line = self._memory.naming(trial.trial_id, anchor.name)
-        if line is None or line["step"] != anchor.step or not is_as_saved(trial, anchor.name, line):
+        if line is None or line["step"] != anchor.step:
+            return None
+        if trial.checkpoint_freq:  # of a class, saved after that report and before the next
+            course = self.record[trial.trial_id]
+            written = course.step != anchor.step or course.watch.rested == 0  # it went back there
+        else:
+            written = is_as_saved(trial, anchor.name, line)
+        if not written:
             return None
         result = result_of(line, self._metric, self.time_attr)
         return None if result is None else remind_of(trial, anchor.name, result)
