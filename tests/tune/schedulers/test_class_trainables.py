@@ -4,15 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.experiment import Trial
 
 from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_of
-from tune_stoppers import RollbackScheduler
+from tests.tune.schedulers.test_base import Pausing
+from tune_stoppers import RollbackScheduler, RuleScheduler
 from tune_stoppers.journal import ENDED, SAVING
 from tune_stoppers.rules.rollback import GONE, WENT_BACK
 from tune_stoppers.tune.class_checkpoints import claims_in
+
+
+class Saves(tune.Trainable):  # type: ignore[misc]  # Ray's is untyped
+    """A class trainable with checkpoints."""
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to save."""
 
 
 class ClassStage(Stage):
@@ -72,6 +81,19 @@ def test_one_that_ray_never_saves_is_given_more_time(
     stage, trial = staged(tmp_path)
     assert stage.curve(trial, [1, 2, 2, 2, 2]) == ["CONTINUE"] * 4 + ["STOP"]
     assert "set checkpoint_frequency in CheckpointConfig" in caplog.text
+
+
+@pytest.mark.parametrize(("cls", "action"), [(Saves, "PAUSE"), (tune.Trainable, "CONTINUE")])
+def test_any_rule_may_pause_what_can_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: type, action: str
+) -> None:
+    """Ray saves it then; one that cannot be saved would start from zero."""
+    monkeypatch.setattr(Trial, "get_trainable_cls", lambda trial: cls)
+    scheduler: Any = RuleScheduler(Pausing(), metric="loss", mode="min")
+    stage = ClassStage(tmp_path, scheduler)
+    trial = stage.add()
+    stage.start(trial)
+    assert stage.report(trial, 1, 1.0) == action
 
 
 def test_the_journal_knows_the_checkpoint_of_the_end(tmp_path: Path) -> None:
