@@ -16,7 +16,7 @@ from tune_stoppers.tune.saved import Saved
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
 Row = dict[str, Any]
-NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names them
+NUMBERED = re.compile(r"checkpoint_\d+")  # as Ray names them
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,10 @@ class Known:
     def claim(self, name: str, written: partial[float | None]) -> Claim | None:
         """The report that a class trainable's checkpoint belongs to, if a journal knows it.
 
-        Under PBT Ray may save twice at a report: the second name has nobody promised.
+        Under PBT Ray may save more than once at a report: only the first name was promised.
         """
-        numbered = NUMBERED.fullmatch(name)
-        if name not in self.claims and numbered:
-            name = f"checkpoint_{int(numbered[1]) - 1:06d}"
+        if NUMBERED.fullmatch(name):  # of one length, so in the order of their numbers
+            name = max((known for known in self.claims if known <= name), default=name)
         claims = self.claims.get(name)
         return rightful(claims, written) if claims else None
 
