@@ -112,6 +112,14 @@ def test_a_name_that_is_only_promised_again_stays_with_its_report(tmp_path: Path
     assert best_state(tmp_path, "loss", "min").step == 3
 
 
+def test_what_ray_saves_twice_at_a_report_is_of_that_report(tmp_path: Path) -> None:
+    """As PBT may have it do: the next report counts on from there."""
+    trial(tmp_path, LOSSES, [1])
+    write_journal(tmp_path, RUN, [*CLAIMS[:2], claim(20.5, 3, 2), claim(30.5, 4, 3)])
+    best = best_state(tmp_path, "loss", "min")
+    assert (best.step, Path(best.checkpoint).name) == (2, "checkpoint_000001")
+
+
 def test_the_newest_may_be_torn_while_the_trial_runs(tmp_path: Path) -> None:
     """Ray saves after the report; the next report, or the trial's end, says that it has."""
     place = trial(tmp_path, LOSSES[:3], [0, 1])

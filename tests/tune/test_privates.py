@@ -86,13 +86,20 @@ def test_without_it_ray_deletes_the_best(tmp_path: Path) -> None:
     assert not (tmp_path / best).exists()
 
 
+MISSING: list[list[dict[str, Any]]] = [
+    [{"loss": 2.0}, {}, {"loss": 1.0}, {}, {}, {"loss": 3.0}, {}],
+    [{}, {"loss": 2.0}, {"loss": 1.0}, {"loss": 4.0}, {"loss": 3.0}],
+    [{}, {}, {"loss": 1.0}, {}, {"loss": 4.0}, {}, {"loss": 3.0}],
+]
+
+
+@pytest.mark.parametrize("reports", MISSING, ids=["between and last", "first", "every other"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_checkpoints_without_the_metric_cost_no_best(
-    tmp_path: Path, config: CheckpointConfig
+    tmp_path: Path, config: CheckpointConfig, reports: list[dict[str, Any]]
 ) -> None:
-    """A class trainable's last report, or those between evaluations."""
+    """Of a class trainable, which Ray saves by the iteration whatever it reports."""
     trial = trial_with(config)
-    reports: list[dict[str, Any]] = [{"loss": 2.0}, {}, {"loss": 1.0}, {}, {}, {"loss": 3.0}, {}]
     for step, metrics in enumerate(reports, start=1):
         keep_scored(trial, metrics)
         newest = save(trial, tmp_path, step, **metrics)

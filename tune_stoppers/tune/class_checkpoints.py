@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ray.tune.result import DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
+from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.journal import FORGOT, SAVING, Line
 from tune_stoppers.metrics import number
@@ -79,6 +80,14 @@ def saving_at(trial: Any, result: Mapping[str, Any]) -> Saving | None:
     due = bool(every) and iteration % every == 0
     ends = bool(result.get(DONE)) and bool(trial.checkpoint_at_end)
     return Saving(name, iteration, due or ends or bool(result.get(SHOULD_CHECKPOINT)), every)
+
+
+def saves_when_asked(trial: Any) -> bool:
+    """Whether it is a class trainable that can save: Ray has it save when it is paused."""
+    cls: Any = trial.get_trainable_cls() if hasattr(trial, "get_trainable_cls") else None
+    if cls is None or issubclass(cls, FunctionTrainable):
+        return False
+    return bool(cls.save_checkpoint is not Trainable.save_checkpoint)
 
 
 def saved_at_end(trial: Any, result: Mapping[str, Any]) -> Saving | None:

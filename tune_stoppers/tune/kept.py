@@ -29,7 +29,12 @@ class Known:
     registered: Mapping[str, Row] = field(default_factory=dict)  # what a `ResultGrid` has of them
 
     def claim(self, name: str, written: partial[float | None]) -> Claim | None:
-        """The report that a class trainable's checkpoint belongs to, if a journal knows it."""
+        """The report that a class trainable's checkpoint belongs to, if a journal knows it.
+
+        Under PBT Ray may save more than once at a report: only the first name was promised.
+        """
+        if NUMBERED.fullmatch(name):  # of one length, so in the order of their numbers
+            name = max((known for known in self.claims if known <= name), default=name)
         claims = self.claims.get(name)
         return rightful(claims, written) if claims else None
 

@@ -64,12 +64,15 @@ def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
     Ray takes one whose report, `result`, lacks the score for the best, and deletes others for it.
     """
     manager = trial.run_metadata.checkpoint_manager
-    score = manager.checkpoint_config.checkpoint_score_attribute
-    if score is None or score in result:
+    config, known = manager.checkpoint_config, manager._checkpoint_results
+    score = config.checkpoint_score_attribute
+    if score is None or config.num_to_keep is None:
         return
-    scored = [one for one in manager.best_checkpoint_results if score in one.metrics]
-    if scored:  # in ascending order
-        keep_checkpoint(trial, _name_of(scored[-1]))
+    if all(score in metrics for metrics in [result, *(r.metrics for r in known)]):
+        return
+    scored = [one for one in known if score in one.metrics]
+    if scored:
+        keep_checkpoint(trial, _name_of(max(scored, key=manager._get_checkpoint_score)))
 
 
 def checkpoint_of(trial: Any, name: str) -> Any:

@@ -335,8 +335,8 @@ def _unknown(found: list[_Found]) -> str:
         return ""
     return (
         f" Of {count} checkpoints of class trainables nothing in the folder says which report they "
-        "belong to, as no stopper or scheduler of ours watched. Ray knows: give the ResultGrid "
-        "instead; of a sweep that has ended it is "
+        "belong to: the journal of a stopper or scheduler of ours would. Ray knows: give the "
+        "ResultGrid instead of the path; of a sweep that has ended it is "
         "tune.Tuner.restore(path, trainable).get_results()."
     )
 

@@ -24,7 +24,7 @@ from tune_stoppers.core import (
 from tune_stoppers.journal import AGAIN, ENDED, LOST, SAVING, STARTED, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saving_at
+from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.privates import (
     drop_decision,
@@ -172,10 +172,11 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Carry out a decision that is to be taken; Ray's name for what it should do.
 
         A trial whose report came without a checkpoint is not paused: Ray would start it again
-        from an older one, or from zero.
+        from an older one, or from zero. A class trainable is saved as it is paused.
         """
         if decision.action is Action.PAUSE and not result.get(CHECKPOINT_NAME):
-            return CONTINUE
+            by_ray = CHECKPOINT_NAME not in result and saves_when_asked(trial)
+            return PAUSE if by_ray else CONTINUE
         return _ACTIONS[decision.action]
 
     def ends_sweep(self, decision: Decision) -> bool:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
 from ray.tune.experiment import Trial
-from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal import STARTED
 from tune_stoppers.rules.pauses import Choice, PausesAtRungs, Record
-from tune_stoppers.tune.class_checkpoints import Saving
+from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.privates import note_reason
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
@@ -137,7 +136,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         """Judge a report; Ray's name for the action."""
         if has_train_workers(result):
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
-        if CHECKPOINT_NAME not in result and trial.storage is None and _saves_when_asked(trial):
+        if CHECKPOINT_NAME not in result and trial.storage is None and saves_when_asked(trial):
             result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
@@ -147,7 +146,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
 
     def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
         """Ray saves a class trainable that can be saved when it is paused."""
-        return saving.sure or _saves_when_asked(trial)
+        return saving.sure or saves_when_asked(trial)
 
     def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
         """Pause, unless the trial is saving: it is paused at its next checkpoint then."""
@@ -274,11 +273,3 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
                 "report one: report a checkpoint with every evaluation.",
                 *(self.name, trial_id),
             )
-
-
-def _saves_when_asked(trial: Any) -> bool:
-    """Whether it is a class trainable that can save: Ray has it save when it is paused."""
-    cls: Any = trial.get_trainable_cls()
-    if issubclass(cls, FunctionTrainable):
-        return False
-    return bool(cls.save_checkpoint is not Trainable.save_checkpoint)

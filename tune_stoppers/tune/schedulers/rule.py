@@ -15,10 +15,10 @@ class RuleScheduler(SweepScheduler[Tracks]):
     """Applies any trial-level rule to each trial: STOP ends it, PAUSE lets others go first.
 
     A paused trial resumes from its newest checkpoint when there is room; Ray would restart one
-    whose report came without a checkpoint from an older one, or from zero, so it goes on. A
-    decision that ends the sweep (`Threshold(scope="sweep")`, a spent `Budget` of the sweep, also
-    one that drains) ends the search: nothing more is started, and what runs is stopped at its
-    next report.
+    whose report came without a checkpoint from an older one, or from zero, so it goes on (a class
+    trainable with `save_checkpoint` is saved as it is paused). A decision that ends the sweep
+    (`Threshold(scope="sweep")`, a spent `Budget` of the sweep, also one that drains) ends the
+    search: nothing more is started, and what runs is stopped at its next report.
 
     Args:
         rule: thresholds and limits in it are in loss units: negated where `mode` is "max".
