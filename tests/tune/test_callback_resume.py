@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from ray import tune
 from transformers import TrainerCallback
 
 from tests.tiny import tiny_model, tiny_rows
@@ -259,6 +260,24 @@ def test_several_evaluation_sets_are_one_report(tmp_path: Path) -> None:
     note = Note.read(tmp_path / "checkpoint-2")
     assert note is not None
     assert (note.metric, note.evaluations) == ("eval_a_loss", 1)
+
+
+def test_a_nested_metric_is_judged_and_reported_at_the_top(tmp_path: Path) -> None:
+    """Under its name with slashes, where checkpoints and schedulers find it."""
+    callback = TuneCallback("eval_report/0/f1", "max")
+    trainer = make_trainer(tmp_path, [callback], prediction_loss_only=False)
+    trainer.compute_metrics = lambda _: {"report": [{"f1": 0.5}]}
+    reports: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "report", lambda metrics, **_: reports.append(metrics))
+        trainer.train()
+    assert [row["eval_report/0/f1"] for row in reports] == [0.5] * 4
+    assert reports[0]["best_eval_report/0/f1"] == 0.5
+    assert callback.best == -0.5
+    wrong = make_trainer(tmp_path, [TuneCallback("f1", "max")], prediction_loss_only=False)
+    wrong.compute_metrics = lambda _: {"f1": 0.5}
+    with pytest.raises(MissingMetricError, match="Did you mean 'eval_f1'"):
+        wrong.train()
 
 
 def test_a_foreign_note_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `torch.save` wrote, Lightning's checkpoint files among it; read without unpickling code."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,9 @@ def read_torch(path: Path) -> Any:
     file's own could read.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch about pickles of other versions
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file that was torn or forged may raise anything
         more = (
             ""
