@@ -73,8 +73,8 @@ def test_trials_that_have_not_started_are_counted(tmp_path: Path) -> None:
     """With their configurations; and that there may be more, if Ray made no more beforehand."""
     write(tmp_path, [row(1)])
     waiting = [
-        listed(f"9f18b_0000{n}", "PENDING", started=False, config={"lr": 0.1 * n, "f": PICKLE})
-        for n in range(1, 4)
+        listed(f"9f18b_0000{n}", status, started=False, config={"lr": 0.1 * n, "f": PICKLE})
+        for n, status in enumerate(("PENDING", "PAUSED", "PENDING"), start=1)  # PAUSED: held back
     ]
     running = listed(ID, "RUNNING", FOLDER, last=row(1))
     snapshot(tmp_path, running, *waiting, most_pending=3)

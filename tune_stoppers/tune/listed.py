@@ -77,14 +77,16 @@ def _listed(pair: Any) -> Listed | None:
     last = last if isinstance(last, dict) else {}
     timestamp = number(last.get("timestamp"))
     config = said.get("config")
+    started = number(met.get("start_time")) is not None or bool(last)
     return Listed(
         trial_id=trial_id,
-        status=status,
+        # a scheduler of ours holds new trials back by pausing them
+        status=PENDING if status == PAUSED and not started else status,
         folder=_text(said.get("relative_logdir")),
         name=_text(said.get("custom_trial_name"))
         or f"{_text(said.get('trainable_name'))}_{trial_id}",
         config=_unpickled(config) if isinstance(config, dict) else {},
-        started=number(met.get("start_time")) is not None or bool(last),
+        started=started,
         failures=int(number(met.get("num_failures")) or 0),
         done=bool(last.get("done")),
         timestamp=math.nan if timestamp is None else timestamp,
