@@ -27,7 +27,7 @@ def told(root: Path) -> dict[str, tuple[str, str, str]]:
 ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, str]]] = {
     "runs": ({}, {"status": "RUNNING"}, ("RUNNING", "unfinished", "running or cut off")),
     "is paused": ({}, {"status": "PAUSED"}, ("PAUSED", "unfinished", "paused")),
-    "waits": ({}, {"status": "PENDING"}, ("PENDING", "unfinished", "waiting to go on")),
+    "waits": ({}, {"status": "PENDING"}, ("PENDING", "unfinished", "waiting to continue")),
     "returned": (
         {},
         {"status": "TERMINATED", "last": row(2, done=True)},
@@ -142,6 +142,10 @@ def test_the_newest_snapshot_counts_and_a_torn_one_says_nothing(tmp_path: Path) 
     )
     assert told(tmp_path)["00000"][0] == "PAUSED"
     pair = listed(ID, "PAUSED", FOLDER)
+    strange = [
+        pair[0].replace(ID, "x"),
+        '{"num_failures": NaN, "last_result": {"timestamp": 1e999}}',
+    ]
     for odd in (
         newest.read_text()[:-9],
         "[]",
@@ -151,6 +155,8 @@ def test_the_newest_snapshot_counts_and_a_torn_one_says_nothing(tmp_path: Path) 
     ):
         newest.write_text(odd)
         assert told(tmp_path) == {"00000": ("UNKNOWN", "unfinished", "no end recorded")}
+    newest.write_text(json.dumps({"trial_data": [strange], "runner_data": {}}))
+    assert told(tmp_path)["x"][0] == "PAUSED"
 
 
 def test_a_hostile_name_in_a_snapshot_leads_nowhere(tmp_path: Path) -> None:

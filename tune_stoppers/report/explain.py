@@ -187,10 +187,11 @@ def explain(
     """One row per trial of an experiment: how it ended, by whom, and why.
 
     Columns: `trial_id`; `ending` ("stopped", "finished", "failed", "unfinished", or "unexplained":
-    it was stopped, and nothing tells by whom); `cause`, what to count by (the stopper or
-    scheduler, say); `reason`, in full with the numbers; `step` and `value` at the last report
-    judged (without a journal: Ray's iteration, and NaN); `decisions`, how many were journalled;
-    `events` (rewinds, rollbacks, promotions, …), a text; `reports`; `status`; `config/…`.
+    it was stopped, and nothing tells by whom; "unfinished" trials run, wait, are paused, never
+    started or were cut off); `cause`, what to count by (the stopper or scheduler, say);
+    `reason`, in full with the numbers; `step` and `value` at the last report judged (without a
+    journal: Ray's iteration, and NaN); `decisions`, how many were journalled; `events` (rewinds,
+    rollbacks, promotions, …), a text; `reports`; `status`; `config/…`.
 
     Works on unfinished and crashed experiments, and on those of Ray's own schedulers, as far as
     their results tell. `filesystem`: pyarrow's, where the folder is not on one that its URI names.

@@ -87,10 +87,16 @@ def _listed(pair: Any) -> Listed | None:
         or f"{_text(said.get('trainable_name'))}_{trial_id}",
         config=_unpickled(config) if isinstance(config, dict) else {},
         started=started,
-        failures=int(number(met.get("num_failures")) or 0),
+        failures=whole(met.get("num_failures")),
         done=bool(last.get("done")),
         timestamp=math.nan if timestamp is None else timestamp,
     )
+
+
+def whole(value: Any) -> int:
+    """A count out of a file; 0 where it is none."""
+    count = number(value)
+    return int(count) if count is not None and math.isfinite(count) else 0
 
 
 def _data(text: Any) -> dict[str, Any]:
