@@ -335,3 +335,19 @@ def test_what_arrow_does_not_know_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "read_table", read_table)
     with pytest.raises(ValueError, match=r"x.parquet' cannot be read: Integers with more than 64"):
         Sweep.from_parquet(tmp_path / "x.parquet")
+
+
+def test_what_was_a_number_to_a_rule_is_one_in_the_sweep(tmp_path):
+    """An array of one element, a Fraction, a truth value, as Ray writes them."""
+    trial = tmp_path / "t"
+    trial.mkdir()
+    (trial / "params.json").write_text("{}")
+    rows = ({"array": [0.5], "fraction": "1/4", "flag": True, "word": "abc"},) * 2
+    text = "".join(
+        json.dumps({"trial_id": "t", "training_iteration": n} | row) + "\n"
+        for n, row in enumerate(rows, start=1)
+    )
+    (trial / "result.json").write_text(text)
+    (curve,) = Sweep.from_ray(tmp_path, metric="array", mode="min")
+    found = {name: values.tolist() for name, values in curve.metrics.items()}
+    assert found == {"array": [0.5, 0.5], "fraction": [0.25, 0.25], "flag": [1.0, 1.0]}

@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tests.tune.tiny_trainer import FailOnce, make_trainer, rows_of
 from tune_stoppers import TuneCallback, best_state, best_states
+from tune_stoppers.tune.own_keys import share_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -71,6 +72,7 @@ def test_each_evaluation_is_one_report(trials: dict[str, Any]) -> None:
     rows = rows_of(trials["calm"])
     assert [row["step"] for row in rows] == [2, 4, 6, 8]
     assert [row["progress"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
+    assert [share_of(row) for row in rows] == [0.25, 0.5, 0.75, 1.0]  # known for its own
     assert [row["tokens"] for row in rows] == [2 * 64, 4 * 64, 6 * 64, 8 * 64]
     assert [row["lr"] for row in rows] == pytest.approx([0.00875, 0.00625, 0.00375, 0.00125])
     for row in rows:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pyarrow import fs
 
 from tune_stoppers import best_state, best_states
+from tune_stoppers.report.best import best_of
 from tune_stoppers.tune.experiment import Experiment, ExperimentError
 
 FOLDER = "train_9f18b_00000_0_lr=0.1000_2026-01-02_03-04-05"
@@ -71,6 +73,8 @@ def failure(date: str) -> str:
         ([by_trainer(row(1), 0.5), by_trainer(row(2), 1.0)], {}, "TERMINATED"),
         ([by_trainer(row(1), 0.5)], {}, "UNKNOWN"),
         ([row(1, progress=1.0)], {}, "UNKNOWN"),  # a key of the trial's own: 1 %, say
+        ([row(1, progress=1.0, best_loss=1.0)], {}, "UNKNOWN"),
+        ([row(1, progress=1.0, epoch=1) | {"step": 8}], {}, "UNKNOWN"),
         ([by_trainer(row(1), 1.0), by_trainer(row(2), 2.0)], {}, "UNKNOWN"),  # per cent
         ([by_trainer(row(1), 2.0), by_trainer(row(2), 1.0)], {}, "UNKNOWN"),
         ([row(1, stop_reason="max_tokens")], {}, "UNKNOWN"),  # a key of the trial's own
@@ -139,8 +143,8 @@ def test_the_journal_tells_endings_too(
     assert frame["reason"].tolist() == [reason]
 
 
-def test_rays_own_state_is_never_read(tmp_path: Path) -> None:
-    """What experiment_state and the pickles say makes no difference."""
+def test_pickles_are_never_read_nor_is_an_old_snapshot_believed(tmp_path: Path) -> None:
+    """Neither makes a difference to a trial that reported after it."""
     write(tmp_path, [row(1)], params_pkl="no pickle", error_pkl_x="no pickle")
     said = json.dumps({"trial_id": "9f18b_00000", "status": "TERMINATED"})
     state = {"trial_data": [[said, "{}"]]}
@@ -226,6 +230,24 @@ def test_a_trial_that_ray_made_again_counts_once(tmp_path: Path) -> None:
     write(tmp_path, [row(1, loss=0.01)], older)
     frame = best_states(tmp_path, "loss", "min")
     assert frame[["trial_id", "best_value"]].values.tolist() == [["9f18b_00000", 0.1]]
+
+
+def test_steps_are_counted_as_the_journal_counts(tmp_path: Path) -> None:
+    """As on the command line; where no report has that, or nobody says, by Ray's iterations."""
+    trial = write(tmp_path, [row(1, tokens=1000, checkpoint_dir_name="checkpoint_000000")])
+    (trial / "checkpoint_000000").mkdir()
+    assert best_state(tmp_path, "loss", "min").step == 1
+    write_journal(tmp_path, [ABOUT_LOSS | {"time_attr": "tokens", "sign": 1}])
+    assert best_state(tmp_path, "loss", "min").step == 1000
+    found = best_of(str(tmp_path))
+    assert "at tokens 1000" in found.headline[0]
+    assert found.table(1)[0][2] == "at tokens"
+    assert best_state(tmp_path, "loss", "min", time_attr="training_iteration").step == 1
+    shutil.rmtree(tmp_path / "tune_stoppers")
+    write_journal(tmp_path, [ABOUT_LOSS | {"time_attr": "misspelt"}])
+    assert best_state(tmp_path, "loss", "min").step == 1
+    for name in ("00000", f"train_{row(1)['trial_id']}", "9f1"):
+        assert best_state(tmp_path, "loss", "min", trial_id=name).value == 1.0
 
 
 def judged(step: int, value: Any, **more: Any) -> dict[str, Any]:

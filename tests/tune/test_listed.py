@@ -27,7 +27,7 @@ def told(root: Path) -> dict[str, tuple[str, str, str]]:
 ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, str]]] = {
     "runs": ({}, {"status": "RUNNING"}, ("RUNNING", "unfinished", "running or cut off")),
     "is paused": ({}, {"status": "PAUSED"}, ("PAUSED", "unfinished", "paused")),
-    "waits": ({}, {"status": "PENDING"}, ("PENDING", "unfinished", "waiting to go on")),
+    "waits": ({}, {"status": "PENDING"}, ("PENDING", "unfinished", "waiting to continue")),
     "returned": (
         {},
         {"status": "TERMINATED", "last": row(2, done=True)},
@@ -73,8 +73,8 @@ def test_trials_that_have_not_started_are_counted(tmp_path: Path) -> None:
     """With their configurations; and that there may be more, if Ray made no more beforehand."""
     write(tmp_path, [row(1)])
     waiting = [
-        listed(f"9f18b_0000{n}", "PENDING", started=False, config={"lr": 0.1 * n, "f": PICKLE})
-        for n in range(1, 4)
+        listed(f"9f18b_0000{n}", status, started=False, config={"lr": 0.1 * n, "f": PICKLE})
+        for n, status in enumerate(("PENDING", "PAUSED", "PENDING"), start=1)  # PAUSED: held back
     ]
     running = listed(ID, "RUNNING", FOLDER, last=row(1))
     snapshot(tmp_path, running, *waiting, most_pending=3)
@@ -142,6 +142,10 @@ def test_the_newest_snapshot_counts_and_a_torn_one_says_nothing(tmp_path: Path) 
     )
     assert told(tmp_path)["00000"][0] == "PAUSED"
     pair = listed(ID, "PAUSED", FOLDER)
+    strange = [
+        pair[0].replace(ID, "x"),
+        '{"num_failures": NaN, "last_result": {"timestamp": 1e999}}',
+    ]
     for odd in (
         newest.read_text()[:-9],
         "[]",
@@ -151,6 +155,8 @@ def test_the_newest_snapshot_counts_and_a_torn_one_says_nothing(tmp_path: Path) 
     ):
         newest.write_text(odd)
         assert told(tmp_path) == {"00000": ("UNKNOWN", "unfinished", "no end recorded")}
+    newest.write_text(json.dumps({"trial_data": [strange], "runner_data": {}}))
+    assert told(tmp_path)["x"][0] == "PAUSED"
 
 
 def test_a_hostile_name_in_a_snapshot_leads_nowhere(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def _unfinished(experiment: Experiment, record: TrialRecord) -> Ending:
         text = f"it waits for another try, {since}: {error_of(experiment, record)}"
         return Ending("unfinished", "waiting for another try", text)
     if record.rows or (listed and listed.started):
-        return Ending("unfinished", "waiting to go on", f"it waits for a free worker, {since}")
+        return Ending("unfinished", "waiting to continue", f"it waits for a free worker, {since}")
     return Ending("unfinished", TO_START, "it has not started")
 
 

@@ -246,7 +246,8 @@ def explain(
     """One row per trial of an experiment: how it ended, by whom, and why.
 
     Columns: `trial_id`; `ending` ("stopped", "finished", "failed", "unfinished", or "unexplained":
-    it was stopped, and nothing tells by whom); `cause`, what to count by (the stopper or
+    it was stopped, and nothing tells by whom; "unfinished" trials run, wait, are paused, never
+    started or were cut off); `cause`, what to count by (the stopper or
     scheduler, say); `reason`, in full with the numbers; `step` and `value` at the last report
     judged (without a journal: Ray's iteration, and NaN); `decisions`, how many were journalled;
     `events` (rewinds, rollbacks, promotions, …), a text; `reports`; `status`; `changes` of the

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tune_stoppers.journal import Line
-from tune_stoppers.metrics import number
 from tune_stoppers.tune.experiment import TrialRecord
-from tune_stoppers.tune.listed import FAILED, PAUSED, PENDING, RUNNING, Listing
+from tune_stoppers.tune.listed import FAILED, PAUSED, PENDING, RUNNING, Listing, whole
 
 
 def standing(
@@ -26,7 +25,7 @@ def standing(
         parts = {
             RUNNING: "running or cut off",
             PAUSED: "paused",
-            PENDING: "waiting to go on",
+            PENDING: "waiting to continue",
         }
         told = ", ".join(
             f"{many} {word}"
@@ -54,4 +53,4 @@ def is_to_start(record: TrialRecord) -> bool:
 
 def planned_in(lines: Sequence[Line]) -> int:
     """How many trials the sweep is to have, as a scheduler of ours noted it; 0 if none did."""
-    return max((int(number(line.get("planned")) or 0) for line in lines), default=0)
+    return max((whole(line.get("planned")) for line in lines), default=0)

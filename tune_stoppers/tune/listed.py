@@ -77,18 +77,26 @@ def _listed(pair: Any) -> Listed | None:
     last = last if isinstance(last, dict) else {}
     timestamp = number(last.get("timestamp"))
     config = said.get("config")
+    started = number(met.get("start_time")) is not None or bool(last)
     return Listed(
         trial_id=trial_id,
-        status=status,
+        # a scheduler of ours holds new trials back by pausing them
+        status=PENDING if status == PAUSED and not started else status,
         folder=_text(said.get("relative_logdir")),
         name=_text(said.get("custom_trial_name"))
         or f"{_text(said.get('trainable_name'))}_{trial_id}",
         config=_unpickled(config) if isinstance(config, dict) else {},
-        started=number(met.get("start_time")) is not None or bool(last),
-        failures=int(number(met.get("num_failures")) or 0),
+        started=started,
+        failures=whole(met.get("num_failures")),
         done=bool(last.get("done")),
         timestamp=math.nan if timestamp is None else timestamp,
     )
+
+
+def whole(value: Any) -> int:
+    """A count out of a file; 0 where it is none."""
+    count = number(value)
+    return int(count) if count is not None and math.isfinite(count) else 0
 
 
 def _data(text: Any) -> dict[str, Any]:
