@@ -142,15 +142,17 @@ def takes_process(controller: Any, trial: Any) -> bool:
     return bool(cache.has_cached_object(trial.placement_group_factory))
 
 
-def sort_trials(controller: Any, key: Callable[[Any], Any]) -> None:
+def sort_trials(
+    controller: Any, listed: Callable[[Any], Any], pending: Callable[[Any], Any]
+) -> None:
     """Put the trials in another order than that in which Ray lists and starts them.
 
     After a restore that is the order of a set. `get_trials` gives Ray's own list; a second one has
-    those that are pending.
+    those that are pending, in the order in which they start. Each is sorted by its key.
     """
     inner = getattr(controller, "_tune_controller", controller)
-    controller.get_trials().sort(key=key)
-    getattr(inner, "_pending_trials_list", []).sort(key=key)
+    controller.get_trials().sort(key=listed)
+    getattr(inner, "_pending_trials_list", []).sort(key=pending)
 
 
 def _name_of(result: Any) -> str:

@@ -159,6 +159,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
 
+    def turn_of(self, trial: Any) -> tuple[bool, float]:
+        """What restored trials are sorted by to start again: those that ran before go first."""
+        return self._memory.known(trial.trial_id).time.step is None, number_of(trial)
+
     # -- Ray's calls ---------------------------------------------------------------------------
 
     @property
@@ -319,7 +323,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             raise self._broken
         if not self._sorted:
             self._sorted = True
-            sort_trials(controller, number_of)
+            sort_trials(controller, number_of, self.turn_of)
             self.all_adopted()
         memory = self._memory
         memory.settle()

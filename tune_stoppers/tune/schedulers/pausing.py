@@ -116,20 +116,21 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         trial_id, record = trial.trial_id, self.record
         again = trial_id in self._met
         self._met.add(trial_id)
+        begun = again or trial_id in record.courses or self._memory.known(trial_id).started
         if not again and self.rule.is_paused(record, trial_id):
             trial.set_status(Trial.PAUSED)
-        elif not again and trial_id not in record.courses and may_hold(controller.search_alg):
+        elif not begun and may_hold(controller.search_alg):
             self._makes_room = False
             self._held.hold(trial)
         else:
-            self._workers.add(trial, self._clock(), chosen=False)
+            self._workers.add(trial, self._clock(), chosen=begun)
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().all_adopted()
         self._trials = {t.trial_id: t for t in sorted(self._trials.values(), key=number_of)}
         self._held.sort(number_of)
-        self._workers.sort(number_of)
+        self._workers.sort(self.turn_of)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
