@@ -19,7 +19,7 @@ from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopp
 from tune_stoppers.tune.privates import (
     checkpoint_of,
     drop_decision,
-    is_starting,
+    has_process,
     keep_checkpoint,
     members_of,
     remind_of,
@@ -266,8 +266,9 @@ class Backwards(FIFOScheduler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turned, self.started, self.starting = False, list[int](), 0
+        self.turned, self.started = False, list[int]()
         self.offers: set[tuple[str, bool]] = set()
+        self.had: set[tuple[str, bool]] = set()
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         if not self.turned:
@@ -275,7 +276,7 @@ class Backwards(FIFOScheduler):
             sort_trials(controller, lambda t: t.config["i"], lambda t: -t.config["i"])
         for trial in controller.get_trials():
             self.offers.add((trial.status, takes_process(controller, trial)))
-            self.starting += is_starting(controller, trial)
+            self.had.add((trial.status, has_process(controller, trial)))
         return None  # whatever is pending starts in the order of the list
 
     def on_trial_result(self, controller: Any, trial: Trial, result: Any) -> str:
@@ -297,7 +298,8 @@ def test_a_process_that_is_left_is_seen_and_the_order_can_be_changed(
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert ((Trial.PENDING, True) in scheduler.offers) == reuse
-    assert (scheduler.starting > 0) == reuse
+    assert {(Trial.PENDING, False), (Trial.RUNNING, True)} <= scheduler.had
+    assert (Trial.RUNNING, False) not in scheduler.had
     if not reuse:  # else Ray takes any for a process that nobody was named for
         assert scheduler.started == [2, 1, 0]
 
@@ -307,5 +309,5 @@ def test_a_replay_keeps_no_process_and_one_order() -> None:
     trial = SimpleNamespace(placement_group_factory=None)
     view = SimpleNamespace(get_trials=lambda: [2, 1])
     assert not takes_process(view, trial)
-    assert not is_starting(view, trial)
+    assert not has_process(view, trial)
     sort_trials(view, lambda trial: trial, lambda trial: trial)

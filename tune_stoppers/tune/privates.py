@@ -123,10 +123,11 @@ def write_status(controller: Any, trial: Any) -> None:
         mark(trial)
 
 
-def is_starting(controller: Any, trial: Any) -> bool:
-    """Whether a process that another trial has left is being made ready for this one."""
+def has_process(controller: Any, trial: Any) -> bool:
+    """Whether a pending trial has its process: one of its own, or one that another has left."""
     inner = getattr(controller, "_tune_controller", controller)
-    return trial in getattr(inner, "_resetting_trials", ())  # a replay has none
+    process = getattr(inner, "_trial_to_actor", {}).get(trial)  # a replay has none
+    return process is not None and bool(inner._actor_manager.is_actor_started(process))
 
 
 def takes_process(controller: Any, trial: Any) -> bool:
@@ -137,9 +138,9 @@ def takes_process(controller: Any, trial: Any) -> bool:
     """
     inner = getattr(controller, "_tune_controller", controller)
     cache = getattr(inner, "_actor_cache", None)  # a replay has none
-    if cache is None or is_starting(controller, trial):
+    if cache is None or not cache.has_cached_object(trial.placement_group_factory):
         return False
-    return bool(cache.has_cached_object(trial.placement_group_factory))
+    return not has_process(controller, trial)
 
 
 def sort_trials(

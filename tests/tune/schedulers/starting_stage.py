@@ -24,13 +24,21 @@ class Stage:
         self._queue: list[Any] = []  # staged, with a process of their own that waits for a worker
         self._cached = 0  # processes that trials have left
         self._pending_trials_list: list[Any] = []  # to be staged, in this order
-        self._resetting_trials: list[Any] = []
-        self._actor_cache = self
+        self._starting: list[Any] = []  # they have their processes
+        self._trial_to_actor: dict[Any, Any] = {}
+        self._actor_cache = self._actor_manager = self
+        self.now = 0.0  # turns so far
+        self.waited: list[float] = []  # from when a process was free for a trial to when it had it
+        if hasattr(scheduler, "use_clock"):
+            scheduler.use_clock(lambda: self.now)
         scheduler.set_search_properties("loss", "min")
 
     def has_cached_object(self, resources: Any) -> bool:
         assert resources == RESOURCES
         return self._cached > 0
+
+    def is_actor_started(self, process: Any) -> bool:
+        return bool(process == "its process")
 
     def get_trials(self) -> list[Any]:
         return self.trials
@@ -45,9 +53,10 @@ class Stage:
 
     def turn(self) -> None:
         """One turn of the loop, up to the event: name, stage, hand over processes, start."""
-        for trial in self._resetting_trials:
+        self.now += 1
+        for trial in self._starting:
             trial.status = "RUNNING"
-        self._resetting_trials.clear()
+        self._starting.clear()
         trial = self.scheduler.choose_trial_to_run(self)
         if trial is not None and trial.status == "PAUSED":
             trial.status = "PENDING"
@@ -55,16 +64,20 @@ class Stage:
             self._queue.append(trial)
         self._queue += self._pending_trials_list
         self._pending_trials_list.clear()
-        if trial is not None and trial.status == "PENDING" and self._cached:
+        if trial in self._queue and self._cached:
             self._cached -= 1
             self._queue.remove(trial)
-            self._resetting_trials.append(trial)
-            self.started.append(trial.trial_id)
+            self._begin(trial)
+            if hasattr(self.scheduler, "use_clock"):  # it measures what a resume costs
+                self.waited.append(self.now - self.scheduler._workers.since(trial.trial_id))
         while self.free and self._queue:
             self.free -= 1
-            first = self._queue.pop(0)
-            first.status = "RUNNING"
-            self.started.append(first.trial_id)
+            self._begin(self._queue.pop(0))
+
+    def _begin(self, trial: Any) -> None:
+        self._trial_to_actor[trial] = "its process"
+        self._starting.append(trial)
+        self.started.append(trial.trial_id)
 
     def report(self, trial: Any, step: int, loss: float) -> str:
         """A report with a checkpoint; what is decided is carried out."""
@@ -88,6 +101,7 @@ class Stage:
 
     def _leave(self, trial: Any, status: str) -> None:
         trial.status = status
+        del self._trial_to_actor[trial]
         if self.reuse:
             self._cached += 1
         else:

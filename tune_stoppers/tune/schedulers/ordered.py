@@ -15,7 +15,7 @@ from tune_stoppers.surrogate.model import Standing
 from tune_stoppers.surrogate.order import ModelOrder
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, may_hold
-from tune_stoppers.tune.schedulers.workers import Workers, first_for_process
+from tune_stoppers.tune.schedulers.workers import Workers
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -106,7 +106,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         self._settle(controller)
         now = time.monotonic()
         self._workers.look(now)
-        first = first_for_process(controller, self._workers)
+        first = self._workers.for_process(controller, now)
         if first is not None:
             return first
         if not self._workers.room or self._over:

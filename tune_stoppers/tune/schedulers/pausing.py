@@ -17,7 +17,7 @@ from tune_stoppers.tune.reader import CHECKPOINT_NAME, STOP_REASON
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.pace import Pace
-from tune_stoppers.tune.schedulers.workers import Workers, capacity, first_for_process
+from tune_stoppers.tune.schedulers.workers import Workers, capacity
 from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
 
 logger = logging.getLogger("tune_stoppers")
@@ -34,7 +34,9 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
     """A scheduler that pauses trials at rungs; subclasses say what a free worker does.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
-    otherwise; one that reports none goes on to the end.
+    otherwise; one that reports none goes on to the end. Nor is it paused where nothing else could
+    use its worker: one trial alone, trials that all have a worker of their own, or
+    `max_concurrent_trials=1`.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
     held back (Ray shows them as PAUSED), and started one at a time. One trial is always chosen
@@ -179,13 +181,14 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         now = self._clock()
         for trial_id in self._workers.look(now):
             self._pace.left(trial_id, now)
-        first = first_for_process(controller, self._workers)
+        first = self._workers.for_process(controller, now)
         if first is not None:
             return first
         chosen = self._choose(controller) if self._workers.room else None
         if chosen is None:
             return self._workers.next
         self._workers.add(chosen, now, chosen=True)
+        self._workers.for_process(controller, now)  # it may get one at once
         return chosen
 
     def debug_string(self) -> str:
