@@ -5,11 +5,13 @@ that is new is staged; a process that another trial has left goes to the one tha
 reuse, a worker that comes free goes to whoever was staged first.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 from tests.tune.schedulers.pausing_stage import StandInTrial, basic
 
-RESOURCES = "one worker"
+# of a kind that no real cluster of these tests has
+RESOURCES = SimpleNamespace(required_resources={"worker of the stage": 1})
 
 
 class Stage:
@@ -34,7 +36,7 @@ class Stage:
         scheduler.set_search_properties("loss", "min")
 
     def has_cached_object(self, resources: Any) -> bool:
-        assert resources == RESOURCES
+        assert resources is RESOURCES
         return self._cached > 0
 
     def is_actor_started(self, process: Any) -> bool:

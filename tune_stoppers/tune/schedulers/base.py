@@ -253,7 +253,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Ray's order: the trial that was added first, of those that wait."""
-        self._settle(controller)
+        self._begin_to_choose(controller)
         first = super().choose_trial_to_run(controller)
         if first is None or not has_process(controller, first):
             return first
@@ -317,14 +317,18 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Why the sweep has ended."""
         return self._memory.over
 
+    def _begin_to_choose(self, controller: Any) -> None:
+        """Catch up; the first time, all trials that a restore brings back have been added."""
+        if not self._sorted and self._broken is None:
+            self._sorted = True
+            sort_trials(controller, number_of, self.turn_of)
+            self.all_adopted()
+        self._settle(controller)
+
     def _settle(self, controller: Any) -> None:
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
-        if not self._sorted:
-            self._sorted = True
-            sort_trials(controller, number_of, self.turn_of)
-            self.all_adopted()
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:

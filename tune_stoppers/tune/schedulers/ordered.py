@@ -103,7 +103,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         """The trial for the next worker, if there is room for one more; else who waits for it."""
         if self._model is None:
             return super().choose_trial_to_run(controller)
-        self._settle(controller)
+        self._begin_to_choose(controller)
         now = time.monotonic()
         self._workers.look(now)
         first = self._workers.for_process(controller, now)

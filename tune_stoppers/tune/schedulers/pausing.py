@@ -175,7 +175,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
-        self._settle(controller)
+        self._begin_to_choose(controller)
         if self.dry_run or self._over:
             return super().choose_trial_to_run(controller)
         now = self._clock()
