@@ -19,7 +19,7 @@ from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopp
 from tune_stoppers.tune.privates import (
     checkpoint_of,
     drop_decision,
-    has_process,
+    is_resetting,
     keep_checkpoint,
     members_of,
     remind_of,
@@ -268,7 +268,7 @@ class Backwards(FIFOScheduler):
         super().__init__()
         self.turned, self.started = False, list[int]()
         self.offers: set[tuple[str, bool]] = set()
-        self.had: set[tuple[str, bool]] = set()
+        self.kinds: set[type] = set()
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         if not self.turned:
@@ -276,7 +276,7 @@ class Backwards(FIFOScheduler):
             sort_trials(controller, lambda t: t.config["i"], lambda t: -t.config["i"])
         for trial in controller.get_trials():
             self.offers.add((trial.status, takes_process(controller, trial)))
-            self.had.add((trial.status, has_process(controller, trial)))
+        self.kinds.add(type(controller._tune_controller._resetting_trials))
         return None  # whatever is pending starts in the order of the list
 
     def on_trial_result(self, controller: Any, trial: Trial, result: Any) -> str:
@@ -298,16 +298,24 @@ def test_a_process_that_is_left_is_seen_and_the_order_can_be_changed(
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert ((Trial.PENDING, True) in scheduler.offers) == reuse
-    assert {(Trial.PENDING, False), (Trial.RUNNING, True)} <= scheduler.had
-    assert (Trial.RUNNING, False) not in scheduler.had
+    assert scheduler.kinds == {set}  # of trials, as `is_resetting` has it
     if not reuse:  # else Ray takes any for a process that nobody was named for
         assert scheduler.started == [2, 1, 0]
 
 
 def test_a_replay_keeps_no_process_and_one_order() -> None:
     """It has none of these names."""
-    trial = SimpleNamespace(placement_group_factory=None)
+    trial = trial_with()
     view = SimpleNamespace(get_trials=lambda: [2, 1])
     assert not takes_process(view, trial)
-    assert not has_process(view, trial)
+    assert not is_resetting(view, trial)
     sort_trials(view, lambda trial: trial, lambda trial: trial)
+
+
+def test_a_trial_that_is_being_reset_is_told_apart() -> None:
+    """It has a process that was left, and takes no second one."""
+    one, other = trial_with(), trial_with()
+    cache = SimpleNamespace(has_cached_object=lambda resources: True)
+    view = SimpleNamespace(_resetting_trials={one}, _actor_cache=cache)
+    assert is_resetting(view, one) and not takes_process(view, one)
+    assert takes_process(view, other) and not is_resetting(view, other)

@@ -123,24 +123,23 @@ def write_status(controller: Any, trial: Any) -> None:
         mark(trial)
 
 
-def has_process(controller: Any, trial: Any) -> bool:
-    """Whether a pending trial has its process: one of its own, or one that another has left."""
+def is_resetting(controller: Any, trial: Any) -> bool:
+    """Whether the process that another trial has left is being made ready for this one."""
     inner = getattr(controller, "_tune_controller", controller)
-    process = getattr(inner, "_trial_to_actor", {}).get(trial)  # a replay has none
-    return process is not None and bool(inner._actor_manager.is_actor_started(process))
+    return trial in getattr(inner, "_resetting_trials", ())  # a replay has none
 
 
 def takes_process(controller: Any, trial: Any) -> bool:
     """Whether a pending trial would get the process that another one has left, if it were named.
 
     That is under `reuse_actors`: Ray keeps such a process for whichever trial of the same
-    resources its scheduler names next.
+    resources its scheduler names next; one of its own that is still starting is dropped then.
     """
     inner = getattr(controller, "_tune_controller", controller)
     cache = getattr(inner, "_actor_cache", None)  # a replay has none
     if cache is None or not cache.has_cached_object(trial.placement_group_factory):
         return False
-    return not has_process(controller, trial)
+    return not is_resetting(controller, trial)
 
 
 def sort_trials(

@@ -14,8 +14,6 @@ from ray.tune.search.searcher import Searcher
 class StandInTrial(SimpleNamespace):
     """What the scheduler asks of a trial."""
 
-    __hash__ = object.__hash__
-
     def __init__(self, name: str, **more: Any) -> None:
         given = {"status": "PENDING", "last_result": {}, "storage": None, "is_saving": False}
         given |= {"config": {"name": name}}

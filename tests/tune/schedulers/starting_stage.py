@@ -27,8 +27,8 @@ class Stage:
         self._cached = 0  # processes that trials have left
         self._pending_trials_list: list[Any] = []  # to be staged, in this order
         self._starting: list[Any] = []  # they have their processes
-        self._trial_to_actor: dict[Any, Any] = {}
-        self._actor_cache = self._actor_manager = self
+        self._resetting_trials: list[Any] = []  # a reset takes no turn here
+        self._actor_cache = self
         self.now = 0.0  # turns so far
         self.waited: list[float] = []  # from when a process was free for a trial to when it had it
         if hasattr(scheduler, "use_clock"):
@@ -38,9 +38,6 @@ class Stage:
     def has_cached_object(self, resources: Any) -> bool:
         assert resources is RESOURCES
         return self._cached > 0
-
-    def is_actor_started(self, process: Any) -> bool:
-        return bool(process == "its process")
 
     def get_trials(self) -> list[Any]:
         return self.trials
@@ -77,7 +74,6 @@ class Stage:
             self._begin(self._queue.pop(0))
 
     def _begin(self, trial: Any) -> None:
-        self._trial_to_actor[trial] = "its process"
         self._starting.append(trial)
         self.started.append(trial.trial_id)
 
@@ -103,7 +99,6 @@ class Stage:
 
     def _leave(self, trial: Any, status: str) -> None:
         trial.status = status
-        del self._trial_to_actor[trial]
         if self.reuse:
             self._cached += 1
         else:

@@ -77,9 +77,9 @@ def test_a_second_process_goes_to_the_second_in_line() -> None:
     ray.report(a, 1, 1.0)
     ray.end(a)
     assert ray.scheduler.choose_trial_to_run(ray) is c
-    ray._trial_to_actor[c] = "its process"
+    ray._resetting_trials.append(c)
     assert ray.scheduler.choose_trial_to_run(ray) is d
-    ray._trial_to_actor[d] = "its process"
+    ray._resetting_trials.append(d)
     assert ray.scheduler.choose_trial_to_run(ray) is c  # none else waits
 
 

@@ -22,7 +22,7 @@ from tune_stoppers.core import (
 from tune_stoppers.journal import AGAIN, ENDED, LOST, STARTED, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.tune.privates import drop_decision, has_process, sort_trials, write_status
+from tune_stoppers.tune.privates import drop_decision, is_resetting, sort_trials, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
     CLOCKS,
@@ -255,10 +255,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Ray's order: the trial that was added first, of those that wait."""
         self._begin_to_choose(controller)
         first = super().choose_trial_to_run(controller)
-        if first is None or not has_process(controller, first):
+        if first is None or not is_resetting(controller, first):
             return first
         waiting = (t for t in controller.get_trials() if t.status == Trial.PENDING)
-        return next((t for t in waiting if not has_process(controller, t)), first)
+        return next((t for t in waiting if not is_resetting(controller, t)), first)
 
     def explain(self, trial_id: str) -> str:
         """The newest decision on a trial in words, in the metric's own units."""
