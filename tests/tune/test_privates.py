@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
@@ -19,6 +20,7 @@ from tune_stoppers import best_state
 from tune_stoppers.tune.privates import (
     checkpoint_of,
     drop_decision,
+    is_resetting,
     keep_checkpoint,
     keep_scored,
     members_of,
@@ -27,7 +29,9 @@ from tune_stoppers.tune.privates import (
     registered_in,
     remind_of,
     resume_from,
+    sort_trials,
     stopper_of,
+    takes_process,
     write_status,
 )
 
@@ -335,3 +339,63 @@ def test_a_decision_of_a_killed_driver_can_be_dropped(ray_session: None, tmp_pat
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     ).fit()
     assert [result.metrics["step"] for result in results] == [1, 3]
+
+
+class Backwards(FIFOScheduler):
+    """Turns the order of the trials round, and looks who would get a process that is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned, self.started = False, list[int]()
+        self.offers: set[tuple[str, bool]] = set()
+        self.kinds: set[type] = set()
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        if not self.turned:
+            self.turned = True
+            sort_trials(controller, lambda t: t.config["i"], lambda t: -t.config["i"])
+        for trial in controller.get_trials():
+            self.offers.add((trial.status, takes_process(controller, trial)))
+        self.kinds.add(type(controller._tune_controller._resetting_trials))
+        return None  # whatever is pending starts in the order of the list
+
+    def on_trial_result(self, controller: Any, trial: Trial, result: Any) -> str:
+        self.started.append(trial.config["i"])
+        return str(super().on_trial_result(controller, trial, result))
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_process_that_is_left_is_seen_and_the_order_can_be_changed(
+    ray_session: None, tmp_path: Path, reuse: bool
+) -> None:
+    """Under `reuse_actors` alone; and what is pending starts in the order asked for."""
+    scheduler = Backwards()
+    every = ray.cluster_resources()["CPU"]
+    tune.Tuner(
+        tune.with_resources(lambda config: tune.report({"loss": 1.0}), {"cpu": every}),
+        param_space={"i": tune.grid_search([0, 1, 2])},
+        tune_config=tune.TuneConfig(scheduler=scheduler, reuse_actors=reuse),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert ((Trial.PENDING, True) in scheduler.offers) == reuse
+    assert scheduler.kinds == {set}  # of trials, as `is_resetting` has it
+    if not reuse:  # else Ray takes any for a process that nobody was named for
+        assert scheduler.started == [2, 1, 0]
+
+
+def test_a_replay_keeps_no_process_and_one_order() -> None:
+    """It has none of these names."""
+    trial = trial_with()
+    view = SimpleNamespace(get_trials=lambda: [2, 1])
+    assert not takes_process(view, trial)
+    assert not is_resetting(view, trial)
+    sort_trials(view, lambda trial: trial, lambda trial: trial)
+
+
+def test_a_trial_that_is_being_reset_is_told_apart() -> None:
+    """It has a process that was left, and takes no second one."""
+    one, other = trial_with(), trial_with()
+    cache = SimpleNamespace(has_cached_object=lambda resources: True)
+    view = SimpleNamespace(_resetting_trials={one}, _actor_cache=cache)
+    assert is_resetting(view, one) and not takes_process(view, one)
+    assert takes_process(view, other) and not is_resetting(view, other)

@@ -144,8 +144,8 @@ class Promotion(PausesAtRungs):
                 "nothing else is left to run, and {loss:loss} at rung {rung:g} is no better than "
                 "the {theirs:loss} there of {leader}, the best that ran to its end"
             )
-            known: dict[str, float | str] = {"loss": loss, "rung": rung, "theirs": theirs}
-            return self.give_up(trial_id, text, **known, leader=record.leader)
+            leader = record.leader
+            return self.give_up(trial_id, text, loss=loss, rung=rung, theirs=theirs, leader=leader)
         text = "nothing runs: {loss:loss} at rung {rung:g} is the best of the paused"
         return Choice("resume", trial_id, self.keep(text, loss=loss, rung=rung))
 

@@ -63,8 +63,18 @@ class ConfigModel:
     def __init__(self) -> None:
         self._process: Process | None = None
         self._fitted = 0  # trials that it was fitted to
+        self._recalled: list[float] = []  # what it was fitted to before a restore
         self._points = points_of([])
         self._of: list[Mapping[str, Any]] = []  # the configurations that the points are of
+
+    @property
+    def fit(self) -> list[float]:
+        """How many trials it was fitted to, and the parameters; [] before the first fit."""
+        return [self._fitted, *map(float, self._process.logs)] if self._process else []
+
+    def recall(self, fit: Sequence[float]) -> None:
+        """Begin where the model whose `fit` this is has ended."""
+        self._recalled = list(fit)
 
     def points(self, *parts: Sequence[Mapping[str, Any]]) -> Points:
         """The points of all the configurations, made anew only if there are others than before."""
@@ -87,6 +97,10 @@ class ConfigModel:
         """The process, fitted to these values where there are many more trials than before."""
         if self._process is None or not np.array_equal(self._process.groups, groups):
             self._process, self._fitted = Process(groups), 0
+            if len(self._recalled) == len(self._process.logs) + 1:
+                self._fitted = int(self._recalled[0])
+                self._process.logs = np.array(self._recalled[1:])
+            self._recalled = []
         process = self._process
         if trials >= REFIT * self._fitted:
             process.fit(points, values, noisiness)

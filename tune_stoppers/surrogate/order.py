@@ -58,7 +58,7 @@ class ModelOrder:
         require_number("optimism", optimism, at_least=0)
         require_number("seed", seed, at_least=0, integer=True)
         self.least, self.explore, self.optimism, self.seed = least, explore, optimism, seed
-        self._model = ConfigModel()
+        self.model = ConfigModel()
 
     def choose(
         self,
@@ -88,14 +88,14 @@ class ModelOrder:
         asked = np.arange(len(waiting))
         if len(waiting) > MOST_ASKED:
             asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
-        rows, groups, _ = self._model.points(waiting, [config for config, _ in reported], awaited)
+        rows, groups, _ = self.model.points(waiting, [config for config, _ in reported], awaited)
         if not len(groups):
             return Pick(0, "the configurations do not differ in anything that a model could use")
         first, second = len(waiting), len(waiting) + len(reported)
         points = rows[first + known]
         on_their_way = rows[second:] if len(awaited) else None
         with BLAS.limit(limits=1, user_api="blas"):
-            process = self._model.process(points, values, groups, len(reported))
+            process = self.model.process(points, values, groups, len(reported))
             mean, sd = process.posterior(points, values, rows[asked], on_their_way)
         best = int(np.argmin(mean - self.optimism * sd))
         why = (

@@ -179,8 +179,8 @@ def write_status(controller: Any, trial: Any) -> None:
         mark(trial)
 
 
-def is_starting(controller: Any, trial: Any) -> bool:
-    """Whether a process that another trial has left is being made ready for this one."""
+def is_resetting(controller: Any, trial: Any) -> bool:
+    """Whether the process that another trial has left is being made ready for this one."""
     inner = getattr(controller, "_tune_controller", controller)
     return trial in getattr(inner, "_resetting_trials", ())  # a replay has none
 
@@ -189,24 +189,26 @@ def takes_process(controller: Any, trial: Any) -> bool:
     """Whether a pending trial would get the process that another one has left, if it were named.
 
     That is under `reuse_actors`: Ray keeps such a process for whichever trial of the same
-    resources its scheduler names next.
+    resources its scheduler names next; one of its own that is still starting is dropped then.
     """
     inner = getattr(controller, "_tune_controller", controller)
     cache = getattr(inner, "_actor_cache", None)  # a replay has none
-    if cache is None or is_starting(controller, trial):
+    if cache is None or not cache.has_cached_object(trial.placement_group_factory):
         return False
-    return bool(cache.has_cached_object(trial.placement_group_factory))
+    return not is_resetting(controller, trial)
 
 
-def sort_trials(controller: Any, key: Callable[[Any], Any]) -> None:
+def sort_trials(
+    controller: Any, listed: Callable[[Any], Any], pending: Callable[[Any], Any]
+) -> None:
     """Put the trials in another order than that in which Ray lists and starts them.
 
     After a restore that is the order of a set. `get_trials` gives Ray's own list; a second one has
-    those that are pending.
+    those that are pending, in the order in which they start. Each is sorted by its key.
     """
     inner = getattr(controller, "_tune_controller", controller)
-    controller.get_trials().sort(key=key)
-    getattr(inner, "_pending_trials_list", []).sort(key=key)
+    controller.get_trials().sort(key=listed)
+    getattr(inner, "_pending_trials_list", []).sort(key=pending)
 
 
 def _name_of(result: Any) -> str:

@@ -126,6 +126,7 @@ class Memory(Generic[R]):
         self.trials: dict[str, Known] = {}
         self.sign = 1
         self.over = ""  # why the search has ended
+        self.fit: list[float] = []  # of the model that orders the trials, as it was last fitted
         self._recorder: Recorder | None = None
         self._opened = False
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
@@ -249,7 +250,7 @@ class Memory(Generic[R]):
         state = remembered.state
         if state is not None:
             self.record = self.rule.load(state["record"])
-            self.over = state["over"]
+            self.over, self.fit = state["over"], state.get("fit", [])
             for trial_id, kept in state["trials"].items():
                 configs, step, ended, stopped, metrics, *more = kept
                 known = self.trials[trial_id] = Known(configs)
@@ -282,6 +283,7 @@ class Memory(Generic[R]):
             self.known(trial_id).ended = True
         elif event == STARTED:
             self.known(trial_id).started = True
+            self.fit = (line.get("numbers") or {}).get("fit", self.fit)
         elif event == USER:
             self.known(trial_id).stopped = asked(line["numbers"]["why"])
         elif event == OVER:
@@ -301,6 +303,7 @@ class Memory(Generic[R]):
         body = {
             "rule": self.rule.signature,
             "over": self.over,
+            "fit": self.fit,
             "trials": {
                 trial_id: (
                     list(known.configs),

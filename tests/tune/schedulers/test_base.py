@@ -44,7 +44,7 @@ class Controller:
         self.trials = list(trials)
         self.stopped: list[str] = []
         self.finished = False
-        self.search_alg = SimpleNamespace(set_finished=self._finish)
+        self.search_alg = SimpleNamespace(set_finished=self._finish, is_finished=lambda: False)
 
     def _finish(self) -> None:
         self.finished = True

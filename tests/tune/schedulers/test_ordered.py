@@ -181,6 +181,18 @@ def test_in_a_real_sweep_every_trial_runs_also_after_a_restore(
         seen |= {line["trial"]} if "action" in line else set()
 
 
+def test_in_a_real_sweep_they_start_in_the_order_chosen(
+    interrupted: tuple[Path, Any, list[str]],
+) -> None:
+    """With reused processes too: none is passed over but by what runs beside it."""
+    folder, _, _ = interrupted
+    lines = lines_of(folder)
+    chosen = [line["trial"] for line in lines if line.get("event") == "started"]
+    reported = list(dict.fromkeys(line["trial"] for line in lines if "action" in line))
+    assert sorted(chosen) == sorted(reported)
+    assert max(reported.index(trial) - chosen.index(trial) for trial in chosen) <= 2
+
+
 def test_the_journal_says_why_each_was_started(
     interrupted: tuple[Path, Any, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ def test_no_trial_is_left_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert events.count("resumed") >= 3
     assert events.count("given up") >= 9
     reasons = {r.config["floor"]: r.metrics["stop_reason"] for r in results}
-    assert "no paused trial beats" in reasons[17.0]
+    assert "is no better than" in reasons[17.0]
     assert "horizon" in reasons[0.0]
 
 

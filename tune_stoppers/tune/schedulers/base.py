@@ -28,7 +28,7 @@ from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_whe
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.privates import (
     drop_decision,
-    is_starting,
+    is_resetting,
     note_reason,
     sort_trials,
     write_status,
@@ -193,6 +193,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
 
+    def turn_of(self, trial: Any) -> tuple[bool, float]:
+        """What restored trials are sorted by to start again: those that ran before go first."""
+        return self._memory.known(trial.trial_id).time.step is None, number_of(trial)
+
     # -- Ray's calls ---------------------------------------------------------------------------
 
     @property
@@ -289,12 +293,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """Ray's order: the trial that was added first, of those that wait."""
-        self._settle(controller)
+        self._begin_to_choose(controller)
         first = super().choose_trial_to_run(controller)
-        if first is None or not is_starting(controller, first):
+        if first is None or not is_resetting(controller, first):
             return first
         waiting = (t for t in controller.get_trials() if t.status == Trial.PENDING)
-        return next((t for t in waiting if not is_starting(controller, t)), first)
+        return next((t for t in waiting if not is_resetting(controller, t)), first)
 
     def explain(self, trial_id: str) -> str:
         """The newest decision on a trial in words, in the metric's own units."""
@@ -357,14 +361,18 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Why the sweep has ended."""
         return self._memory.over
 
+    def _begin_to_choose(self, controller: Any) -> None:
+        """Catch up; the first time, all trials that a restore brings back have been added."""
+        if not self._sorted and self._broken is None:
+            self._sorted = True
+            sort_trials(controller, number_of, self.turn_of)
+            self.all_adopted()
+        self._settle(controller)
+
     def _settle(self, controller: Any) -> None:
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
-        if not self._sorted:
-            self._sorted = True
-            sort_trials(controller, number_of)
-            self.all_adopted()
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:

@@ -15,7 +15,7 @@ from tune_stoppers.surrogate.model import Standing
 from tune_stoppers.surrogate.order import ModelOrder
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, may_hold
-from tune_stoppers.tune.schedulers.workers import Workers, first_for_process
+from tune_stoppers.tune.schedulers.workers import Workers
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -79,13 +79,15 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
             return
         self._started[trial_id] = trial
         if trial.status == Trial.PENDING:
-            self._workers.add(trial, time.monotonic(), chosen=False)
+            self._workers.add(trial, time.monotonic(), chosen=begun)  # before a restore, say
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().all_adopted()
         self._held.sort(number_of)
-        self._workers.sort(number_of)
+        self._workers.sort(self.turn_of)
+        if self._model is not None:
+            self._model.model.recall(self._memory.fit)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
@@ -101,10 +103,10 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         """The trial for the next worker, if there is room for one more; else who waits for it."""
         if self._model is None:
             return super().choose_trial_to_run(controller)
-        self._settle(controller)
+        self._begin_to_choose(controller)
         now = time.monotonic()
         self._workers.look(now)
-        first = first_for_process(controller, self._workers)
+        first = self._workers.for_process(controller, now)
         if first is not None:
             return first
         if not self._workers.room or self._over:
@@ -131,5 +133,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         waiting = [trial.config for trial in self._held.trials]
         pick = model.choose(waiting, reported, awaited, picks=len(self._started))
         trial = self._held.release(pick.place)
-        self._note(trial.trial_id, STARTED, why=pick.why)
+        fit, self._memory.fit = self._memory.fit, model.model.fit or self._memory.fit
+        new = {} if self._memory.fit == fit else {"fit": self._memory.fit}
+        self._note(trial.trial_id, STARTED, why=pick.why, **new)
         return trial

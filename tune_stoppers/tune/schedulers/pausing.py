@@ -18,7 +18,7 @@ from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.held import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.pace import Pace
-from tune_stoppers.tune.schedulers.workers import Workers, capacity, first_for_process
+from tune_stoppers.tune.schedulers.workers import Workers, capacity
 from tune_stoppers.tune.train_runs import REFUSAL, has_train_workers
 
 logger = logging.getLogger("tune_stoppers")
@@ -35,7 +35,9 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
     otherwise; one that reports none goes on to the end. A class trainable with `save_checkpoint`
-    can be paused at any report: Ray saves it then.
+    can be paused at any report: Ray saves it then. Nor is a trial paused
+    where nothing else could use its worker: one trial alone, trials that all have a worker of their
+    own, or `max_concurrent_trials=1`.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
     held back (Ray shows them as PAUSED), and started one at a time. One trial is always chosen
@@ -117,20 +119,21 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         trial_id, record = trial.trial_id, self.record
         again = trial_id in self._met
         self._met.add(trial_id)
+        begun = again or trial_id in record.courses or self._memory.known(trial_id).started
         if not again and self.rule.is_paused(record, trial_id):
             trial.set_status(Trial.PAUSED)
-        elif not again and trial_id not in record.courses and may_hold(controller.search_alg):
+        elif not begun and may_hold(controller.search_alg):
             self._makes_room = False
             self._held.hold(trial)
         else:
-            self._workers.add(trial, self._clock(), chosen=False)
+            self._workers.add(trial, self._clock(), chosen=begun)
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().all_adopted()
         self._trials = {t.trial_id: t for t in sorted(self._trials.values(), key=number_of)}
         self._held.sort(number_of)
-        self._workers.sort(number_of)
+        self._workers.sort(self.turn_of)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
@@ -177,19 +180,20 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
-        self._settle(controller)
+        self._begin_to_choose(controller)
         if self.dry_run or self._over:
             return super().choose_trial_to_run(controller)
         now = self._clock()
         for trial_id in self._workers.look(now):
             self._pace.left(trial_id, now)
-        first = first_for_process(controller, self._workers)
+        first = self._workers.for_process(controller, now)
         if first is not None:
             return first
         chosen = self._choose(controller) if self._workers.room else None
         if chosen is None:
             return self._workers.next
         self._workers.add(chosen, now, chosen=True)
+        self._workers.for_process(controller, now)  # it may get one at once
         return chosen
 
     def debug_string(self) -> str:

@@ -16,6 +16,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
     otherwise; one that reports none goes on to the end. Report a checkpoint with each evaluation.
+    Nor is it paused where nothing else could use its worker.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
     held back (Ray shows them as PAUSED), and started one at a time where no paused trial is to be

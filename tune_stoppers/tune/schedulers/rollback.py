@@ -166,7 +166,7 @@ class RollbackScheduler(SweepScheduler[Record]):
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         """A trial that goes back, else Ray's order."""
-        self._settle(controller)
+        self._begin_to_choose(controller)
         for trial_id, trial in self._due.items():
             if trial.status == Trial.PAUSED:
                 del self._due[trial_id]

@@ -5,7 +5,7 @@ place and is starting. Both can be inferred: from the most trials ever seen runn
 from the order in which trials were asked for and others left.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,17 @@ class Workers:
         in_line = sum(place.since is None for place in waiting)
         return self.free > 0 or in_line < self._ahead
 
-    @property
-    def line(self) -> Iterator[Any]:
-        """The trials that are pending, in the order in which they were asked for."""
-        return (place.trial for place in self.places.values() if not place.running)
+    def for_process(self, controller: Any, now: float) -> Any:
+        """The trial that is to get the process that another one has left; None if there is none.
+
+        Under `reuse_actors` Ray gives such a process to the trial that is named. If a new choice
+        were named instead, those chosen before it would be passed over by each later one.
+        """
+        for place in self.places.values():
+            if not place.running and takes_process(controller, place.trial):
+                place.since = now if place.since is None else place.since
+                return place.trial
+        return None
 
     def sort(self, key: Callable[[Any], Any]) -> None:
         """Put them in another order."""
@@ -104,15 +111,6 @@ class Workers:
         """The chosen trial that has been pending longest; None if there is none."""
         pending = (p.trial for p in self.places.values() if p.chosen and not p.running)
         return next(pending, None)
-
-
-def first_for_process(controller: Any, workers: Workers) -> Any:
-    """The trial that is to get the process that another one has left; None if there is none.
-
-    Under `reuse_actors` Ray gives such a process to the trial that is named. If a new choice were
-    named instead, those chosen before it would be passed over by each later one.
-    """
-    return next((trial for trial in workers.line if takes_process(controller, trial)), None)
 
 
 def capacity(trial: Any) -> int:
