@@ -24,8 +24,9 @@ from tune_stoppers.tune.experiment import (
     ExperimentError,
     TrialRecord,
 )
+from tune_stoppers.tune.mending import RestorableCheckpointConfig
 from tune_stoppers.tune.reader import CHECKPOINT_NAME
-from tune_stoppers.tune.runs import Run, merged, runs_of
+from tune_stoppers.tune.runs import Run, merged
 from tune_stoppers.tune.saved import Saved, saved_in
 from tune_stoppers.tune.train_runs import TRAIN_CHECKPOINT
 
@@ -80,6 +81,7 @@ def best_states(
     *,
     time_attr: str = "training_iteration",
     filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> pd.DataFrame:
     """One row per trial: its best report, its best checkpoint, how it ended and why.
 
@@ -108,11 +110,13 @@ def best_states(
         time_attr: what counts as the step.
         filesystem: pyarrow's, where the folder is not on one that its URI names
             (`RunConfig(storage_filesystem=...)`).
+        generation: which sweep, where the folder holds several, as one that was begun anew leaves
+            the trials of the one before: 0 is the newest, 1 the one before it.
 
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
-    experiment, trials, runs = _read(results, filesystem)
+    experiment, trials, runs = _read(results, filesystem, generation)
     found = _scan(experiment, trials, runs, metric, mode, time_attr)
     rows = [row for row, _ in found]
     frame = pd.DataFrame(rows)
@@ -130,13 +134,14 @@ def best_state(
     trial_id: str | None = None,
     time_attr: str = "training_iteration",
     filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> BestState:
     """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
 
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
     """
-    experiment, trials, runs = _read(results, filesystem)
+    experiment, trials, runs = _read(results, filesystem, generation)
     found = _scan(experiment, trials, runs, metric, mode, time_attr)
     states = [state for _, state in found if state is not None]
     if trial_id is not None:
@@ -175,11 +180,9 @@ def checkpoint_config(
         trials, checkpoint_bytes: if given, the space that the sweep will take is logged now.
         storage_path: if given too, and local, a disk with less free space is warned of.
     """
-    from ray.tune import CheckpointConfig
-
     check_metric("checkpoint_config", metric, mode)
     if keep == "all":
-        return CheckpointConfig()
+        return RestorableCheckpointConfig()
     count = 1 if keep == "best+last" else keep
     if not isinstance(count, int):
         raise ValueError(f'keep must be "best+last", "all" or a number of best ones, got {keep!r}.')
@@ -191,7 +194,7 @@ def checkpoint_config(
     )
     if trials is not None and checkpoint_bytes is not None:
         _say_space(count + 1, trials, checkpoint_bytes, storage_path)
-    return CheckpointConfig(
+    return RestorableCheckpointConfig(
         num_to_keep=count, checkpoint_score_attribute=metric, checkpoint_score_order=mode
     )
 
@@ -216,19 +219,21 @@ def _say_space(
 
 
 def _read(
-    results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
+    results: "ResultGrid | str | os.PathLike[str]",
+    filesystem: fs.FileSystem | None,
+    generation: int,
 ) -> tuple[Experiment, list[TrialRecord], list[Run]]:
     ended: dict[str, str] = {}
     if isinstance(results, (str, os.PathLike)):
-        experiment = Experiment.at(results, filesystem)
+        experiment = Experiment.at(results, filesystem, generation)
     else:
-        experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+        experiment = Experiment.of(results)
         ended = {
             posixpath.basename(result.path): FAILED if result.error else TERMINATED
             for result in results
             if result.error or (result.metrics or {}).get("done")
         }
-    runs = runs_of(experiment.filesystem, experiment.root)
+    runs = experiment.runs()
     return experiment, experiment.trials(ended, merged(runs)), runs
 
 

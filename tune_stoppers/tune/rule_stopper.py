@@ -37,7 +37,8 @@ from tune_stoppers.rules.spec import to_spec
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.calling_trial import calling_trial
 from tune_stoppers.tune.combined import ExplainedStopper
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, clocks_of, warn_out_of_order
+from tune_stoppers.tune.snapshots import SnapshotKeeper
 from tune_stoppers.tune.state import asked, recorder_for
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
@@ -116,11 +117,15 @@ class RuleStopper(ExplainedStopper):
         self._recorder: Recorder | None = None
         self._looked = False  # for the experiment's storage, in this process
 
+    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorder": None, "_looked": False}
+        return self.__dict__ | {"_recorder": None, "_looked": False, "_snapshots": None}
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
+        if self._snapshots is not None:
+            self._snapshots.look()
         if self._recorder is not None and trial_id in self._recorder.requested:
             return self._stop_for_user(trial_id, self._recorder)
         reading = self._reader.read(trial_id, result)
@@ -147,6 +152,7 @@ class RuleStopper(ExplainedStopper):
             reading.report,
             judged,
             result.get(CHECKPOINT_NAME) or reading.checkpoint,  # a class's has no name
+            clocks_of(result) if result.get(CHECKPOINT_NAME) else {},
             reading.since_restore,
         )
         stops = judged.decision.action is Action.STOP
@@ -171,6 +177,7 @@ class RuleStopper(ExplainedStopper):
         report: Report,
         judged: Judgement,
         checkpoint: str | bool,
+        clocks: dict[str, Any],
         since: int | None,
     ) -> None:
         if judged.event == "repeat" or (self._journal is None and self._recorder is None):
@@ -189,6 +196,7 @@ class RuleStopper(ExplainedStopper):
             now=time.time(),
             metrics=report.metrics,
             checkpoint=checkpoint,
+            clocks=clocks,
             since=since,
         )
         self._log(line)
@@ -206,8 +214,9 @@ class RuleStopper(ExplainedStopper):
         self._looked = True
         trial = calling_trial(trial_id)
         self._recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
-        if self._recorder is None:
+        if trial is None or self._recorder is None:
             return
+        self._snapshots = SnapshotKeeper(trial.storage)
         again = self._recorder.go_on()
         self._recorder.watch()
         event = RESTORED if again else BEGINS

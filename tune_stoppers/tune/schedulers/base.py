@@ -3,6 +3,7 @@
 import math
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -21,15 +22,17 @@ from tune_stoppers.core import (
 from tune_stoppers.journal import AGAIN, ENDED, LOST, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.tune.mending import mend_before_restore, mend_trial
 from tune_stoppers.tune.privates import drop_decision, write_status
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
-    CLOCKS,
     STOP_REASON,
     Reading,
     ResultReader,
+    clocks_of,
     warn_out_of_order,
 )
+from tune_stoppers.tune.snapshots import SnapshotKeeper
 from tune_stoppers.tune.state import Memory, asked
 
 R = TypeVar("R")
@@ -108,6 +111,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._closed = False  # the search, once the sweep is over
         self._broken: Exception | None = None  # what went wrong while Ray added a trial
 
+    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed: what happened since is on the experiment's storage."""
         return self.__dict__ | {
@@ -117,7 +122,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             "_reasons": {},
             "_closed": False,
             "_broken": None,
+            "_snapshots": None,
         }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        mend_before_restore()
 
     # -- what subclasses use and change --------------------------------------------------------
 
@@ -181,6 +191,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         super().on_trial_add(controller, trial)
         drop_decision(controller, trial)
         try:
+            if trial.status == Trial.PENDING:
+                mend_trial(trial)
             self._take_in(controller, trial)
         except Exception as error:
             self._broken = error  # in a restore Ray goes on after it, and waits for ever
@@ -260,6 +272,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def _take_in(self, controller: Any, trial: Any) -> None:
         known = self._memory.meet(trial, self.sign, metric=self._metric, time_attr=self.time_attr)
+        if self._snapshots is None and self._memory.keeps:
+            self._snapshots = SnapshotKeeper(trial.storage)
         if trial.status != Trial.TERMINATED:
             known.ended = False  # Ray's memory may be older than its end
         elif not known.ended:
@@ -306,6 +320,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
+        if self._snapshots is not None:
+            self._snapshots.look()
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:
@@ -414,8 +430,7 @@ def _saved(result: dict[str, Any]) -> dict[str, Any]:
     name = result.get(CHECKPOINT_NAME)
     if not name:
         return {}
-    clocks = {key: result[key] for key in CLOCKS if isinstance(result.get(key), int | float)}
-    return {"checkpoint": name, "clocks": clocks}
+    return {"checkpoint": name, "clocks": clocks_of(result)}
 
 
 def _waiting(controller: Any) -> list[Any]:

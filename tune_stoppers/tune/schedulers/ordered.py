@@ -54,7 +54,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._begin()
 
     def standing(self, trial: Any) -> Standing | None:

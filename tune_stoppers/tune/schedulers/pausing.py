@@ -73,7 +73,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._begin()
 
     def use_clock(self, clock: Callable[[], float]) -> None:
