@@ -149,6 +149,14 @@ class Recorder:
         lines = [numbered[number] for number in sorted(numbered)]
         return Remembered(None if body is None else body["state"], lines)
 
+    def has_twin(self) -> bool:
+        """Whether the same owner wrote in this experiment's folder before it was born again."""
+        top, _, name = self.folder.rpartition("/")
+        own = name.rpartition("-")[2]
+        selector = pafs.FileSelector(top, allow_not_found=True)
+        names = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return any(each != name and each.rpartition("-")[2] == own for each in names)
+
     def newest(self, wanted: Callable[[Line], bool]) -> Line | None:
         """The newest written line that is `wanted`; what was written long ago is read last."""
         for segment in reversed(segments_of(self.filesystem, self.folder)):

@@ -26,14 +26,17 @@ ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
 }
 
 
-def read_experiment(path: str | os.PathLike[str]) -> list[Curve]:
+def read_experiment(path: str | os.PathLike[str], generation: int = 0) -> list[Curve]:
     """The curves of an experiment folder (a local path or a URI), in order of folder names.
+
+    `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before it.
 
     A stretch that was run again after a restore counts once, as it went the last time. Lines cut
     off by a kill, and trials that never reported, are left out. `ExperimentError` if it is no
     experiment, or if no trial reported.
     """
-    trials = [trial for trial in Experiment.at(path).trials() if _last_run(trial.rows)]
+    experiment = Experiment.at(path, generation=generation)
+    trials = [trial for trial in experiment.trials() if _last_run(trial.rows)]
     if not trials:
         raise ExperimentError(f"{os.fspath(path)!r} holds no trial that reported.")
     return [_curve(trial) for trial in trials]

@@ -260,14 +260,17 @@ class Sweep:
         mode: str | None = None,
         name: str | None = None,
         target: float | None = None,
+        generation: int = 0,
     ) -> Sweep:
         """A sweep from a Ray Tune experiment folder, finished or not, local or remote (a URI).
 
-        Reads `result.json` and `params.json` of each trial and nothing else; unpickles nothing.
+        Reads what each trial reported, its configuration and our journal; unpickles nothing.
+        `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before
+        it.
         """
         from tune_stoppers.backtest.experiment import read_experiment
 
-        curves = read_experiment(path)
+        curves = read_experiment(path, generation)
         name = name or os.fspath(path).rstrip("/").rpartition("/")[2]
         return cls(curves, name=name, metric=metric, mode=mode, target=target)
 

@@ -14,7 +14,6 @@ from tune_stoppers.metrics import sign_of
 from tune_stoppers.report.journalled import objective_of, time_attr_of
 from tune_stoppers.tune.experiment import Experiment, ExperimentError
 from tune_stoppers.tune.results import best_states
-from tune_stoppers.tune.runs import merged, runs_of
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,18 @@ class Best:
 
 
 def best_of(
-    path: str, metric: str | None = None, mode: str | None = None, time_attr: str | None = None
+    path: str,
+    metric: str | None = None,
+    mode: str | None = None,
+    time_attr: str | None = None,
+    generation: int = 0,
 ) -> Best:
     """The best states of an experiment, whose objective is given or named by a journal.
 
     `ExperimentError` (a `ValueError`) if neither is so, and as `best_states` does.
     """
-    experiment = Experiment.at(path)
-    lines = merged(runs_of(experiment.filesystem, experiment.root))
+    experiment = Experiment.at(path, generation=generation)
+    lines = experiment.journal()
     said_metric, said_mode = objective_of(lines)
     if metric in (None, said_metric):
         mode = mode or said_mode
@@ -81,7 +84,7 @@ def best_of(
     if time_attr is None:
         time_attr = time_attr_of(experiment.trials(), lines)
     wanted: Literal["min", "max"] = mode  # type: ignore[assignment]  # best_states checks it
-    states = best_states(path, metric, wanted, time_attr=time_attr)
+    states = best_states(path, metric, wanted, time_attr=time_attr, generation=generation)
     order = (sign_of(wanted) * states["best_value"]).sort_values(kind="stable").index
     return Best(metric, wanted, states.loc[order].reset_index(drop=True))
 

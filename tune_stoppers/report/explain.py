@@ -20,7 +20,7 @@ from tune_stoppers.rules.rerun import UNFIT, Rerun, judge_again, rerun
 from tune_stoppers.rules.spec import from_spec
 from tune_stoppers.tune.by_hand import meant
 from tune_stoppers.tune.experiment import Experiment, TrialRecord
-from tune_stoppers.tune.runs import Run, merged, runs_of
+from tune_stoppers.tune.runs import Run, merged
 
 NO_JOURNAL = (
     "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
@@ -73,11 +73,16 @@ class Explained:
     trials: tuple[TrialTold, ...]
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None) -> Explained:
+    def at(
+        cls,
+        path: str | os.PathLike[str],
+        filesystem: fs.FileSystem | None = None,
+        generation: int = 0,
+    ) -> Explained:
         """Read an experiment folder; `ExperimentError` (a `ValueError`) if it is none."""
-        experiment = Experiment.at(path, filesystem)
+        experiment = Experiment.at(path, filesystem, generation)
         records = experiment.trials()
-        runs = runs_of(experiment.filesystem, experiment.root)
+        runs = experiment.runs()
         said, horizon = said_by(runs), horizon_of(records)
         of_trial: dict[str, list[Line]] = {}
         for line in merged(runs):
@@ -161,7 +166,10 @@ def verify(run: Run) -> Verified:
 
 
 def explain(
-    path: str | os.PathLike[str], *, filesystem: fs.FileSystem | None = None
+    path: str | os.PathLike[str],
+    *,
+    filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> pd.DataFrame:
     """One row per trial of an experiment: how it ended, by whom, and why.
 
@@ -173,9 +181,10 @@ def explain(
 
     Works on unfinished and crashed experiments, and on those of Ray's own schedulers, as far as
     their results tell. `filesystem`: pyarrow's, where the folder is not on one that its URI names.
+    `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before it.
     `ExperimentError` (a `ValueError`) if it is no experiment.
     """
-    rows = [_row(trial) for trial in Explained.at(path, filesystem).trials]
+    rows = [_row(trial) for trial in Explained.at(path, filesystem, generation).trials]
     return pd.DataFrame(rows)
 
 

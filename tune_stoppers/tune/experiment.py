@@ -1,7 +1,7 @@
 """A Ray Tune experiment on disk: its trials, their reports, checkpoints and endings.
 
-Reads `params.json`, `result.json`, `error.txt` and our own journal; never Ray's experiment state,
-and nothing is unpickled.
+Reads `params.json`, `result.json`, `error.txt`, our own journal and, where a folder holds more than
+one sweep, the trials' ids in Ray's experiment state. Nothing is unpickled.
 """
 
 import logging
@@ -10,10 +10,12 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyarrow import fs
 
+from tune_stoppers.core import require_number
 from tune_stoppers.journal import (
     ENDED,
     GIVEN_UP,
@@ -26,11 +28,15 @@ from tune_stoppers.journal import (
 )
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
+from tune_stoppers.tune.generations import generations
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.judged import judged_trials
 from tune_stoppers.tune.reader import STOP_REASON
-from tune_stoppers.tune.runs import merged, runs_of
+from tune_stoppers.tune.runs import Run, merged, runs_of
 from tune_stoppers.tune.state import asked
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -41,6 +47,9 @@ BIRTH = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")  # there too
 
 # what the files of a trial say of its end
 TERMINATED, FAILED, UNKNOWN = "TERMINATED", "ERROR", "UNKNOWN"
+
+
+_TOLD: set[tuple[str, int, int]] = set()  # of which earlier sweeps has been told
 
 
 class ExperimentError(ValueError):
@@ -66,12 +75,17 @@ class Experiment:
 
     filesystem: fs.FileSystem = field(repr=False)
     root: str
+    generation: int = 0  # which sweep, of several in the folder: 0 is the newest, 1 the one before
 
     @classmethod
     def at(
-        cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None
+        cls,
+        path: str | os.PathLike[str],
+        filesystem: fs.FileSystem | None = None,
+        generation: int = 0,
     ) -> "Experiment":
         """The experiment at a local path, a URI (s3://…, gs://…, file://…), or on `filesystem`."""
+        require_number("generation", generation, at_least=0, integer=True)
         text = os.fspath(path)
         if filesystem is not None:
             root = text
@@ -81,12 +95,23 @@ class Experiment:
             filesystem, root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
         if filesystem.get_file_info(root).type is not fs.FileType.Directory:
             raise ExperimentError(f"{text} is not a folder; give the folder of an experiment.")
-        return cls(filesystem, root.rstrip("/"))
+        return cls(filesystem, root.rstrip("/"), generation)
+
+    @classmethod
+    def of(cls, results: "ResultGrid") -> "Experiment":
+        """The experiment that Ray's results are of, in the sweep that they are of."""
+        newest = cls(results.filesystem, results.experiment_path.rstrip("/"))
+        folders = {posixpath.basename(result.path) for result in results if result.path}
+        own = (r for r in newest._found if posixpath.basename(r.folder) in folders)
+        generation = max((newest._number(record.trial_id) for record in own), default=0)
+        return replace(newest, generation=generation) if generation else newest
 
     def trials(
         self, statuses: Mapping[str, str] | None = None, journal: list[Line] | None = None
     ) -> list[TrialRecord]:
-        """Every trial that has a folder, in order of folder names.
+        """Every trial of the sweep that has a folder, in order of folder names.
+
+        Where an earlier sweep lies in the folder as well, one warning says so.
 
         Of one that has several, as Ray forgot it in a kill and made it again, the newest counts.
         A folder without results or parameters, which a kill may leave, is that of a trial if a
@@ -97,19 +122,68 @@ class Experiment:
         `ExperimentError` if this is no experiment.
         """
         lines = self.journal() if journal is None else journal
-        judged = judged_trials(lines)
-        found = [self._trial(folder, judged) for folder in self._folders(self.root)]
-        newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
-        records = sorted(newest.values(), key=lambda record: record.folder)
-        if not records:
+        if not self._found:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
+        records = [r for r in self._found if self._number(r.trial_id) == self.generation]
+        if not records:
+            raise ExperimentError(
+                f"{self.root} has no sweep generation={self.generation}, only 0 (the newest) to "
+                f"{max(self._numbers.values(), default=0)}."
+            )
+        self._tell_of_earlier()
         return self._with_endings(records, statuses or {}, lines)
 
     def journal(self) -> list[Line]:
         """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
-        return merged(runs_of(self.filesystem, self.root))
+        return merged(self.runs())
+
+    def runs(self) -> list[Run]:
+        """What each of our stoppers and schedulers wrote of this sweep."""
+        others = {t for t, number in self._numbers.items() if number != self.generation}
+        if not others:
+            newest = max((run.birth for run in self._runs), default="")
+            return [run for run in self._runs if run.birth == newest]
+        own = {t for t, number in self._numbers.items() if number == self.generation}
+        runs = [
+            replace(run, lines=tuple(line for line in run.lines if line["trial"] not in others))
+            for run in self._runs
+        ]
+        return [run for run in runs if any(line["trial"] in own for line in run.lines)]
+
+    @cached_property
+    def _runs(self) -> list[Run]:
+        return runs_of(self.filesystem, self.root, every=True)
+
+    @cached_property
+    def _found(self) -> list[TrialRecord]:
+        """The trials of all sweeps in the folder, without their endings."""
+        judged = judged_trials(merged(self._runs))
+        found = [self._trial(folder, judged) for folder in self._folders(self.root)]
+        newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
+        return sorted(newest.values(), key=lambda record: record.folder)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The generation of each trial."""
+        births = {record.trial_id: _birth(record) for record in self._found}
+        return generations(self.filesystem, self.root, births)
+
+    def _number(self, trial_id: str) -> int:
+        return self._numbers.get(trial_id, 0)
+
+    def _tell_of_earlier(self) -> None:
+        """Say once that there are earlier sweeps, and how to see them."""
+        count = sum(number > self.generation for number in self._numbers.values())
+        told = self.root, self.generation, count
+        if count and told not in _TOLD:
+            _TOLD.add(told)
+            logger.warning(
+                "%s also holds an earlier sweep, of %d trials, which is left out. To see it: "
+                "generation=%d, on the command line --generation %d.",
+                *(self.root, count, self.generation + 1, self.generation + 1),
+            )
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""
