@@ -68,12 +68,12 @@ class Fixture:
         for number in numbers:
             shutil.rmtree(self.folder / name(number))
 
-    def mend(self, journal: bool = True) -> Mended | None:
+    def mend(self, journal: bool = True, disk: pafs.FileSystem = DISK) -> Mended | None:
         begins: Line = {"time": NOW, "trial": "", "event": "begins", "metric": "loss"}
         lines = (begins | {"time_attr": "training_iteration"}, *self.lines)
         run = Run("2027-01-15_08-00-00", "BoundASHAScheduler", "0" * 8, lines, 0)
         return mend_checkpoints(
-            *("t", self.manager, self.storage, DISK, str(self.folder)),
+            *("t", self.manager, self.storage, disk, str(self.folder)),
             lambda: journalled([run] if journal else []),
         )
 
@@ -109,6 +109,13 @@ def test_the_newest_that_is_there_with_what_was_reported_with_it(killed: Fixture
     )
     assert killed.listed == [name(0), name(1)], "the best are kept as before"
     assert killed.mend() is None, "and then nothing is amiss"
+
+
+def test_on_remote_storage_too(killed: Fixture) -> None:
+    """Where a trial's folder is listed only if its checkpoint is gone."""
+    remote = pafs.SubTreeFileSystem("/", DISK)
+    assert killed.mend(disk=remote) == Mended(name(3), name(5), newest=5)
+    assert killed.mend(disk=remote) is None
 
 
 @pytest.mark.parametrize("files", [(), ("step",)], ids=["empty", "half of it"])

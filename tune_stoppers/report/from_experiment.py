@@ -145,7 +145,7 @@ def experiment_story(
         basis=BASIS.format(horizon=_horizon_text(records, time_attr, longest)),
         rungs=tuple(sorted(set(numbers_of(lines, "rung")))),
         thresholds=thresholds_of(lines, mode),
-        notes=tuple(_notes(lines, trials, runs)),
+        notes=(*filter(None, [experiment.earlier]), *_notes(lines, trials, runs)),
         load=load if any(trial.checkpoint for trial in trials) else "",
     )
 

@@ -49,7 +49,7 @@ BIRTH = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")  # there too
 TERMINATED, FAILED, UNKNOWN = "TERMINATED", "ERROR", "UNKNOWN"
 
 
-_TOLD: set[tuple[str, int, int]] = set()  # of which earlier sweeps has been told
+_TOLD: set[str] = set()  # of which earlier sweeps has been told
 
 
 class ExperimentError(ValueError):
@@ -173,17 +173,23 @@ class Experiment:
     def _number(self, trial_id: str) -> int:
         return self._numbers.get(trial_id, 0)
 
+    @property
+    def earlier(self) -> str:
+        """That there is an earlier sweep in the folder, and how to see it; "" if there is none."""
+        before = self.generation + 1
+        count = sum(number == before for number in self._numbers.values())
+        if not count:
+            return ""
+        return (
+            f"The folder also holds an earlier sweep, of {count} trials, which is left out. To see "
+            f"it: generation={before}, on the command line --generation {before}."
+        )
+
     def _tell_of_earlier(self) -> None:
-        """Say once that there are earlier sweeps, and how to see them."""
-        count = sum(number > self.generation for number in self._numbers.values())
-        told = self.root, self.generation, count
-        if count and told not in _TOLD:
+        told = f"{self.root}: {self.earlier}"
+        if self.earlier and told not in _TOLD:
             _TOLD.add(told)
-            logger.warning(
-                "%s also holds an earlier sweep, of %d trials, which is left out. To see it: "
-                "generation=%d, on the command line --generation %d.",
-                *(self.root, count, self.generation + 1, self.generation + 1),
-            )
+            logger.warning("%s", told)
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from ray.tune.result import TIME_TOTAL_S, TRAINING_ITERATION
 
 from tune_stoppers.journal import FORGOT, Line, parse_lines
@@ -122,7 +122,7 @@ def mend_checkpoints(
     """
     known = {name_of(result): result for result in registered(manager)}
     newest = manager.latest_checkpoint_result
-    if newest is None:
+    if newest is None or _is_there(filesystem, f"{folder}/{name_of(newest)}"):
         return None
     kept = list(_kept_in(filesystem, folder))
     there = {each.name: each for each in kept if each.files}
@@ -165,6 +165,13 @@ def mend_checkpoints(
     set_checkpoints(manager, listed, start)
     count = max([storage.current_checkpoint_index, *(each.number for each in kept)])
     return Mended(name_of(newest), None if chosen is None else chosen.name, count)
+
+
+def _is_there(filesystem: FileSystem, path: str) -> bool:
+    """Whether a folder on remote storage exists, where to list all of a trial's would take long."""
+    if isinstance(filesystem, LocalFileSystem):
+        return False  # it is listed
+    return bool(filesystem.get_file_info(path).type is not FileType.NotFound)
 
 
 def _kept_in(filesystem: FileSystem, folder: str) -> Iterator[Kept]:

@@ -18,10 +18,11 @@ import pyarrow.fs as pafs
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
+from tune_stoppers.recorder import put_whole
 from tune_stoppers.tune.lost_checkpoints import Journalled, Mended, journalled, mend_checkpoints
 from tune_stoppers.tune.privates import part_of, restoring, with_part
 from tune_stoppers.tune.runs import runs_of
-from tune_stoppers.tune.snapshots import mend_snapshot, newest_state, put_whole
+from tune_stoppers.tune.snapshots import mend_snapshot, newest_state
 
 logger = logging.getLogger("tune_stoppers")
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow.fs as pafs
 
 from tune_stoppers.metrics import logger
-from tune_stoppers.recorder import LARGEST_FILE
+from tune_stoppers.recorder import LARGEST_FILE, put_whole
 from tune_stoppers.tune.state import FOLDER
 
 COPY = "snapshot.zip"  # in FOLDER
@@ -233,13 +233,6 @@ def _is_whole_at(filesystem: pafs.FileSystem, root: str, name: str) -> bool:
 def _set_aside(filesystem: pafs.FileSystem, root: str, names: Iterable[str]) -> None:
     for name in names:
         filesystem.move(f"{root}/{name}", f"{root}/{name}{ASIDE}")
-
-
-def put_whole(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
-    """Write a whole file, which is there in full or not at all."""
-    with filesystem.open_output_stream(path + ".tmp") as file:
-        file.write(data)
-    filesystem.move(path + ".tmp", path)
 
 
 def _family(name: str) -> str:
