@@ -173,3 +173,19 @@ def test_folders_that_say_nothing_of_their_birth(tmp_path: Path) -> None:
     snapshot(root, ANEW, "b0")
     assert ids(best_states(root, "loss", "min")) == ["b0", "c0"]
     assert ids(best_states(root, "loss", "min", generation=1)) == ["a0"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"trial_data": 3, "runner_data": {}}',
+        '{"trial_data": [["{}", ""]], "runner_data": {}}',
+        '{"trial_data": [["[1", ""], 4], "runner_data": {}}',
+        '{"trial_data": [[7, 8]], "runner_data": {}}',
+    ],
+)
+def test_a_snapshot_of_somebody_elses_making_is_left_out(root: Path, text: str) -> None:
+    """It is read, and nothing of it is unpickled."""
+    (root / f"experiment_state-{ANEW}.json").write_text(text)
+    assert ids(best_states(root, "loss", "min")) == sorted(NEWEST + EARLIER)

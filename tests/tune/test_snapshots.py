@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -157,6 +158,17 @@ def test_only_what_is_new_is_copied_and_only_the_newest_session(tmp_path: Path) 
     written = (root / "tune_stoppers" / COPY).stat().st_mtime_ns
     keep(staging, root)
     assert (root / "tune_stoppers" / COPY).stat().st_mtime_ns == written
+
+
+def test_a_copy_of_somebody_elses_making_writes_nothing_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "x", FIRST, state=b"")
+    (tmp_path / "x" / "tune_stoppers").mkdir()
+    for name, how in ((f"../experiment_state-{FIRST}.json", zipfile.ZIP_STORED), ("a", 8)):
+        with zipfile.ZipFile(tmp_path / "x" / "tune_stoppers" / COPY, "w", how) as packed:
+            packed.writestr(name, STATE)
+        assert read_copy(DISK, str(tmp_path / "x")) is None
+        assert not mend_snapshot(DISK, str(tmp_path / "x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_disk_that_fails_ends_no_sweep(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ class Experiment:
             return ""
         return (
             f"The folder also holds an earlier sweep, of {count} trials, which is left out. To see "
-            f"it: generation={before}, on the command line --generation {before}."
+            f"it: generation={before}, or `tune-stoppers explain`, `report` or `best` with "
+            f"--generation {before}."
         )
 
     def _tell_of_earlier(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow.fs as pafs
 
-from tune_stoppers.tune.snapshots import read_copy, read_snapshot, snapshots_in, trial_ids
+from tune_stoppers.tune.snapshots import STATE, read_copy, read_snapshot, snapshots_in, trial_ids
 
 
 def generations(
@@ -52,8 +52,9 @@ def _listed(filesystem: pafs.FileSystem, root: str) -> Iterator[set[str]]:
         return  # nothing was begun again
     copy = read_copy(filesystem, root)
     for session in sorted(sessions, reverse=True):
-        state = read_snapshot(filesystem, root, session, sessions[session]).state
+        names = [name for name in sessions[session] if name.startswith(STATE)]
+        state = read_snapshot(filesystem, root, session, names).state
         if state is None and copy is not None and copy.session == session:
             state = copy.state
         if state is not None:
-            yield set(trial_ids(state))
+            yield trial_ids(state)

@@ -8,7 +8,6 @@ newest whole snapshot, which `mend_snapshot` puts back. An object store shows no
 
 import contextlib
 import io
-import json
 import os
 import pickletools
 import re
@@ -20,8 +19,10 @@ from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
 
+from tune_stoppers.journal import parsed
 from tune_stoppers.metrics import logger
 from tune_stoppers.recorder import LARGEST_FILE, put_whole
+from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.state import FOLDER
 
 COPY = "snapshot.zip"  # in FOLDER
@@ -30,7 +31,7 @@ COPY_SECONDS = 5.0  # at least, between two copies
 COPY_SHARE = 20  # a copy takes at most one part in so many of the driver's time
 
 # the files of a snapshot: `<family>-<session>.json` or `.pkl`, a session for each life of a driver
-_NAMED = re.compile(r"(?P<family>.+)-(?P<session>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)\.(?:json|pkl)")
+_NAMED = re.compile(r"(?P<family>[^/]+)-(?P<session>\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)\.(?:json|pkl)")
 STATE, VARIANTS, CALLBACKS = "experiment_state", "basic-variant-state", "callback-states"
 PICKLES = (VARIANTS, CALLBACKS, "search_gen_state")  # whatever their names end in
 DISPENSABLE = (CALLBACKS, VARIANTS)  # without them Ray still continues the trials that it knows
@@ -60,7 +61,7 @@ def is_whole(name: str, data: bytes) -> bool:
     """Whether a file of a snapshot is whole; nothing is unpickled."""
     if _family(name) == STATE:
         try:
-            state = json.loads(data)
+            state = parsed(data.decode())
         except ValueError:
             return False
         return isinstance(state, dict) and {"trial_data", "runner_data"} <= set(state)
@@ -72,9 +73,13 @@ def is_whole(name: str, data: bytes) -> bool:
     return bool(data) and _family(name) not in PICKLES  # a searcher may write what it likes
 
 
-def trial_ids(state: bytes) -> list[str]:
-    """The ids of the trials that a whole state lists."""
-    return [str(json.loads(trial)["trial_id"]) for trial, _ in json.loads(state)["trial_data"]]
+def trial_ids(state: bytes) -> set[str]:
+    """The ids of the trials that a whole state lists; none where it is not as Ray writes it."""
+    try:
+        trials = parsed(state.decode())["trial_data"]
+        return {str(parsed(trial)["trial_id"]) for trial, _ in trials}
+    except (ValueError, TypeError, LookupError):
+        return set()
 
 
 def snapshots_in(filesystem: pafs.FileSystem, root: str) -> dict[str, list[str]]:
@@ -94,6 +99,8 @@ def read_snapshot(
     files = {}
     for name in names:
         size = filesystem.get_file_info(f"{root}/{name}").size or 0
+        if not is_inside(filesystem, f"{root}/{name}", root):
+            continue  # a link elsewhere
         with filesystem.open_input_stream(f"{root}/{name}") as file:
             files[name] = bytes(file.read()) if size <= LARGEST_FILE else b""
     return Snapshot(session, files)
@@ -102,13 +109,18 @@ def read_snapshot(
 def read_copy(filesystem: pafs.FileSystem, root: str) -> Snapshot | None:
     """The copy that was kept, if there is a whole one."""
     path = f"{root}/{FOLDER}/{COPY}"
-    if filesystem.get_file_info(path).type is not pafs.FileType.File:
+    info = filesystem.get_file_info(path)
+    if info.type is not pafs.FileType.File or not is_inside(filesystem, path, root):
+        return None
+    if (info.size or 0) > LARGEST_FILE:
         return None
     try:
         with filesystem.open_input_stream(path) as file:
             packed = zipfile.ZipFile(io.BytesIO(file.read()))
+        if any(each.compress_type != zipfile.ZIP_STORED for each in packed.infolist()):
+            return None  # none of ours: it may grow without bounds
         files = {name: packed.read(name) for name in packed.namelist()}
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile):
         return None
     named = {name: match["session"] for name in files if (match := _NAMED.fullmatch(name))}
     kept = Snapshot(max(named.values(), default=""), {name: files[name] for name in named})
