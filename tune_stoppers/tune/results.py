@@ -169,9 +169,12 @@ def checkpoint_config(
     """Ray's `CheckpointConfig` that keeps each trial's best checkpoint, whatever comes later.
 
     Ray goes by the metric in the report that brings the checkpoint: never report a checkpoint
-    without it. It never deletes a trial's last checkpoint. After a kill the one that its snapshot
-    names may be gone: `Tuner.restore` then continues the trial from the newest whole one, as this
-    config has the folder mended before Ray reads it, or from zero if there is none.
+    without it. It never deletes a trial's last checkpoint.
+
+    Ray writes a snapshot of the sweep at every n-th checkpoint of a trial, n being `keep` (1 for
+    "best+last"), and every ten seconds. After a kill the checkpoint that it names may be gone. This
+    config then has the folder mended before `Tuner.restore` reads it: the trial continues from its
+    newest whole checkpoint, or from zero if there is none.
 
     Args:
         metric: a name at the top of the reports. For a nested one ("eval/loss") Ray 2.60 keeps
