@@ -54,7 +54,7 @@ class Fixture:
         self.write(number, "weights", "step")
         step = number + 1
         self.lines.append(
-            {"time": NOW + number + 0.1, "trial": "t", "step": step, "value": loss}
+            {"time": NOW + number + 0.1, "trial": "t", "step": float(step), "value": loss}
             | {"action": "CONTINUE", "checkpoint": name(number)}
             | {"clocks": {"training_iteration": step, "time_total_s": step * 10.0}}
         )
@@ -107,6 +107,7 @@ def test_the_newest_that_is_there_with_what_was_reported_with_it(killed: Fixture
         {"training_iteration": 6, "loss": 5.0, "checkpoint_dir_name": name(5)}
         | {"time_total_s": 60.0},
     )
+    assert type(killed.start[1]["training_iteration"]) is int, "as Ray counts, and readers expect"
     assert killed.listed == [name(0), name(1)], "the best are kept as before"
     assert killed.mend() is None, "and then nothing is amiss"
 
