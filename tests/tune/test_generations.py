@@ -12,6 +12,7 @@ import pytest
 
 from tune_stoppers import best_state, best_states, explain
 from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.cli import main
 from tune_stoppers.journal import BEGINS, ENDED, FORGOT, RESTORED, TRIAL
 from tune_stoppers.report.best import best_of
 from tune_stoppers.report.from_experiment import experiment_story
@@ -189,3 +190,20 @@ def test_a_snapshot_of_somebody_elses_making_is_left_out(root: Path, text: str) 
     """It is read, and nothing of it is unpickled."""
     (root / f"experiment_state-{ANEW}.json").write_text(text)
     assert ids(best_states(root, "loss", "min")) == sorted(NEWEST + EARLIER)
+
+
+@pytest.mark.parametrize("command", ["best", "explain", "report"])
+def test_the_command_line_shows_either(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    asked = {
+        "best": ["--metric", "loss", "--mode", "min", "--json"],
+        "explain": ["--json"],
+        "report": ["--metric", "loss", "--mode", "min", "-o", str(tmp_path / "page.html")],
+    }[command]
+    for more, wanted, others in (([], NEWEST, EARLIER), (["--generation", "1"], EARLIER, NEWEST)):
+        main([command, str(root), *asked, *more])
+        page = tmp_path / "page.html"
+        shown = page.read_text() if command == "report" else capsys.readouterr().out
+        assert all(trial_id in shown for trial_id in wanted)
+        assert not any(trial_id in shown for trial_id in others)
