@@ -149,6 +149,14 @@ class Recorder:
         lines = [numbered[number] for number in sorted(numbered)]
         return Remembered(None if body is None else body["state"], lines)
 
+    def has_twin(self) -> bool:
+        """Whether the same owner wrote in this experiment's folder before it was born again."""
+        top, _, name = self.folder.rpartition("/")
+        own = name.rpartition("-")[2]
+        selector = pafs.FileSelector(top, allow_not_found=True)
+        names = [info.base_name for info in self.filesystem.get_file_info(selector)]
+        return any(each != name and each.rpartition("-")[2] == own for each in names)
+
     def newest(self, wanted: Callable[[Line], bool]) -> Line | None:
         """The newest written line that is `wanted`; what was written long ago is read last."""
         for segment in reversed(segments_of(self.filesystem, self.folder)):
@@ -273,7 +281,7 @@ class Recorder:
                 file.write(b"".join(texts))
         else:
             self._segment_texts += texts
-            self._put(segment.path, b"".join(self._segment_texts))
+            put_whole(self.filesystem, segment.path, b"".join(self._segment_texts))
         self._segment = segment
         self._in_segment += len(texts)
         self._texts.clear()
@@ -292,19 +300,11 @@ class Recorder:
             return
         if not self._generation:
             self._generation = max(_files(self.filesystem, self.folder, STATE), default=0)
-        self._put(f"{self.folder}/state-{self._generation + 1:06d}.json", text)
+        put_whole(self.filesystem, f"{self.folder}/state-{self._generation + 1:06d}.json", text)
         self._generation += 1
         old = f"{self.folder}/state-{self._generation - GENERATIONS:06d}.json"
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(old)
-
-    def _put(self, path: str, text: bytes) -> None:
-        """Write a whole file, which is there in full or not at all."""
-        safe = self.filesystem.type_name in WHOLE_OR_NOT_AT_ALL
-        with self.filesystem.open_output_stream(path if safe else path + ".tmp") as file:
-            file.write(text)
-        if not safe:
-            self.filesystem.move(path + ".tmp", path)
 
     def _look_for_requests(self) -> None:
         if self._requests is None:
@@ -378,6 +378,15 @@ def _files(filesystem: pafs.FileSystem, folder: str, pattern: str) -> dict[int, 
         if match and info.type == pafs.FileType.File:
             found[int(match[1])] = info.path
     return found
+
+
+def put_whole(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
+    """Write a whole file, which is there in full or not at all."""
+    safe = filesystem.type_name in WHOLE_OR_NOT_AT_ALL
+    with filesystem.open_output_stream(path if safe else path + ".tmp") as file:
+        file.write(data)
+    if not safe:
+        filesystem.move(path + ".tmp", path)
 
 
 def segments_of(filesystem: pafs.FileSystem, folder: str) -> list[Segment]:

@@ -26,22 +26,29 @@ ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
 }
 
 
-def read_experiment(path: str | os.PathLike[str], *, nan_is_missing: bool = False) -> list[Curve]:
+def read_experiment(
+    path: str | os.PathLike[str], *, nan_is_missing: bool = False, generation: int = 0
+) -> list[Curve]:
     """The curves of an experiment folder (a local path or a URI), in order of folder names.
+
+    `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before it.
 
     A stretch that was run again after a restore counts once, as it went the last time. Lines cut
     off by a kill, and trials that never reported, are left out. `ExperimentError` if it is no
     experiment, or if no trial reported.
     """
-    trials = [trial for trial in Experiment.at(path).trials() if _last_run(trial.rows)]
+    experiment = Experiment.at(path, generation=generation)
+    trials = [trial for trial in experiment.trials() if _last_run(trial.rows)]
     if not trials:
         raise ExperimentError(f"{os.fspath(path)!r} holds no trial that reported.")
     return [_curve(trial, nan_is_missing) for trial in trials]
 
 
-def objective_at(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+def objective_at(
+    path: str | os.PathLike[str], generation: int = 0
+) -> tuple[str | None, str | None]:
     """The metric and the mode that the experiment's journals name, None for what they do not."""
-    experiment = Experiment.at(path)
+    experiment = Experiment.at(path, generation=generation)
     return objective_of(experiment.journal())
 
 

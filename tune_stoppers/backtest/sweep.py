@@ -387,6 +387,7 @@ class Sweep:
         name: str | None = None,
         target: float | None = None,
         nan: NaN = "auto",
+        generation: int = 0,
     ) -> Sweep:
         """A sweep from a Ray Tune experiment folder, finished or not, local or remote (a URI).
 
@@ -395,15 +396,18 @@ class Sweep:
 
         A report is read as a rule read it live: None, text and an absent key are missing, a NaN is
         a value. `nan="missing"`: a NaN was not reported either.
+
+        `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before
+        it.
         """
         from tune_stoppers.backtest.experiment import objective_at, read_experiment
 
         _check_nan(nan)
-        curves = read_experiment(path, nan_is_missing=nan == "missing")
+        curves = read_experiment(path, nan_is_missing=nan == "missing", generation=generation)
         name = name or os.fspath(path).rstrip("/").rpartition("/")[2]
         taken = ""
         if metric is None or mode is None:
-            own_metric, own_mode = objective_at(path)
+            own_metric, own_mode = objective_at(path, generation)
             reported = any(own_metric in curve.metrics for curve in curves)
             if reported and metric in (None, own_metric) and (mode or own_mode):
                 metric, mode = own_metric, mode or own_mode

@@ -19,6 +19,11 @@ TimeAttr = Annotated[
     str | None, typer.Option(help="What counts as the step. Default: what the journal counts.")
 ]
 
+Generation = Annotated[
+    int,
+    typer.Option(min=0, help="Which sweep, if the folder holds several: 0 is the newest."),
+]
+
 
 @app.command()
 def explain(
@@ -30,6 +35,7 @@ def explain(
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the rules again: do they decide the same?")
     ] = False,
+    generation: Generation = 0,
     as_json: Json = False,
 ) -> int:
     """Why did it stop? The endings of all trials by cause, or one trial's decisions in words."""
@@ -38,7 +44,7 @@ def explain(
     from tune_stoppers.report.tables import clean, console, show
 
     with working("reading results and journals …"), mistakes("explain"):
-        told = reading.Explained.at(experiment)
+        told = reading.Explained.at(experiment, generation=generation)
         one = None if trial is None else told.trial(trial)
     checked: list[reading.Verified] = []
     if verify:
@@ -76,6 +82,7 @@ def report(
     metric: Metric = None,
     mode: Mode = None,
     time_attr: TimeAttr = None,
+    generation: Generation = 0,
     as_json: Json = False,
 ) -> None:
     """A page that tells what was swept, what was found, and why every trial ended."""
@@ -86,7 +93,9 @@ def report(
         raise UsageError(f"--mode: min or max, got {mode!r}.")
     wanted: Any = mode
     with working("reading and drawing …"), mistakes("report"):
-        story = experiment_story(experiment, metric, wanted, time_attr=time_attr)
+        story = experiment_story(
+            experiment, metric, wanted, time_attr=time_attr, generation=generation
+        )
         path = write_page(story, output)
     if not as_json:
         typer.echo(f"Report: {path}")
@@ -112,6 +121,7 @@ def best(
     metric: Metric = None,
     mode: Mode = None,
     time_attr: TimeAttr = None,
+    generation: Generation = 0,
     top: Annotated[int, typer.Option(min=1, help="Trials listed.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +130,7 @@ def best(
     from tune_stoppers.report.tables import clean, console, show
 
     with working("reading results …"), mistakes("best"):
-        found = best_of(experiment, metric, mode, time_attr)
+        found = best_of(experiment, metric, mode, time_attr, generation)
     if as_json:
         typer.echo(json.dumps(clean(found.facts), indent=2))
         return

@@ -83,13 +83,17 @@ class Best:
 
 
 def best_of(
-    path: str, metric: str | None = None, mode: str | None = None, time_attr: str | None = None
+    path: str,
+    metric: str | None = None,
+    mode: str | None = None,
+    time_attr: str | None = None,
+    generation: int = 0,
 ) -> Best:
     """The best states of an experiment, whose objective is given or named by a journal.
 
     `ExperimentError` (a `ValueError`) if neither is so, and as `best_states` does.
     """
-    experiment = Experiment.at(path)
+    experiment = Experiment.at(path, generation=generation)
     lines, listing = experiment.journal(), experiment.listing()
     said_metric, said_mode = objective_of(lines)
     if metric in (None, said_metric):
@@ -100,7 +104,7 @@ def best_of(
     records = experiment.trials(journal=lines, snapshot=listing)
     time_attr = time_attr or time_attr_of(records, lines)
     wanted: Literal["min", "max"] = mode  # type: ignore[assignment]  # best_states checks it
-    states = best_states(path, metric, wanted, time_attr=time_attr)
+    states = best_states(path, metric, wanted, time_attr=time_attr, generation=generation)
     order = (sign_of(wanted) * states["best_value"]).sort_values(kind="stable").index
     known = tuple(standing(records, lines, listing, int(states["diverged"].sum())))
     return Best(metric, wanted, time_attr, states.loc[order].reset_index(drop=True), known)

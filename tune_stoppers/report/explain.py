@@ -26,7 +26,7 @@ from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.by_hand import meant
 from tune_stoppers.tune.configs import differing, flat
 from tune_stoppers.tune.experiment import Experiment, TrialRecord
-from tune_stoppers.tune.runs import Run, merged, runs_of
+from tune_stoppers.tune.runs import Run, merged
 
 NO_JOURNAL = (
     "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
@@ -101,10 +101,15 @@ class Explained:
     standing: tuple[str, ...] = ()  # what to know of trials that failed, run or wait
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None) -> Explained:
+    def at(
+        cls,
+        path: str | os.PathLike[str],
+        filesystem: fs.FileSystem | None = None,
+        generation: int = 0,
+    ) -> Explained:
         """Read an experiment folder; `ExperimentError` (a `ValueError`) if it is none."""
-        experiment = Experiment.at(path, filesystem)
-        runs, listing = runs_of(experiment.filesystem, experiment.root), experiment.listing()
+        experiment = Experiment.at(path, filesystem, generation)
+        runs, listing = experiment.runs(), experiment.listing()
         lines = merged(runs)
         records = experiment.trials(journal=lines, snapshot=listing)
         said, horizon = said_by(runs), horizon_of(records)
@@ -241,7 +246,10 @@ def older(rule: AnyRule, run: Run) -> str:
 
 
 def explain(
-    path: str | os.PathLike[str], *, filesystem: fs.FileSystem | None = None
+    path: str | os.PathLike[str],
+    *,
+    filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> pd.DataFrame:
     """One row per trial of an experiment: how it ended, by whom, and why.
 
@@ -256,9 +264,10 @@ def explain(
 
     Works on unfinished and crashed experiments, and on those of Ray's own schedulers, as far as
     their results tell. `filesystem`: pyarrow's, where the folder is not on one that its URI names.
+    `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before it.
     `ExperimentError` (a `ValueError`) if it is no experiment.
     """
-    rows = [_row(trial) for trial in Explained.at(path, filesystem).trials]
+    rows = [_row(trial) for trial in Explained.at(path, filesystem, generation).trials]
     return pd.DataFrame(rows)
 
 

@@ -73,6 +73,7 @@ def experiment_story(
     *,
     time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> Story:
     """The story of an experiment, finished or not.
 
@@ -82,23 +83,31 @@ def experiment_story(
         time_attr: what counts as the step; default: what the journal counts in, else
             `training_iteration`.
         filesystem: pyarrow's, where the folder is not on one that its URI names.
+        generation: which sweep, where the folder holds several: 0 is the newest.
 
     `ExperimentError` (a `ValueError`) if this is no experiment, if no trial reported, or if the
     objective or the time is not known or was never reported: it names what was.
     """
     if isinstance(results, (str, os.PathLike)):
         place = os.fspath(results)
-        experiment = Experiment.at(place, filesystem)
+        experiment = Experiment.at(place, filesystem, generation)
         place = place if "://" in place else os.path.abspath(os.path.expanduser(place))
     else:
         place = results.experiment_path
-        experiment = Experiment(results.filesystem, place.rstrip("/"))
+        experiment = Experiment.of(results)
     lines, listing = experiment.journal(), experiment.listing()
     records = experiment.trials(journal=lines, snapshot=listing)
     metric, mode = _objective(experiment, records, lines, metric, mode)
     time_attr = time_attr or time_attr_of(records, lines)
     _check_time_attr(experiment, records, time_attr)
-    known = best_states(results, metric, mode, time_attr=time_attr, filesystem=filesystem)
+    known = best_states(
+        results,
+        metric,
+        mode,
+        time_attr=time_attr,
+        filesystem=filesystem,
+        generation=generation,
+    )
     of_trial: dict[str, list[Line]] = {}
     for line in lines:
         of_trial.setdefault(str(line.get("trial")), []).append(line)
@@ -136,7 +145,11 @@ def experiment_story(
         rungs=tuple(sorted(set(numbers_of(lines, "rung")))),
         thresholds=thresholds_of(lines, mode),
         standing=tuple(standing([run.record for run in runs], lines, listing, diverged)),
-        notes=(*_notes(lines, trials, runs), *horizon_notes(lines, _ended(runs, trials))),
+        notes=(
+            *filter(None, [experiment.earlier]),
+            *_notes(lines, trials, runs),
+            *horizon_notes(lines, _ended(runs, trials)),
+        ),
         load=load if any(trial.checkpoint for trial in trials) else "",
     )
 

@@ -9,6 +9,7 @@ from ray.tune import Stopper
 from tune_stoppers.core import Action, Decision, require_number
 from tune_stoppers.journal import USER
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
+from tune_stoppers.tune.mending import mend_before_restore
 from tune_stoppers.tune.reader import STOP_REASON
 
 
@@ -16,6 +17,10 @@ class ExplainedStopper(Stopper):
     """A stopper whose answer is a decision with a reason, and that combines with `|` and `&`."""
 
     _ended = False  # a decision taken has ended the sweep
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        mend_before_restore()
 
     @abstractmethod
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:

@@ -1,7 +1,7 @@
 """A Ray Tune experiment on disk: its trials, their reports, checkpoints and endings.
 
-Reads `params.json`, `result.json`, `error.txt`, our own journal, and the text of Ray's newest
-snapshot; nothing is unpickled.
+Reads `params.json`, `result.json`, `error.txt`, our own journal and, of Ray's snapshots, the text.
+Nothing is unpickled.
 """
 
 import logging
@@ -10,14 +10,17 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs
 
+from tune_stoppers.core import require_number
 from tune_stoppers.journal import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
-from tune_stoppers.tune.configs import Config, Configs, journalled_configs
+from tune_stoppers.tune.configs import Config, Configs
+from tune_stoppers.tune.generations import generations
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.judged import ended_in, judged_trials, over_in, waiting_trials
 from tune_stoppers.tune.listed import (
@@ -30,8 +33,11 @@ from tune_stoppers.tune.listed import (
     listing,
 )
 from tune_stoppers.tune.own_keys import in_shares, reason_in, share_of
-from tune_stoppers.tune.runs import merged, runs_of
+from tune_stoppers.tune.runs import Run, merged, runs_of
 from tune_stoppers.tune.uris import at_uri
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -43,6 +49,9 @@ TRIAL_FOLDER = re.compile(r"_([0-9a-f]{5,8}(?:_\d{5})?)_\d+(?=_|$)")  # name_<tr
 BIRTH = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$")  # there too
 
 UNKNOWN = "UNKNOWN"  # the status of a trial whose end nothing tells
+
+
+_TOLD: set[str] = set()  # of which earlier sweeps has been told
 
 
 class ExperimentError(ValueError):
@@ -97,15 +106,20 @@ class Experiment:
 
     filesystem: fs.FileSystem = field(repr=False)
     root: str
+    generation: int = 0  # which sweep, of several in the folder: 0 is the newest, 1 the one before
 
     @classmethod
     def at(
-        cls, path: str | os.PathLike[str], filesystem: fs.FileSystem | None = None
+        cls,
+        path: str | os.PathLike[str],
+        filesystem: fs.FileSystem | None = None,
+        generation: int = 0,
     ) -> "Experiment":
         """The experiment at a local path, a URI (s3://…, gs://…, file://…), or on `filesystem`.
 
         A URI may have blanks and other characters as they are, or escaped ("%20").
         """
+        require_number("generation", generation, at_least=0, integer=True)
         text = os.fspath(path)
         if filesystem is not None:
             root = text
@@ -115,7 +129,16 @@ class Experiment:
             filesystem, root = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
         if filesystem.get_file_info(root).type is not fs.FileType.Directory:
             raise ExperimentError(f"{text} is not a folder; give the folder of an experiment.")
-        return cls(filesystem, root.rstrip("/"))
+        return cls(filesystem, root.rstrip("/"), generation)
+
+    @classmethod
+    def of(cls, results: "ResultGrid") -> "Experiment":
+        """The experiment that Ray's results are of, in the sweep that they are of."""
+        newest = cls(results.filesystem, results.experiment_path.rstrip("/"))
+        folders = {posixpath.basename(result.path) for result in results if result.path}
+        own = (r for r in newest._found if posixpath.basename(r.folder) in folders)
+        generation = max((newest._number(record.trial_id) for record in own), default=0)
+        return replace(newest, generation=generation) if generation else newest
 
     def trials(
         self,
@@ -123,7 +146,9 @@ class Experiment:
         journal: list[Line] | None = None,
         snapshot: Listing | None = None,
     ) -> list[TrialRecord]:
-        """Every trial, also one that has not started, in order of folder names.
+        """Every trial of the sweep, also one that has not started, in order of folder names.
+
+        Where an earlier sweep lies in the folder as well, one warning says so.
 
         Of one that has several folders, as Ray forgot it in a kill and made it again, the newest
         counts. A folder without results or parameters, which a kill or a failed start may leave,
@@ -136,38 +161,97 @@ class Experiment:
         `ExperimentError` if this is no experiment.
         """
         lines = self.journal() if journal is None else journal
-        judged, waiting = judged_trials(lines), waiting_trials(lines)
-        listed = (self.listing() if snapshot is None else snapshot).trials
-        named = {one.folder: one for one in listed.values() if one.folder}
-        found = [
-            self._trial(folder, judged | waiting, named.get(posixpath.basename(folder)))
-            for folder in self._folders(self.root)
-        ]
-        newest = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
-        if newest or listed:
-            for trial_id in sorted(waiting | set(listed)):
-                one = self._without_folder(trial_id, listed.get(trial_id))
-                newest.setdefault(trial_id, one)
-        records = sorted(newest.values(), key=lambda record: record.folder)
-        if not records:
+        if not self._found:
             raise ExperimentError(
                 f"{self.root} is no Ray Tune experiment: no folder in it has a {PARAMS}."
             )
-        owners = {str(line.get("owner")) for line in lines}
+        records = [r for r in self._found if self._number(r.trial_id) == self.generation]
+        if not records:
+            raise ExperimentError(
+                f"{self.root} has no sweep generation={self.generation}, only 0 (the newest) to "
+                f"{max(self._numbers.values(), default=0)}."
+            )
+        self._tell_of_earlier()
+        owners, waiting = {str(line.get("owner")) for line in lines}, waiting_trials(lines)
         records = [self._with_status(r, owners, r.trial_id in waiting) for r in records]
-        configs = journalled_configs(lines)
-        records = [replace(r, configs=configs.get(r.trial_id, ())) for r in records]
         return self._with_endings(records, statuses or {}, lines)
 
     def listing(self) -> Listing:
-        """What Ray's newest snapshot says of the trials; empty where it cannot be read."""
+        """What Ray's newest snapshot says of the trials; empty where it tells of another sweep."""
+        return Listing() if self.generation else self._listing
+
+    def journal(self) -> list[Line]:
+        """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
+        return merged(self.runs())
+
+    def runs(self) -> list[Run]:
+        """What each of our stoppers and schedulers wrote of this sweep."""
+        others = {t for t, number in self._numbers.items() if number != self.generation}
+        if not others:
+            newest = max((run.birth for run in self._runs), default="")
+            return [run for run in self._runs if run.birth == newest]
+        own = {t for t, number in self._numbers.items() if number == self.generation}
+        runs = [
+            replace(run, lines=tuple(line for line in run.lines if line["trial"] not in others))
+            for run in self._runs
+        ]
+        return [run for run in runs if any(line["trial"] in own for line in run.lines)]
+
+    @cached_property
+    def _runs(self) -> list[Run]:
+        return runs_of(self.filesystem, self.root, every=True)
+
+    @cached_property
+    def _listing(self) -> Listing:
         files = self.filesystem.get_file_info(fs.FileSelector(self.root))
         named = [info.path for info in files if SNAPSHOT.fullmatch(info.base_name)]
         return listing(self._json(max(named))) if named else Listing()
 
-    def journal(self) -> list[Line]:
-        """The lines of all journals that our stoppers and schedulers wrote here, oldest first."""
-        return merged(runs_of(self.filesystem, self.root))
+    @cached_property
+    def _found(self) -> list[TrialRecord]:
+        """The trials of all sweeps in the folder, without their endings."""
+        newest = max((run.birth for run in self._runs), default="")
+        waiting = waiting_trials(merged(run for run in self._runs if run.birth == newest))
+        known = judged_trials(merged(self._runs)) | waiting
+        listed = self._listing.trials
+        named = {one.folder: one for one in listed.values() if one.folder}
+        found = [
+            self._trial(folder, known, named.get(posixpath.basename(folder)))
+            for folder in self._folders(self.root)
+        ]
+        of_id = {r.trial_id: r for r in sorted(filter(None, found), key=_birth)}
+        if of_id or listed:
+            for trial_id in sorted(waiting | set(listed)):
+                of_id.setdefault(trial_id, self._without_folder(trial_id, listed.get(trial_id)))
+        return sorted(of_id.values(), key=lambda record: record.folder)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The generation of each trial."""
+        births = {record.trial_id: _birth(record) for record in self._found}
+        return generations(self.filesystem, self.root, births)
+
+    def _number(self, trial_id: str) -> int:
+        return self._numbers.get(trial_id, 0)
+
+    @property
+    def earlier(self) -> str:
+        """That there is an earlier sweep in the folder, and how to see it; "" if there is none."""
+        before = self.generation + 1
+        count = sum(number == before for number in self._numbers.values())
+        if not count:
+            return ""
+        return (
+            f"The folder also holds an earlier sweep, of {count} trials, which is left out. To see "
+            f"it: generation={before}, or `tune-stoppers explain`, `report` or `best` with "
+            f"--generation {before}."
+        )
+
+    def _tell_of_earlier(self) -> None:
+        told = f"{self.root}: {self.earlier}"
+        if self.earlier and told not in _TOLD:
+            _TOLD.add(told)
+            logger.warning("%s", told)
 
     def is_folder(self, path: str) -> bool:
         """Whether `path` is a folder in the storage that the experiment lies in, not elsewhere."""

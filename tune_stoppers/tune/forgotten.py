@@ -41,9 +41,10 @@ def result_of(line: Line, metric: str | None, time_attr: str) -> dict[str, Any] 
     clocks: dict[str, Any] = line.get("clocks") or {}
     if number(clocks.get(TRAINING_ITERATION)) is None:
         return None
-    known = clocks | {time_attr: line["step"], CHECKPOINT_NAME: line["checkpoint"]}
+    known = {time_attr: line["step"], CHECKPOINT_NAME: line["checkpoint"]}
     known |= line.get("metrics", {})
-    return known | {metric: line["value"]} if metric else known
+    known |= {metric: line["value"]} if metric else {}
+    return known | clocks  # last: Ray counts iterations in whole numbers, a line's step is a float
 
 
 def _place(trial: Any, name: str) -> str:

@@ -4,19 +4,24 @@ Each function says what it is for; `tests/tune/test_privates.py` fails when Ray 
 """
 
 import copy
+import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyarrow.fs import FileSelector, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
+from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
 
 from tune_stoppers.tune.reader import STOP_REASON
 
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
+RESTORE_FRAMES = 16  # how far up a restore may be: what is unpickled nests
 
 
 def stopper_of(controller: Any) -> Stopper:
@@ -55,7 +60,7 @@ def keep_checkpoint(trial: Any, name: str) -> None:
         return  # nothing is ever deleted
     if config.num_to_keep < 2:
         manager._checkpoint_config = replace(config, num_to_keep=2)  # the trials share `config`
-    manager._checkpoint_results.sort(key=lambda result: _name_of(result) == name)
+    manager._checkpoint_results.sort(key=lambda result: name_of(result) == name)
 
 
 def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
@@ -72,7 +77,7 @@ def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
         return
     scored = [one for one in known if score in one.metrics]
     if scored:
-        keep_checkpoint(trial, _name_of(max(scored, key=manager._get_checkpoint_score)))
+        keep_checkpoint(trial, name_of(max(scored, key=manager._get_checkpoint_score)))
 
 
 def checkpoint_of(trial: Any, name: str) -> Any:
@@ -82,7 +87,7 @@ def checkpoint_of(trial: Any, name: str) -> Any:
     """
     manager = trial.run_metadata.checkpoint_manager
     for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
-        if result is not None and _name_of(result) == name:
+        if result is not None and name_of(result) == name:
             where = result.checkpoint
             found = where.filesystem.get_file_info(where.path).type
             return None if found is FileType.NotFound else result
@@ -109,7 +114,7 @@ def registered_in(results: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
             folder = "" if result is None else str(result.checkpoint.path).rpartition("/")[0]
             if folder and folder == str(trial.storage.trial_fs_path):
-                yield folder, _name_of(result), result.metrics
+                yield folder, name_of(result), result.metrics
 
 
 def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:
@@ -120,8 +125,7 @@ def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:
     of those folders again, this one's too: it counts on from the last of them.
     """
     storage, manager = trial.storage, trial.run_metadata.checkpoint_manager
-    place = Checkpoint(f"{storage.trial_fs_path}/{name}", storage.storage_filesystem)
-    manager.register_checkpoint(_TrainingResult(place, metrics))
+    manager.register_checkpoint(as_registered(storage, name, metrics))
     there = storage.storage_filesystem.get_file_info(FileSelector(storage.trial_fs_path))
     numbers = [int(named[1]) for info in there if (named := NUMBERED.fullmatch(info.base_name))]
     storage.current_checkpoint_index = max([storage.current_checkpoint_index, *numbers])
@@ -211,5 +215,76 @@ def sort_trials(
     getattr(inner, "_pending_trials_list", []).sort(key=pending)
 
 
-def _name_of(result: Any) -> str:
+class Restoring(NamedTuple):
+    """A restore in progress."""
+
+    filesystem: FileSystem
+    root: str  # of the experiment
+    reads: object  # the open file; another one for each restore
+
+
+def restoring() -> Restoring | None:
+    """The experiment that Ray is restoring, seen from what it unpickles for it; else None.
+
+    `Tuner.restore` unpickles our schedulers, stopper and `checkpoint_config` before Ray reads
+    the snapshot. Nothing public is called as early.
+    """
+    frame = sys._getframe(1)
+    for _ in range(RESTORE_FRAMES):
+        if frame.f_code.co_name == "_restore_from_path_or_uri":
+            known = frame.f_locals
+            filesystem, root, reads = known.get("fs"), known.get("fs_path"), known.get("f")
+            if isinstance(filesystem, FileSystem) and root and reads is not None:
+                return Restoring(filesystem, str(root).rstrip("/"), reads)
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def part_of(text: str, part: str) -> Any:
+    """A part of one of the texts that a snapshot keeps of a trial, unpickled as Ray does it."""
+    return _loads_with_cloudpickle(json.dumps(json.loads(text)[part]))
+
+
+def with_part(text: str, part: str, value: Any) -> str:
+    """One of those texts with `value` as that part of it."""
+    data = json.loads(text)
+    data[part] = json.loads(json.dumps(value, cls=TuneFunctionEncoder))
+    return json.dumps(data, indent=2)
+
+
+def registered(manager: Any) -> list[Any]:
+    """The checkpoints that Ray knows of a trial, the newest last."""
+    known = [result for result in manager._checkpoint_results if result is not None]
+    newest = manager._latest_checkpoint_result
+    if newest is None:
+        return known
+    return [result for result in known if name_of(result) != name_of(newest)] + [newest]
+
+
+def set_checkpoints(manager: Any, known: Iterable[Any], newest: Any) -> None:
+    """Have Ray know these checkpoints of a trial, and continue it from `newest`, or from zero.
+
+    In the order in which Ray would delete them, the first one first.
+    """
+    score = manager.checkpoint_config.checkpoint_score_attribute
+
+    def rank(result: Any) -> Any:
+        has_score = score is not None and score in result.metrics
+        told = manager._get_checkpoint_score(result) if has_score else (False, -math.inf)
+        return *told, name_of(result)
+
+    manager._checkpoint_results = sorted(known, key=rank)
+    manager._latest_checkpoint_result = newest
+
+
+def as_registered(storage: Any, name: str, metrics: dict[str, Any]) -> Any:
+    """A checkpoint in the trial's folder as Ray registers it, with what was reported with it."""
+    path = f"{storage.trial_fs_path}/{name}"
+    return _TrainingResult(Checkpoint(path, storage.storage_filesystem), metrics)
+
+
+def name_of(result: Any) -> str:
+    """The name of the folder of a checkpoint that Ray has registered."""
     return str(result.checkpoint.path).rsplit("/", 1)[-1]

@@ -34,6 +34,11 @@ CLOCKS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
 RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT})
 
 
+def clocks_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Ray's clocks in a result: what a trial needs to continue from the checkpoint there."""
+    return {key: result[key] for key in CLOCKS if isinstance(result.get(key), int | float)}
+
+
 class Reading(NamedTuple):
     """A report with what Ray says about it."""
 

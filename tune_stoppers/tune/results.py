@@ -26,8 +26,9 @@ from tune_stoppers.tune.diverged import creditable, has_diverged
 from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
 from tune_stoppers.tune.kept import Known, Row, folder_of, kept_of
 from tune_stoppers.tune.listed import FAILED, TERMINATED
+from tune_stoppers.tune.mending import RestorableCheckpointConfig
 from tune_stoppers.tune.privates import registered_in
-from tune_stoppers.tune.runs import Run, merged, runs_of
+from tune_stoppers.tune.runs import Run, merged
 from tune_stoppers.tune.saved import saved_in
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def best_states(
     *,
     time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> pd.DataFrame:
     """One row per trial: its best report, its best checkpoint, how it ended and why.
 
@@ -130,11 +132,13 @@ def best_states(
             `training_iteration`.
         filesystem: pyarrow's, where the folder is not on one that its URI names
             (`RunConfig(storage_filesystem=...)`).
+        generation: which sweep, where the folder holds several, as one that was begun anew leaves
+            the trials of the one before: 0 is the newest, 1 the one before it.
 
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
-    read = _Read.of(results, filesystem)
+    read = _Read.of(results, filesystem, generation)
     found = read.scan(metric, mode, time_attr)
     if said := _unknown(found):
         logger.warning("%s:%s", read.experiment.root, said)
@@ -154,6 +158,7 @@ def best_state(
     trial_id: str | None = None,
     time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
 ) -> BestState:
     """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
 
@@ -163,7 +168,7 @@ def best_state(
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
     """
-    read = _Read.of(results, filesystem)
+    read = _Read.of(results, filesystem, generation)
     found = read.scan(metric, mode, time_attr)
     if trial_id is not None:
         trial_id = meant(trial_id, {trial.trial_id: trial.names for trial in read.trials})
@@ -200,6 +205,11 @@ def checkpoint_config(
     trainables a stopper or scheduler of ours that watches keeps the best even so.) Ray never
     deletes a trial's last checkpoint.
 
+    Ray writes a snapshot of the sweep at every n-th checkpoint of a trial, n being `keep` (1 for
+    "best+last"), and every ten seconds. After a kill the checkpoint that it names may be gone. This
+    config then has the folder mended before `Tuner.restore` reads it: the trial continues from its
+    newest whole checkpoint, or from zero if there is none.
+
     Args:
         metric: a name at the top of the reports. For a nested one ("eval/loss") Ray 2.60 keeps
             the newest instead of the best, without a word: `ValueError`.
@@ -212,12 +222,10 @@ def checkpoint_config(
         trials, checkpoint_bytes: if given, the space that the sweep will take is logged now.
         storage_path: if given too, and local, a disk with less free space is warned of.
     """
-    from ray.tune import CheckpointConfig
-
     check_metric("checkpoint_config", metric, mode)
     require_number("every", every, at_least=0, integer=True)
     if keep == "all":
-        return CheckpointConfig(checkpoint_frequency=every)
+        return RestorableCheckpointConfig(checkpoint_frequency=every)
     count = 1 if keep == "best+last" else keep
     if not isinstance(count, int):
         raise ValueError(f'keep must be "best+last", "all" or a number of best ones, got {keep!r}.')
@@ -229,7 +237,7 @@ def checkpoint_config(
     )
     if trials is not None and checkpoint_bytes is not None:
         _say_space(count + 1, trials, checkpoint_bytes, storage_path)
-    return CheckpointConfig(
+    return RestorableCheckpointConfig(
         num_to_keep=count,
         checkpoint_score_attribute=metric,
         checkpoint_score_order=mode,
@@ -285,14 +293,17 @@ class _Read:
 
     @classmethod
     def of(
-        cls, results: "ResultGrid | str | os.PathLike[str]", filesystem: fs.FileSystem | None
+        cls,
+        results: "ResultGrid | str | os.PathLike[str]",
+        filesystem: fs.FileSystem | None,
+        generation: int,
     ) -> "_Read":
         ended: dict[str, str] = {}
         registered: dict[str, dict[str, Row]] = {}
         if isinstance(results, (str, os.PathLike)):
-            experiment = Experiment.at(results, filesystem)
+            experiment = Experiment.at(results, filesystem, generation)
         else:
-            experiment = Experiment(results.filesystem, results.experiment_path.rstrip("/"))
+            experiment = Experiment.of(results)
             ended = {
                 posixpath.basename(result.path): FAILED if result.error else TERMINATED
                 for result in results
@@ -301,7 +312,7 @@ class _Read:
             for folder, name, metrics in registered_in(results):
                 if TRAINING_ITERATION in metrics:  # Ray can be told to keep the score alone
                     registered.setdefault(posixpath.basename(folder), {})[name] = metrics
-        runs = runs_of(experiment.filesystem, experiment.root)
+        runs = experiment.runs()
         return cls(experiment, experiment.trials(ended, merged(runs)), runs, registered)
 
     def scan(self, metric: str, mode: Mode, time_attr: str | None) -> list[_Found]:

@@ -43,7 +43,8 @@ from tune_stoppers.tune.calling_trial import calling_trial
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.combined import ExplainedStopper
 from tune_stoppers.tune.horizon_watch import HorizonWatch
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, warn_out_of_order
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, clocks_of, warn_out_of_order
+from tune_stoppers.tune.snapshots import SnapshotKeeper
 from tune_stoppers.tune.state import asked, fingerprint, recorder_for, told
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
@@ -125,8 +126,15 @@ class RuleStopper(ExplainedStopper):
         self._looked = False  # for the experiment's storage, in this process
         self._configs: dict[str, tuple[Any, str]] = {}  # of each trial, with its fingerprint
 
+    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorder": None, "_looked": False, "_configs": {}}
+        return self.__dict__ | {
+            "_recorder": None,
+            "_looked": False,
+            "_configs": {},
+            "_snapshots": None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Also of an earlier version, which had less to remember."""
@@ -151,6 +159,8 @@ class RuleStopper(ExplainedStopper):
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
+        if self._snapshots is not None:
+            self._snapshots.look()
         self._note_config(trial_id, result)
         saving = self._note_saving(trial_id, result)
         if self._recorder is not None and trial_id in self._recorder.requested:
@@ -183,6 +193,7 @@ class RuleStopper(ExplainedStopper):
             reading.report,
             judged,
             result.get(CHECKPOINT_NAME) or (saving.name if saving and saving.sure else kept),
+            clocks_of(result) if result.get(CHECKPOINT_NAME) else {},
             reading.since_restore,
         )
         stops = judged.decision.action is Action.STOP
@@ -211,6 +222,7 @@ class RuleStopper(ExplainedStopper):
         report: Report,
         judged: Judgement,
         checkpoint: str | bool,
+        clocks: dict[str, Any],
         since: int | None,
     ) -> None:
         if judged.event == "repeat" or (self._journal is None and self._recorder is None):
@@ -229,6 +241,7 @@ class RuleStopper(ExplainedStopper):
             now=time.time(),
             metrics=report.metrics,
             checkpoint=checkpoint,
+            clocks=clocks,
             since=since,
         )
         self._log(line)
@@ -270,8 +283,9 @@ class RuleStopper(ExplainedStopper):
         self._looked = True
         trial = calling_trial(trial_id)
         self._recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
-        if self._recorder is None:
+        if trial is None or self._recorder is None:
             return
+        self._snapshots = SnapshotKeeper(trial.storage)
         again = self._recorder.go_on()
         self._recorder.watch()
         event = RESTORED if again else BEGINS

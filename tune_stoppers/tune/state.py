@@ -42,6 +42,10 @@ logger = logging.getLogger("tune_stoppers")
 FOLDER = "tune_stoppers"  # in the experiment's folder; at its top Ray would overwrite our files
 REQUESTS = "requests"  # in FOLDER
 LINES_BETWEEN_STATES = 500
+ANEW = (
+    "%s: the sweep begins anew, under new trial ids, and %s are forgotten. They stay in the "
+    "folder: best_states(..., generation=1) shows them."
+)
 
 R = TypeVar("R")
 
@@ -130,6 +134,7 @@ class Memory(Generic[R]):
         self._recorder: Recorder | None = None
         self._opened = False
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
+        self._recalled = 0  # trials remembered from before a restore
         self._lines = 0  # since the last state
 
     def meet(self, trial: Any, sign: int, **task: Any) -> Known:
@@ -171,6 +176,9 @@ class Memory(Generic[R]):
         if self._unmet is None:
             return
         unmet, self._unmet = sorted(self._unmet), None
+        judged = [t for t in unmet if (known := self.trials.get(t)) and known.time.step is not None]
+        if judged and len(unmet) == self._recalled:
+            logger.warning(ANEW, self.owner, f"the trials judged before ({len(judged)})")
         if unmet:
             self._forget(unmet)
         self._save()
@@ -239,11 +247,14 @@ class Memory(Generic[R]):
         remembered = self._recorder.read(lambda state: state["rule"] == self.rule.signature)
         self._recorder.watch()
         if remembered.state is None and not remembered.lines:
+            if self._recorder.has_twin():
+                logger.warning(ANEW, self.owner, "its trials from before")
             said = {"rule": self.rule.signature, "spec": to_spec(self.rule)}
             self.log_event("", BEGINS, sign=sign, **task, **said)
             return
         self._recall(remembered)
         self._unmet = set(self.trials)
+        self._recalled = len(self._unmet)
         self.log_event("", RESTORED, trials=len(self.trials))
 
     def _recall(self, remembered: Remembered) -> None:

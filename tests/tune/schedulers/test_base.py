@@ -178,6 +178,37 @@ def test_trials_that_never_were_are_forgotten(tmp_path: Path) -> None:
     assert second.record.incumbent.trial_id == "t1"
 
 
+def test_a_sweep_that_begins_anew_is_not_forgotten_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ray could not read its snapshot: none of the trials is there again. If some are, all is well.
+
+    With another birth, too, which Ray gives where not even the trials could be read.
+    """
+    first = bound()
+    old, new = [StandIn(tmp_path, n) for n in (0, 1)], StandIn(tmp_path, 2)
+    controller = started(first, *old)
+    for trial in old:
+        report(first, controller, trial, 3, 1.0)
+    first._memory.flush()
+    well = restored(first)
+    well.choose_trial_to_run(started(well, old[0], new))
+    assert not caplog.messages
+    anew = restored(first)
+    anew.choose_trial_to_run(started(anew, StandIn(tmp_path, 3)))
+    assert "anew" in caplog.messages[0]
+    assert "the trials judged before (1) are forgotten" in caplog.messages[0]
+    assert len(caplog.messages) == 1
+    reborn = StandIn(tmp_path, 4)
+    staging = str(tmp_path / "born-2" / "exp" / "driver_artifacts")
+    reborn.storage.experiment_driver_staging_path = staging
+    started(restored(first), reborn)
+    assert "anew" in caplog.messages[1]
+    caplog.clear()
+    started(bound(), reborn)
+    assert not caplog.messages, "another scheduler never knew them"
+
+
 def test_trial_that_ended_unseen_is_recorded(tmp_path: Path) -> None:
     """The last report of a trial that ended between the last line and the kill still counts."""
     first = bound()

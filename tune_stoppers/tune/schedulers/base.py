@@ -26,6 +26,7 @@ from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.rules.sweep_rule import SweepRule
 from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
+from tune_stoppers.tune.mending import mend_before_restore, mend_trial
 from tune_stoppers.tune.privates import (
     drop_decision,
     is_resetting,
@@ -35,12 +36,13 @@ from tune_stoppers.tune.privates import (
 )
 from tune_stoppers.tune.reader import (
     CHECKPOINT_NAME,
-    CLOCKS,
     STOP_REASON,
     Reading,
     ResultReader,
+    clocks_of,
     warn_out_of_order,
 )
+from tune_stoppers.tune.snapshots import SnapshotKeeper
 from tune_stoppers.tune.state import Memory, asked
 
 R = TypeVar("R")
@@ -124,6 +126,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._sorted = False  # Ray's trials, after a restore
         self._broken: Exception | None = None  # what went wrong while Ray added a trial
 
+    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+
     def __getstate__(self) -> dict[str, Any]:
         """The scheduler as constructed: what happened since is on the experiment's storage."""
         return self.__dict__ | {
@@ -135,6 +139,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             "_closed": False,
             "_sorted": False,
             "_broken": None,
+            "_snapshots": None,
         }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -142,6 +147,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self.__dict__.update(state)
         self._memory = Memory(self.name, self.rule, self._uid)
         self._horizon = HorizonWatch(self.name, self.rule, self.time_attr)
+        mend_before_restore()
 
     @property
     def horizon_note(self) -> str:
@@ -226,6 +232,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         super().on_trial_add(controller, trial)
         drop_decision(controller, trial)
         try:
+            if trial.status == Trial.PENDING:
+                mend_trial(trial)
             self._take_in(controller, trial)
         except Exception as error:
             self._broken = error  # in a restore Ray goes on after it, and waits for ever
@@ -316,6 +324,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def _take_in(self, controller: Any, trial: Any) -> None:
         task = {"metric": self._metric, "time_attr": self.time_attr} | _planned(controller)
         known = self._memory.meet(trial, self.sign, **task)
+        if self._snapshots is None and self._memory.keeps:
+            self._snapshots = SnapshotKeeper(trial.storage)
         if trial.status != Trial.TERMINATED:
             known.ended = False  # Ray's memory may be older than its end
         else:
@@ -373,6 +383,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
+        if self._snapshots is not None:
+            self._snapshots.look()
         memory = self._memory
         memory.settle()
         if memory.over and not self._closed:
@@ -516,8 +528,7 @@ def _saved(result: dict[str, Any]) -> dict[str, Any]:
     name = result.get(CHECKPOINT_NAME)
     if not name:
         return {}
-    clocks = {key: result[key] for key in CLOCKS if isinstance(result.get(key), int | float)}
-    return {"checkpoint": name, "clocks": clocks}
+    return {"checkpoint": name, "clocks": clocks_of(result)}
 
 
 def _planned(controller: Any) -> dict[str, int]:
