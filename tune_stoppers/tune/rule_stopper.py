@@ -138,7 +138,7 @@ class RuleStopper(ExplainedStopper):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Also of an earlier version, which had less to remember."""
-        self.__dict__.update({"_configs": {}} | state)
+        super().__setstate__({"_configs": {}} | state)
         if "_horizon" not in state:
             self._horizon = HorizonWatch(self.name, self.rule, self._reader.time_attr)
 
