@@ -102,7 +102,7 @@ def test_the_verdict_and_the_compute_in_words(story):
 def test_savings_that_nobody_can_tell_are_not_known(tmp_path):
     """All were stopped, and none says how far it would have gone: no number stands there."""
     for name in ("a0000", "b0000"):
-        trial(tmp_path, name, [3.0, 2.0], done=True, reason="x: y")
+        trial(tmp_path, name, [3.0, 2.0], done=True, reason="PatienceStopper: y")
     texts = card(page(experiment_story(tmp_path, "loss", "min")), "Compute")
     assert texts[0] == "not known what was saved"
     assert texts[texts.index("Saved") + 1] == "not known"

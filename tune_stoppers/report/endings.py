@@ -66,9 +66,9 @@ def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: 
         return Ending("stopped", cause_of(said.over), said.over)
     if record.status in (RUNNING, PAUSED, PENDING):
         return _unfinished(experiment, record)
-    if record.cut and (record.rows or (record.listed and record.listed.started)):
+    if record.cut and record.rows:
         return Ending("stopped", "stopped with the sweep", STOPPED_WITH_SWEEP)
-    if record.cut:
+    if record.cut and not (record.listed and record.listed.started):
         return Ending("unfinished", NEVER, "the sweep ended, or it was dropped, before its turn")
     if not record.rows:
         return Ending("unfinished", "never reported", "no result was recorded")

@@ -19,7 +19,7 @@ from tune_stoppers.core import require_number
 from tune_stoppers.journal import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
 from tune_stoppers.recorder import LARGEST_FILE
-from tune_stoppers.tune.configs import Config, Configs
+from tune_stoppers.tune.configs import Config, Configs, journalled_configs
 from tune_stoppers.tune.generations import generations
 from tune_stoppers.tune.inside import is_inside
 from tune_stoppers.tune.judged import ended_in, judged_trials, over_in, waiting_trials
@@ -174,6 +174,8 @@ class Experiment:
         self._tell_of_earlier()
         owners, waiting = {str(line.get("owner")) for line in lines}, waiting_trials(lines)
         records = [self._with_status(r, owners, r.trial_id in waiting) for r in records]
+        configs = journalled_configs(lines)
+        records = [replace(r, configs=configs.get(r.trial_id, ())) for r in records]
         return self._with_endings(records, statuses or {}, lines)
 
     def listing(self) -> Listing:

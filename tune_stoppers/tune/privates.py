@@ -99,7 +99,7 @@ def next_checkpoint(trial: Any) -> str | None:
 
     Trial and process count alike. The attribute is public, of a class that is not.
     """
-    index = getattr(trial.storage, "current_checkpoint_index", None)
+    index = getattr(getattr(trial, "storage", None), "current_checkpoint_index", None)
     return None if index is None else f"checkpoint_{index + 1:06d}"
 
 

@@ -363,7 +363,7 @@ def _best_of(
     kept = kept_of(experiment, trial, known, metric, time_attr)
     credited = creditable(trial.rows, metric, time_attr)
     counted = {id(row) for row in credited}
-    untrained = {row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted}
+    untrained = [row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted]
     lost = [row for row in kept.lost if row.get(TRAINING_ITERATION) not in untrained]
     best = _best_row([*credited, *lost], metric, mode)
     rows = [row for row in kept.rows if row.get(TRAINING_ITERATION) not in untrained]

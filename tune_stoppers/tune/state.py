@@ -134,7 +134,7 @@ class Memory(Generic[R]):
         self._recorder: Recorder | None = None
         self._opened = False
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
-        self._recalled = 0  # trials remembered from before a restore
+        self.recalled = 0  # trials remembered from before a restore
         self._lines = 0  # since the last state
 
     def meet(self, trial: Any, sign: int, **task: Any) -> Known:
@@ -177,7 +177,7 @@ class Memory(Generic[R]):
             return
         unmet, self._unmet = sorted(self._unmet), None
         judged = [t for t in unmet if (known := self.trials.get(t)) and known.time.step is not None]
-        if judged and len(unmet) == self._recalled:
+        if judged and len(unmet) == self.recalled:
             logger.warning(ANEW, self.owner, f"the trials judged before ({len(judged)})")
         if unmet:
             self._forget(unmet)
@@ -254,7 +254,7 @@ class Memory(Generic[R]):
             return
         self._recall(remembered)
         self._unmet = set(self.trials)
-        self._recalled = len(self._unmet)
+        self.recalled = len(self._unmet)
         self.log_event("", RESTORED, trials=len(self.trials))
 
     def _recall(self, remembered: Remembered) -> None:

@@ -375,7 +375,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Catch up; the first time, all trials that a restore brings back have been added."""
         if not self._sorted and self._broken is None:
             self._sorted = True
-            sort_trials(controller, number_of, self.turn_of)
+            if self._memory.recalled:  # without a restore they are in order, and may be many
+                sort_trials(controller, number_of, self.turn_of)
             self.all_adopted()
         self._settle(controller)
 
