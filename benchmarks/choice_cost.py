@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tune_stoppers.report.tables import markdown
-from tune_stoppers.surrogate.model import Standing
-from tune_stoppers.surrogate.order import ModelOrder
-from tune_stoppers.surrogate.thaw import Begun, ThawOrder
+from tune_stoppers.report.terminal.tables import markdown
+from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, ThawOrder
+from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
+from tune_stoppers.surrogate.trial_scores import Standing
 
 SIZES = (100, 300, 1_000, 3_000)
 RUNGS = (0.04, 0.12, 0.36)  # shares of the horizon

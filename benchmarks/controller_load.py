@@ -32,11 +32,11 @@ from ray.tune.schedulers import FIFOScheduler
 
 import tune_stoppers as ts
 from tune_stoppers import rules
-from tune_stoppers.recorder import Recorder
-from tune_stoppers.report.tables import markdown
-from tune_stoppers.tune.combined import ExplainedStopper
+from tune_stoppers.journal.recorder import Recorder
+from tune_stoppers.report.terminal.tables import markdown
 from tune_stoppers.tune.schedulers.base import SweepScheduler
-from tune_stoppers.tune.state import Memory
+from tune_stoppers.tune.schedulers.memory import Memory
+from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
 
 AT_A_TIME = 8
 OURS, RAYS, SNAPSHOT, STATE = "ours", "Ray's", "snapshot", "state"

@@ -39,7 +39,7 @@ from tune_stoppers import rules
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial
 from tune_stoppers.backtest.view import Searcher
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.report.terminal.tables import markdown
 
 WORKERS = 100  # for rules that hold trials back
 FEWEST = 20_000  # reports timed: small sweeps are run again and again

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.report.terminal.tables import markdown
 
 AGES = (0.1, 0.2, 0.4)
 SIGNALS = ("train_loss", "train_ctc_loss", "grad_norm")

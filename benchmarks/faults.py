@@ -19,8 +19,8 @@ from pathlib import Path
 from tests.faults.invariants import violations
 from tests.faults.killing import break_sweeps, random_kills, runs
 from tests.faults.sweep_to_break import NAMES, cases
-from tune_stoppers.journal import FORGOT, RESTORED
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.journal.lines import FORGOT, RESTORED
+from tune_stoppers.report.terminal.tables import markdown
 
 EACH = 5  # kills of a sweep
 

@@ -23,7 +23,7 @@ from tune_stoppers.backtest.thinning import PROGRESS
 from tune_stoppers.forecast import Forecast, Forecaster
 from tune_stoppers.forecast.calibration import persistence
 from tune_stoppers.forecast.distribution import Floats
-from tune_stoppers.report.tables import markdown, number
+from tune_stoppers.report.terminal.tables import markdown, number
 
 PLACES = (0.1, 0.2, 0.4, 0.8)
 TRIALS = 60

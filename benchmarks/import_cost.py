@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.report.terminal.tables import markdown
 
 MEASURE = """
 import sys, time

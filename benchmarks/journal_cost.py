@@ -17,9 +17,9 @@ import fsspec  # type: ignore[import-untyped]
 import pyarrow.fs as pafs
 
 from tune_stoppers.core import Report
-from tune_stoppers.journal import line_of
-from tune_stoppers.recorder import Recorder
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.journal.lines import line_of
+from tune_stoppers.journal.recorder import Recorder
+from tune_stoppers.report.terminal.tables import markdown
 from tune_stoppers.rules import Patience
 
 LINES, SLOW_SECONDS = 20_000, 0.2

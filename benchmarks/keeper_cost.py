@@ -21,7 +21,7 @@ import torch
 
 from experiments.model import add_lora, load, prepare
 from tune_stoppers import BestStateKeeper
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.report.terminal.tables import markdown
 
 BATCH, TOKENS = 4, 64
 

@@ -37,7 +37,7 @@ from benchmarks.search_command import Note, run
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.comparison import Comparison
 from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.report.tables import markdown, number
+from tune_stoppers.report.terminal.tables import markdown, number
 
 ORDERINGS, TUNING = 5, 10
 TASKS = 3  # a family

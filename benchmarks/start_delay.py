@@ -28,7 +28,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
 from tune_stoppers import AutoScheduler, BoundASHAScheduler
-from tune_stoppers.report.tables import markdown
+from tune_stoppers.report.terminal.tables import markdown
 
 FIFO = "Ray FIFO"
 SCHEDULERS: dict[str, Callable[[], Any]] = {

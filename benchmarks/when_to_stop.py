@@ -23,9 +23,9 @@ from benchmarks.contestants import bound_asha
 from benchmarks.recorded import horizon, load
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.report.tables import markdown, number
-from tune_stoppers.rules.diminishing import DiminishingReturns
-from tune_stoppers.tune.diminishing_stopper import DiminishingReturnsStopper
+from tune_stoppers.report.terminal.tables import markdown, number
+from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
+from tune_stoppers.tune.stoppers.diminishing_returns import DiminishingReturnsStopper
 
 WORKERS, TRAININGS, ORDERINGS = 8, 16.0, 2
 CHOSEN_ON = "taskset"

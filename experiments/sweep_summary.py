@@ -9,9 +9,9 @@ import pandas as pd
 from experiments.finetune import Data, Task, build_model, evaluate
 from experiments.model import sample
 from tune_stoppers import BestState, best_state, best_states
+from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.report import Story, compute, experiment_story, write_page
-from tune_stoppers.report.totals import Cost
-from tune_stoppers.tune.experiment import ExperimentError
+from tune_stoppers.report.data.totals import Cost
 
 AGREE = 1e-3  # nats: how well the restored state must reproduce its recorded loss
 SAMPLE_TOKENS = 24

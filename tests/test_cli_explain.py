@@ -12,7 +12,7 @@ import pytest
 from tests.report import folders
 from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers.cli import main
-from tune_stoppers.journal import event_line
+from tune_stoppers.journal.lines import event_line
 from tune_stoppers.rules import Patience
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.strategies import curves, finite_losses, losses, maybe_losses
 from tune_stoppers import rules, testing
 from tune_stoppers.core import Decision, Report, Rule
-from tune_stoppers.tune.stoppers import (
+from tune_stoppers.tune.stoppers.named import (
     AdaptivePatienceStopper,
     AllOf,
     AnyOf,

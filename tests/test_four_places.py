@@ -34,7 +34,7 @@ from tune_stoppers import (
 )
 from tune_stoppers.core import Action, Mode, Report
 from tune_stoppers.metrics import sign_of
-from tune_stoppers.rules.budget import TRIAL_ACTIVE_SECONDS
+from tune_stoppers.rules.trial.budget import TRIAL_ACTIVE_SECONDS
 from tune_stoppers.testing import run_rule
 
 METRIC = "eval_value"

@@ -407,7 +407,7 @@ def test_few_points_have_a_wide_interval() -> None:
 def test_importing_it_leaves_logging_alone() -> None:
     """rt-stoppers-contrib adds a handler on import."""
     code = (
-        "import logging, tune_stoppers.core, tune_stoppers.metrics, tune_stoppers.journal; "
+        "import logging, tune_stoppers.core, tune_stoppers.metrics, tune_stoppers.journal.lines; "
         "names = (None, 'tune_stoppers'); "
         "print([logging.getLogger(name).handlers for name in names])"
     )

@@ -88,7 +88,7 @@ HEAVY = ("ray", "torch", "transformers", "pandas")
     ("statement", "heavy"),
     [
         ("import tune_stoppers; dir(tune_stoppers)", ()),
-        ("import tune_stoppers.rules, tune_stoppers.testing, tune_stoppers.journal", ()),
+        ("import tune_stoppers.rules, tune_stoppers.testing, tune_stoppers.journal.lines", ()),
         ("from tune_stoppers import PatienceStopper", ("ray",)),
     ],
 )

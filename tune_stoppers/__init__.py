@@ -15,21 +15,18 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
     from tune_stoppers.backtest.replay import replay as replay
     from tune_stoppers.backtest.sweep import Sweep as Sweep
-    from tune_stoppers.report.explain import explain as explain
+    from tune_stoppers.experiment.best_states import BestState as BestState
+    from tune_stoppers.experiment.best_states import best_state as best_state
+    from tune_stoppers.experiment.best_states import best_states as best_states
+    from tune_stoppers.experiment.best_states import checkpoint_config as checkpoint_config
+    from tune_stoppers.report.data.explain import explain as explain
     from tune_stoppers.training.checkpoints import load_state as load_state
     from tune_stoppers.training.checkpoints import save_state as save_state
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
+    from tune_stoppers.training.hf import RuleCallback as RuleCallback
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
-    from tune_stoppers.training.rule_callback import RuleCallback as RuleCallback
-    from tune_stoppers.tune.callback import TuneCallback as TuneCallback
-    from tune_stoppers.tune.diminishing_stopper import (
-        DiminishingReturnsStopper as DiminishingReturnsStopper,
-    )
-    from tune_stoppers.tune.forecast_stopper import ForecastStopper as ForecastStopper
-    from tune_stoppers.tune.results import BestState as BestState
-    from tune_stoppers.tune.results import best_state as best_state
-    from tune_stoppers.tune.results import best_states as best_states
-    from tune_stoppers.tune.results import checkpoint_config as checkpoint_config
+    from tune_stoppers.tune.ray_internals.train import FreeWorkers as FreeWorkers
+    from tune_stoppers.tune.ray_internals.train_runs import has_train_workers as has_train_workers
     from tune_stoppers.tune.schedulers.auto import AutoScheduler as AutoScheduler
     from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler as BoundASHAScheduler
     from tune_stoppers.tune.schedulers.freeze_thaw import (
@@ -40,58 +37,61 @@ if TYPE_CHECKING:
     )
     from tune_stoppers.tune.schedulers.rollback import RollbackScheduler as RollbackScheduler
     from tune_stoppers.tune.schedulers.rule import RuleScheduler as RuleScheduler
-    from tune_stoppers.tune.stoppers import AdaptivePatienceStopper as AdaptivePatienceStopper
-    from tune_stoppers.tune.stoppers import AllOf as AllOf
-    from tune_stoppers.tune.stoppers import AnyOf as AnyOf
-    from tune_stoppers.tune.stoppers import BudgetStopper as BudgetStopper
-    from tune_stoppers.tune.stoppers import DivergenceStopper as DivergenceStopper
-    from tune_stoppers.tune.stoppers import GradientStopper as GradientStopper
-    from tune_stoppers.tune.stoppers import MultiMetricStopper as MultiMetricStopper
-    from tune_stoppers.tune.stoppers import OverfitStopper as OverfitStopper
-    from tune_stoppers.tune.stoppers import PatienceStopper as PatienceStopper
-    from tune_stoppers.tune.stoppers import RecoveryStopper as RecoveryStopper
-    from tune_stoppers.tune.stoppers import RuleStopper as RuleStopper
-    from tune_stoppers.tune.stoppers import ThresholdStopper as ThresholdStopper
-    from tune_stoppers.tune.train_runs import has_train_workers as has_train_workers
-    from tune_stoppers.tune.train_workers import FreeWorkers as FreeWorkers
+    from tune_stoppers.tune.stoppers.diminishing_returns import (
+        DiminishingReturnsStopper as DiminishingReturnsStopper,
+    )
+    from tune_stoppers.tune.stoppers.forecast import ForecastStopper as ForecastStopper
+    from tune_stoppers.tune.stoppers.named import AdaptivePatienceStopper as AdaptivePatienceStopper
+    from tune_stoppers.tune.stoppers.named import AllOf as AllOf
+    from tune_stoppers.tune.stoppers.named import AnyOf as AnyOf
+    from tune_stoppers.tune.stoppers.named import BudgetStopper as BudgetStopper
+    from tune_stoppers.tune.stoppers.named import DivergenceStopper as DivergenceStopper
+    from tune_stoppers.tune.stoppers.named import GradientStopper as GradientStopper
+    from tune_stoppers.tune.stoppers.named import MultiMetricStopper as MultiMetricStopper
+    from tune_stoppers.tune.stoppers.named import OverfitStopper as OverfitStopper
+    from tune_stoppers.tune.stoppers.named import PatienceStopper as PatienceStopper
+    from tune_stoppers.tune.stoppers.named import RecoveryStopper as RecoveryStopper
+    from tune_stoppers.tune.stoppers.named import RuleStopper as RuleStopper
+    from tune_stoppers.tune.stoppers.named import ThresholdStopper as ThresholdStopper
+    from tune_stoppers.tune.trainer.callback import TuneCallback as TuneCallback
 
 _WHERE = {
-    "AdaptivePatienceStopper": "tune.stoppers",
-    "AllOf": "tune.stoppers",
-    "AnyOf": "tune.stoppers",
+    "AdaptivePatienceStopper": "tune.stoppers.named",
+    "AllOf": "tune.stoppers.named",
+    "AnyOf": "tune.stoppers.named",
     "AutoScheduler": "tune.schedulers.auto",
-    "BestState": "tune.results",
+    "BestState": "experiment.best_states",
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
-    "BudgetStopper": "tune.stoppers",
-    "DiminishingReturnsStopper": "tune.diminishing_stopper",
-    "DivergenceStopper": "tune.stoppers",
+    "BudgetStopper": "tune.stoppers.named",
+    "DiminishingReturnsStopper": "tune.stoppers.diminishing_returns",
+    "DivergenceStopper": "tune.stoppers.named",
     "EarlyStopping": "training.early_stopping",
-    "ForecastStopper": "tune.forecast_stopper",
-    "FreeWorkers": "tune.train_workers",
+    "ForecastStopper": "tune.stoppers.forecast",
+    "FreeWorkers": "tune.ray_internals.train",
     "FreezeThawScheduler": "tune.schedulers.freeze_thaw",
-    "GradientStopper": "tune.stoppers",
+    "GradientStopper": "tune.stoppers.named",
     "MetricAdvice": "advice",
-    "MultiMetricStopper": "tune.stoppers",
-    "OverfitStopper": "tune.stoppers",
-    "PatienceStopper": "tune.stoppers",
+    "MultiMetricStopper": "tune.stoppers.named",
+    "OverfitStopper": "tune.stoppers.named",
+    "PatienceStopper": "tune.stoppers.named",
     "PromotionASHAScheduler": "tune.schedulers.promotion_asha",
-    "RecoveryStopper": "tune.stoppers",
+    "RecoveryStopper": "tune.stoppers.named",
     "ReplayResult": "backtest.replay",
     "RollbackScheduler": "tune.schedulers.rollback",
-    "RuleCallback": "training.rule_callback",
+    "RuleCallback": "training.hf",
     "RuleScheduler": "tune.schedulers.rule",
-    "RuleStopper": "tune.stoppers",
+    "RuleStopper": "tune.stoppers.named",
     "Sweep": "backtest.sweep",
-    "ThresholdStopper": "tune.stoppers",
-    "TuneCallback": "tune.callback",
-    "best_state": "tune.results",
-    "best_states": "tune.results",
-    "checkpoint_config": "tune.results",
+    "ThresholdStopper": "tune.stoppers.named",
+    "TuneCallback": "tune.trainer.callback",
+    "best_state": "experiment.best_states",
+    "best_states": "experiment.best_states",
+    "checkpoint_config": "experiment.best_states",
     "compare": "backtest.compare",
     "example_path": "backtest.compare",
-    "explain": "report.explain",
-    "has_train_workers": "tune.train_runs",
+    "explain": "report.data.explain",
+    "has_train_workers": "tune.ray_internals.train_runs",
     "load_state": "training.checkpoints",
     "recommend_metric": "advice",
     "recommend_parameters": "advice",

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypedDict
 
 from tune_stoppers.core import Mode, Rule, require_number
 from tune_stoppers.rules import Divergence, MultiMetric, Patience, Threshold
-from tune_stoppers.rules.multi_metric import Metrics
+from tune_stoppers.rules.trial.multi_metric import Metrics
 
 NOISY = {"ema": 0.9}  # smooths over some ten logs of single batches
 NOT_FINITE = Divergence(factor=None)  # NaN and infinity alone: no bound that noise might cross

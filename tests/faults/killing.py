@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from tests.faults.sweep_to_break import NAMES
-from tune_stoppers.journal import Line
-from tune_stoppers.tune.runs import Run, runs_of
+from tune_stoppers.experiment.journals import Run, runs_of
+from tune_stoppers.journal.lines import Line
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 600  # of one life, on a machine that does other things as well

@@ -13,10 +13,10 @@ import pytest
 
 from tests.faults.two_nodes import FLOORS, GONE_AT, SCHEDULERS, STEPS, loss_of
 from tune_stoppers import explain
-from tune_stoppers.journal import ENDED, GIVEN_UP, LOST, Line
-from tune_stoppers.report.explain import verify
-from tune_stoppers.rules.fold import fold
-from tune_stoppers.tune.runs import runs_of
+from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.journal.fold import fold
+from tune_stoppers.journal.lines import ENDED, GIVEN_UP, LOST, Line
+from tune_stoppers.report.data.explain import verify
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 300  # on a machine that does other things as well

@@ -14,7 +14,7 @@ from tests.faults.invariants import unsound
 from tests.faults.killing import runs
 from tests.faults.sweep_to_break import SCHEDULERS, SMOOTH, STEEP, descend, endings
 from tests.tune.ray_runs import end_uploads
-from tune_stoppers.journal import RESTORED
+from tune_stoppers.journal.lines import RESTORED
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),

@@ -20,14 +20,14 @@ from ray import tune
 
 from tests.faults.bad_storage import BadStorage, Mended
 from tune_stoppers import BoundASHAScheduler, explain
-from tune_stoppers import recorder as module
 from tune_stoppers.core import Action, Decision, Report
-from tune_stoppers.journal import Journal, line_of, read_journal
-from tune_stoppers.recorder import Recorder, read_lines, segments_of
-from tune_stoppers.report.explain import verify
-from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.rules.fold import fold
-from tune_stoppers.tune.runs import runs_of
+from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.journal import recorder as module
+from tune_stoppers.journal.fold import fold
+from tune_stoppers.journal.lines import Journal, line_of, read_journal
+from tune_stoppers.journal.recorder import Recorder, read_lines, segments_of
+from tune_stoppers.report.data.explain import verify
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA
 
 ROOT = Path(__file__).parents[2]
 LINES = 40
@@ -133,7 +133,7 @@ def test_a_process_that_ends_on_a_full_disk_says_what_it_loses(disk: Path) -> No
     fill(disk)
     script = (
         "import sys, pyarrow.fs as pafs\n"
-        "from tune_stoppers.recorder import Recorder\n"
+        "from tune_stoppers.journal.recorder import Recorder\n"
         "one = Recorder(pafs.LocalFileSystem(), sys.argv[1])\n"
         "one.write(lambda: {'n': 1})\n"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tune_stoppers.forecast import Forecaster
-from tune_stoppers.journal import plain
+from tune_stoppers.journal.lines import plain
 
 
 def falling(dice, length=20, noise=0.0):
@@ -194,7 +194,7 @@ def test_a_trial_that_comes_back_is_no_longer_evidence():
 
 def test_state_is_bounded_and_survives_json_and_pickle(monkeypatch):
     """Later forecasts are the same to the last digit, and so is the state."""
-    monkeypatch.setattr("tune_stoppers.forecast.past.CAPACITY", 24)
+    monkeypatch.setattr("tune_stoppers.forecast.ended_trials.CAPACITY", 24)
     forecaster, dice = taught(60, lambda dice: falling(dice, 5), max_t=5)
     assert 24 <= len(forecaster.past.trials) <= 24 + 0.25 * 60
     watch(forecaster, "live", falling(dice, 5), until=2)

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from tests.report.test_from_replay import recorded
 
 from tests.report.folders import sweep
-from tests.report.test_from_replay import recorded
 from tune_stoppers.cli import main
 
 LOSS = ("--metric", "loss", "--mode", "min")

@@ -9,7 +9,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from tune_stoppers import PatienceStopper
 from tune_stoppers.report import experiment_story
-from tune_stoppers.report.page import page
+from tune_stoppers.report.html.page import page
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),

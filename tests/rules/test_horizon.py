@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from tune_stoppers.journal.spec import from_spec, to_spec
 from tune_stoppers.rules import Patience
-from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.rules.diminishing import DiminishingReturns
-from tune_stoppers.rules.forecast import Forecast
-from tune_stoppers.rules.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.horizon import Misfit, Seen, glance, max_t_of, misfit
-from tune_stoppers.rules.per_trial import PerTrial
-from tune_stoppers.rules.promotion import Promotion
-from tune_stoppers.rules.spec import from_spec, to_spec
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA
+from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
+from tune_stoppers.rules.sweep.forecast import Forecast
+from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
+from tune_stoppers.rules.sweep.per_trial import PerTrial
+from tune_stoppers.rules.sweep.promotion import Promotion
 
 Keys = dict[str, Callable[[int, int], float]]
 STEP: Keys = {"step": lambda t, length: 100 * t}

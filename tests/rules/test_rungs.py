@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tune_stoppers.core import Action, Report
-from tune_stoppers.journal import plain
-from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.rules.freeze_thaw import FreezeThaw
-from tune_stoppers.rules.promotion import Promotion
-from tune_stoppers.rules.rung import rungs_of
+from tune_stoppers.journal.lines import plain
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA
+from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
+from tune_stoppers.rules.sweep.promotion import Promotion
+from tune_stoppers.rules.sweep.rung import rungs_of
 
 RULES = (BoundASHA, Promotion, FreezeThaw)
 

@@ -8,7 +8,7 @@ from tune_stoppers.core import Action, Report
 from tune_stoppers.rules import AdaptivePatience, GradientNorm, Overfit, Patience, Slope
 from tune_stoppers.rules.schedule import LearningRate
 from tune_stoppers.testing import run_rule
-from tune_stoppers.tune.stoppers import (
+from tune_stoppers.tune.stoppers.named import (
     AdaptivePatienceStopper,
     GradientStopper,
     OverfitStopper,

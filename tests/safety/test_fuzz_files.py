@@ -17,16 +17,16 @@ from tests.watched import journal_of, watched, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.core import Rule
-from tune_stoppers.journal import parse_lines
-from tune_stoppers.recorder import Recorder, read_requests, read_state, state_text
+from tune_stoppers.journal.lines import parse_lines
+from tune_stoppers.journal.recorder import Recorder, read_requests, read_state, state_text
+from tune_stoppers.journal.spec import from_spec, in_words, to_spec
 from tune_stoppers.report import experiment_story
-from tune_stoppers.report.explain import Explained, verify
-from tune_stoppers.report.page import page
+from tune_stoppers.report.data.explain import Explained, verify
+from tune_stoppers.report.html.page import page
 from tune_stoppers.rules import AnyOf, Divergence, Patience
-from tune_stoppers.rules.bound_asha import BoundASHA
-from tune_stoppers.rules.rollback import Rollback
-from tune_stoppers.rules.spec import from_spec, in_words, to_spec
-from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.rules.sweep.base import SweepRule
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA
+from tune_stoppers.rules.sweep.rollback import Rollback
 
 LOCAL = pafs.LocalFileSystem()
 RULES = [AnyOf(Patience(2), Divergence()), BoundASHA(max_t=20), Rollback()]

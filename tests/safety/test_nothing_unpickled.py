@@ -14,7 +14,7 @@ from tests.watched import BIRTH, watched
 from tune_stoppers import Sweep, best_state, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.report import experiment_story
-from tune_stoppers.report.page import page
+from tune_stoppers.report.html.page import page
 
 CHECKPOINT = "checkpoint_000001"
 RAYS = [

@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.folders import journal, stop_line, sweep, trial
 from tune_stoppers.report import experiment_story
-from tune_stoppers.report.page import page
+from tune_stoppers.report.html.page import page
 
 SCRIPTS = [
     "<script>alert(1)</script>",

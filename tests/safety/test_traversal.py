@@ -10,13 +10,13 @@ import pytest
 
 from tests.watched import BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers import Sweep, best_states, explain
+from tune_stoppers.experiment.folder import Experiment
+from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.experiment.paths import is_inside
+from tune_stoppers.experiment.stop_request import ask_to_stop
 from tune_stoppers.report import experiment_story
 from tune_stoppers.rules import Patience
 from tune_stoppers.training.checkpoints import load_weights
-from tune_stoppers.tune.by_hand import ask_to_stop
-from tune_stoppers.tune.experiment import Experiment
-from tune_stoppers.tune.inside import is_inside
-from tune_stoppers.tune.runs import runs_of
 
 LOCAL = pafs.LocalFileSystem()
 SECRET = "the secret"

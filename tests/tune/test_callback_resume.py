@@ -14,7 +14,7 @@ from tests.tiny import tiny_model, tiny_rows
 from tests.tune.tiny_trainer import make_trainer
 from tune_stoppers import TuneCallback, load_state
 from tune_stoppers.core import MissingMetricError
-from tune_stoppers.tune.trainer_note import Note, rescale
+from tune_stoppers.tune.trainer.checkpoint_note import Note, rescale
 
 pytestmark = pytest.mark.filterwarnings("ignore:`(report|get_checkpoint)` is meant to only be")
 

@@ -21,9 +21,9 @@ from tune_stoppers import (
     best_states,
     checkpoint_config,
 )
-from tune_stoppers.journal import FORGOT, SAVING, Line, read_journal
+from tune_stoppers.experiment.folder import ExperimentError
+from tune_stoppers.journal.lines import FORGOT, SAVING, Line, read_journal
 from tune_stoppers.tune.class_checkpoints import claims_in, rightful, saving_at
-from tune_stoppers.tune.experiment import ExperimentError
 
 RUN = f"{BIRTH}-PatienceStopper-0123abcd"
 

@@ -15,7 +15,7 @@ from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.cli import main
 from tune_stoppers.report import experiment_story
-from tune_stoppers.report.explain import Explained
+from tune_stoppers.report.data.explain import Explained
 
 LINE = 'AutoScheduler(max_t=1000, time_attr="step")'
 SCHEDULERS = {

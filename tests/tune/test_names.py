@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.watched import watched
-from tune_stoppers.tune.by_hand import ask_to_stop, meant
-from tune_stoppers.tune.experiment import ExperimentError
+from tune_stoppers.experiment.folder import ExperimentError
+from tune_stoppers.experiment.stop_request import ask_to_stop, meant
 
 IDS = {
     "3a5e0_00002": ("train_3a5e0_00002", "train_3a5e0_00002_2_lr=1_2026-01-01_00-00-00"),

@@ -11,8 +11,8 @@ import pytest
 from ray import tune
 
 from tune_stoppers import BoundASHAScheduler
-from tune_stoppers.recorder import Recorder
-from tune_stoppers.tune.state import Memory
+from tune_stoppers.journal.recorder import Recorder
+from tune_stoppers.tune.schedulers.memory import Memory
 
 
 def folder_with_states(tmp_path: Path) -> Path:

@@ -10,8 +10,8 @@ from ray import tune
 from ray.tune.stopper import MaximumIterationStopper
 
 from tests.tune.ray_runs import fit
-from tune_stoppers.journal import read_journal
-from tune_stoppers.tune.stoppers import (
+from tune_stoppers.journal.lines import read_journal
+from tune_stoppers.tune.stoppers.named import (
     PatienceStopper,
     ThresholdStopper,
 )

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 
 from tune_stoppers import BoundASHAScheduler, PatienceStopper, best_state, best_states
-from tune_stoppers.tune.train_runs import has_train_workers
+from tune_stoppers.tune.ray_internals.train_runs import has_train_workers
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
@@ -25,7 +25,7 @@ def train(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from tune_stoppers.tune.train_workers import FreeWorkers
+    from tune_stoppers.tune.ray_internals.train import FreeWorkers
 
     def work(config: dict[str, Any]) -> None:
         import torch

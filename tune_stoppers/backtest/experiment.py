@@ -10,9 +10,9 @@ import numpy as np
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from tune_stoppers.backtest.table import Curve
+from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.experiment.journals import objective_of
 from tune_stoppers.metrics import recorded
-from tune_stoppers.tune.experiment import Experiment, ExperimentError, TrialRecord
-from tune_stoppers.tune.runs import objective_of
 
 MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
 ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tune_stoppers.backtest.exported import as_objects, names_trials
-from tune_stoppers.journal import parsed
+from tune_stoppers.journal.lines import parsed
 
 DESCRIPTION_KEY = b"sweep"
 KINDS: dict[str, Any] = {  # of the description

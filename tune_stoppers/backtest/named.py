@@ -21,7 +21,7 @@ from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Rows
 from tune_stoppers.expressions import DICT, parse
 from tune_stoppers.metrics import number
-from tune_stoppers.tune.combined import LimitStopper
+from tune_stoppers.tune.stoppers.combinators import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]
 RAYS: dict[str, Callable[..., Any]] = {

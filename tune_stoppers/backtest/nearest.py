@@ -13,7 +13,7 @@ from ray.tune.utils import flatten_dict
 
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import nest
-from tune_stoppers.surrogate.space import MOST_VALUES, SHARE
+from tune_stoppers.surrogate.encoding import MOST_VALUES, SHARE
 
 Floats = npt.NDArray[np.float64]
 FEW = 10  # distinct numbers, each had by two trials or more on average: a list, not a range

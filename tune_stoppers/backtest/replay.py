@@ -28,11 +28,11 @@ from tune_stoppers.backtest.searching import prepared
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
-from tune_stoppers.tune.budget_stopper import use_clock
-from tune_stoppers.tune.combined import Stops, as_stopper, is_stop
 from tune_stoppers.tune.horizon_watch import notes_of
-from tune_stoppers.tune.rule_stopper import RuleStopper
 from tune_stoppers.tune.schedulers.base import SweepScheduler
+from tune_stoppers.tune.stoppers.base import RuleStopper
+from tune_stoppers.tune.stoppers.budget import use_clock
+from tune_stoppers.tune.stoppers.combinators import Stops, as_stopper, is_stop
 
 BY_RULE = ("scheduler", "stopper", "stop_all")
 RUNAWAY = 100  # times the reports of the whole sweep: something starts over and over

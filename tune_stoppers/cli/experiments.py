@@ -39,9 +39,9 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """Why did it stop? The endings of all trials by cause, or one trial's decisions in words."""
-    from tune_stoppers.report import explain as reading
-    from tune_stoppers.report import explained
-    from tune_stoppers.report.tables import clean, console, show
+    from tune_stoppers.report.data import explain as reading
+    from tune_stoppers.report.terminal import explained
+    from tune_stoppers.report.terminal.tables import clean, console, show
 
     with working("reading results and journals …"), mistakes("explain"):
         told = reading.Explained.at(experiment, generation=generation)
@@ -87,7 +87,7 @@ def report(
 ) -> None:
     """A page that tells what was swept, what was found, and why every trial ended."""
     from tune_stoppers.report import compute, experiment_story, write_page
-    from tune_stoppers.report.tables import clean
+    from tune_stoppers.report.terminal.tables import clean
 
     if mode not in (None, "min", "max"):
         raise UsageError(f"--mode: min or max, got {mode!r}.")
@@ -126,8 +126,8 @@ def best(
     as_json: Json = False,
 ) -> None:
     """Each trial's best state: its value, and where the checkpoint is that can be gone on with."""
-    from tune_stoppers.report.best import best_of
-    from tune_stoppers.report.tables import clean, console, show
+    from tune_stoppers.report.terminal.best import best_of
+    from tune_stoppers.report.terminal.tables import clean, console, show
 
     with working("reading results …"), mistakes("best"):
         found = best_of(experiment, metric, mode, time_attr, generation)
@@ -149,7 +149,7 @@ def stop(
     why: Annotated[str, typer.Option(help="For the journal and the results.")] = "",
 ) -> None:
     """Stop a trial of a running sweep at its next report."""
-    from tune_stoppers.tune.by_hand import ask_to_stop
+    from tune_stoppers.experiment.stop_request import ask_to_stop
 
     with mistakes("stop"):
         trial_id = ask_to_stop(experiment, trial, why)

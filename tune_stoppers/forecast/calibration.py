@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tune_stoppers.forecast.bank import from_bank
 from tune_stoppers.forecast.distribution import Floats, Forecast, densities, levels, mixed
-from tune_stoppers.forecast.past import Panel, Past, Transfer
+from tune_stoppers.forecast.ended_trials import Panel, Past, Transfer
+from tune_stoppers.forecast.prior_curves import from_bank
 
 EVIDENCE = 4  # ended trials without which nothing is calibrated
 TESTED = 32  # newest ended trials that are forecast from the others

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from tune_stoppers.core import require_number
-from tune_stoppers.forecast.bank import from_bank
 from tune_stoppers.forecast.calibration import (
     NONE,
     PRIOR_TRIALS,
@@ -19,8 +18,9 @@ from tune_stoppers.forecast.calibration import (
 )
 from tune_stoppers.forecast.curve import CELLS, EDGES, Curve
 from tune_stoppers.forecast.distribution import Floats, Forecast, mixed
+from tune_stoppers.forecast.ended_trials import Past, Transfer
 from tune_stoppers.forecast.history import histories
-from tune_stoppers.forecast.past import Past, Transfer
+from tune_stoppers.forecast.prior_curves import from_bank
 
 TOGETHER = 5  # neighbouring cells with one calibration
 

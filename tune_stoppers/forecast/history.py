@@ -7,7 +7,7 @@ import numpy as np
 
 from tune_stoppers.forecast.curve import Curve, Glimpse
 from tune_stoppers.forecast.distribution import Forecast, mixed
-from tune_stoppers.forecast.past import CAPACITY, Panel, Past
+from tune_stoppers.forecast.ended_trials import CAPACITY, Panel, Past
 
 SHARE = 0.5  # of the prior that earlier sweeps have, together
 

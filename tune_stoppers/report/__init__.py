@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tune_stoppers.report.from_experiment import experiment_story as experiment_story
-    from tune_stoppers.report.from_replay import replay_story as replay_story
-    from tune_stoppers.report.page import write_page as write_page
-    from tune_stoppers.report.story import Story as Story
+    from tune_stoppers.report.data.from_experiment import experiment_story as experiment_story
+    from tune_stoppers.report.data.from_replay import replay_story as replay_story
+    from tune_stoppers.report.data.story import Story as Story
+    from tune_stoppers.report.html.page import write_page as write_page
 
 _WHERE = {
     "Story": "story",

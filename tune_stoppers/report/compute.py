@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tune_stoppers.report.data.totals import Totals
 from tune_stoppers.report.scales import duration, short
-from tune_stoppers.report.totals import Totals
 
 OUTSIDE = (
     "no trial was at work: processes started, checkpoints were written, trials waited, or the "

@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from tune_stoppers.report.importance import by_chance, too_few
-from tune_stoppers.report.marks import Mark, marks_of
+from tune_stoppers.report.data.importance import by_chance, too_few
+from tune_stoppers.report.data.story import Story, TrialStory
+from tune_stoppers.report.data.totals import known
+from tune_stoppers.report.glyphs import Mark, marks_of
 from tune_stoppers.report.scales import (
     SPREAD,
     Scale,
@@ -24,8 +26,6 @@ from tune_stoppers.report.scales import (
     short,
     unit_of_time,
 )
-from tune_stoppers.report.story import Story, TrialStory
-from tune_stoppers.report.totals import known
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

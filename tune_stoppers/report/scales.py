@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune_stoppers.report.story import Story
+from tune_stoppers.report.data.story import Story
 
 WIDE = 30.0  # a range of positive values this many times its low end is shown in logarithms
 SMALLEST, LARGEST = 1e-280, 1e280  # what floats still divide by each other, in logarithms as well

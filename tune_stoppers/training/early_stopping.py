@@ -5,8 +5,8 @@ from typing import Any
 
 from tune_stoppers.core import Mode, OnMissing, Rule
 from tune_stoppers.metrics import check_metric
-from tune_stoppers.training.judge import Judge, as_rule
 from tune_stoppers.training.keeper import BestStateKeeper
+from tune_stoppers.training.session import Judge, as_rule
 
 
 class EarlyStopping(Judge):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import nn
 
-from tune_stoppers.training.kept import (
+from tune_stoppers.training.kept_states import (
     FOLDER,
     Kept,
     plain_number,

@@ -5,7 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from tune_stoppers.rules.budget import SWEEP_ACTIVE_SECONDS, SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS
+from tune_stoppers.rules.trial.budget import (
+    SWEEP_ACTIVE_SECONDS,
+    SWEEP_SECONDS,
+    TRIAL_ACTIVE_SECONDS,
+)
 
 TOTALS = frozenset({TRIAL_ACTIVE_SECONDS, SWEEP_SECONDS, SWEEP_ACTIVE_SECONDS})
 

@@ -10,8 +10,8 @@ from ray.tune import Checkpoint, CheckpointConfig, Stopper
 from ray.tune.experiment import Trial
 
 from tune_stoppers import RollbackScheduler
-from tune_stoppers.journal import Line, read_journal
-from tune_stoppers.rules.rollback import GONE, WENT_BACK
+from tune_stoppers.journal.lines import Line, read_journal
+from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
 
 QUICK: dict[str, Any] = {
     "patience": 2,

@@ -19,9 +19,9 @@ from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.table import Curve
 from tune_stoppers.core import Report
-from tune_stoppers.journal import read_journal
-from tune_stoppers.rules.rerun import rerun
-from tune_stoppers.surrogate.thaw import Begun, ThawOrder
+from tune_stoppers.journal.lines import read_journal
+from tune_stoppers.journal.rerun import rerun
+from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, ThawOrder
 
 
 def freeze_thaw(**more: Any) -> FreezeThawScheduler:

@@ -8,8 +8,8 @@ from ray import tune
 
 from tests.tune.schedulers.test_promotion_ray import MAX_T, fit, journal, paths, statuses
 from tune_stoppers import FreezeThawScheduler
-from tune_stoppers.report.explain import verify
-from tune_stoppers.tune.runs import runs_of
+from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.report.data.explain import verify
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),

@@ -18,7 +18,7 @@ from tests.tune.ray_runs import end_uploads
 from tune_stoppers import AutoScheduler, BoundASHAScheduler, Sweep, explain, replay
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.cli import main
-from tune_stoppers.journal import read_journal
+from tune_stoppers.journal.lines import read_journal
 
 MAX_T = 9
 

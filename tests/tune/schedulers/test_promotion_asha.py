@@ -17,8 +17,8 @@ from tests.tune.schedulers.pausing_stage import Blind, StandIn, basic, endless, 
 from tune_stoppers import Sweep, example_path, replay
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs
-from tune_stoppers.journal import read_journal
-from tune_stoppers.rules.fold import fold
+from tune_stoppers.journal.fold import fold
+from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.tune.schedulers.promotion_asha import PromotionASHAScheduler
 
 

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from tune_stoppers.journal import read_journal
+from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.tune.schedulers.promotion_asha import PromotionASHAScheduler
 
 pytestmark = [

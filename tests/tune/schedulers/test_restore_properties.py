@@ -17,11 +17,11 @@ import tune_stoppers as ts
 from tests.tune.schedulers.test_base import Controller, StandIn, report, restored, started
 from tune_stoppers import rules
 from tune_stoppers.core import Report
-from tune_stoppers.journal import read_journal
-from tune_stoppers.rules.fold import fold
-from tune_stoppers.rules.promotion import Promotion
-from tune_stoppers.tune import state
-from tune_stoppers.tune.state import fingerprint
+from tune_stoppers.journal.fold import fold
+from tune_stoppers.journal.lines import read_journal
+from tune_stoppers.rules.sweep.promotion import Promotion
+from tune_stoppers.tune.schedulers import memory as state
+from tune_stoppers.tune.schedulers.memory import fingerprint
 
 EXAMPLES = 25
 

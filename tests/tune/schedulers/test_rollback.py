@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 
 from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_of
 from tune_stoppers import RollbackScheduler, Sweep, replay
-from tune_stoppers.rules.rollback import GONE, WENT_BACK
+from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
 
 
 def test_a_plateau_leads_back_to_the_best(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from ray import tune
 
 from tests.tune.schedulers.descent import STEPS, descend, scheduler
 from tune_stoppers import DivergenceStopper, RollbackScheduler
-from tune_stoppers.journal import Line, read_journal
+from tune_stoppers.journal.lines import Line, read_journal
 
 
 def sweep(

@@ -20,8 +20,8 @@ from tests.tune.schedulers.rollback_stage import (
     journal_files,
 )
 from tune_stoppers import RollbackScheduler
-from tune_stoppers.journal import AGAIN, as_text, event_line
-from tune_stoppers.rules.rollback import GONE, WENT_BACK
+from tune_stoppers.journal.lines import AGAIN, as_text, event_line
+from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
 
 
 def restored(stage: Stage, trials: list[Trial]) -> Stage:

@@ -21,13 +21,13 @@ from tune_stoppers.core import (
     require_choice,
     require_number,
 )
-from tune_stoppers.journal import AGAIN, ENDED, LOST, SAVING, STARTED, UNJUDGED, USER, line_of
+from tune_stoppers.experiment.snapshots import SnapshotKeeper
+from tune_stoppers.journal.lines import AGAIN, ENDED, LOST, SAVING, STARTED, UNJUDGED, USER, line_of
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
-from tune_stoppers.rules.sweep_rule import SweepRule
+from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
-from tune_stoppers.tune.mending import mend_before_restore, mend_trial
-from tune_stoppers.tune.privates import (
+from tune_stoppers.tune.ray_internals.controller import (
     drop_decision,
     is_resetting,
     note_reason,
@@ -42,8 +42,8 @@ from tune_stoppers.tune.reader import (
     clocks_of,
     warn_out_of_order,
 )
-from tune_stoppers.tune.snapshots import SnapshotKeeper
-from tune_stoppers.tune.state import Memory, asked
+from tune_stoppers.tune.restore.mending import mend_before_restore, mend_trial
+from tune_stoppers.tune.schedulers.memory import Memory, asked
 
 R = TypeVar("R")
 

@@ -4,8 +4,8 @@ from itertools import takewhile
 from typing import Any, Literal, Unpack
 
 from tune_stoppers.core import require
-from tune_stoppers.rules.bound_asha import BoundASHA, Record
-from tune_stoppers.surrogate.model import Standing
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA, Record
+from tune_stoppers.surrogate.trial_scores import Standing
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 

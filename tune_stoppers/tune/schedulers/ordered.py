@@ -9,12 +9,12 @@ from typing import Any, Generic, Literal, TypeVar, Unpack
 from ray.tune.experiment import Trial
 
 from tune_stoppers.core import require_choice
-from tune_stoppers.journal import STARTED
-from tune_stoppers.rules.sweep_rule import SweepRule
-from tune_stoppers.surrogate.model import Standing
-from tune_stoppers.surrogate.order import ModelOrder
+from tune_stoppers.journal.lines import STARTED
+from tune_stoppers.rules.sweep.base import SweepRule
+from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
+from tune_stoppers.surrogate.trial_scores import Standing
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
-from tune_stoppers.tune.schedulers.held import Held, may_hold
+from tune_stoppers.tune.schedulers.pending_queue import Held, may_hold
 from tune_stoppers.tune.schedulers.workers import Workers
 
 logger = logging.getLogger("tune_stoppers")

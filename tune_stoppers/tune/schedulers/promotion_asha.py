@@ -2,8 +2,8 @@
 
 from typing import Any, Unpack
 
-from tune_stoppers.rules.pauses import Choice
-from tune_stoppers.rules.promotion import Promotion
+from tune_stoppers.rules.sweep.pausing import Choice
+from tune_stoppers.rules.sweep.promotion import Promotion
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 

@@ -3,12 +3,12 @@
 from typing import Unpack
 
 from tune_stoppers.core import Decision, Rule
-from tune_stoppers.rules.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS, sweep_is_spent
-from tune_stoppers.rules.per_trial import PerTrial, Tracks
+from tune_stoppers.rules.sweep.per_trial import PerTrial, Tracks
+from tune_stoppers.rules.trial.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS, sweep_is_spent
 from tune_stoppers.training.spending import TOTALS, Spending
-from tune_stoppers.tune.budget_stopper import SpendingReader
 from tune_stoppers.tune.reader import ResultReader
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.stoppers.budget import SpendingReader
 
 
 class RuleScheduler(SweepScheduler[Tracks]):

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
-from tune_stoppers.tune.privates import takes_process
+from tune_stoppers.tune.ray_internals.controller import takes_process
 
 
 @dataclass(slots=True)

@@ -1,0 +1,70 @@
+"""Pace: what a resume costs, in units of the time."""
+
+import pytest
+
+from tune_stoppers.tune.schedulers.resume_cost import Pace
+
+
+def usual(pace: Pace) -> None:
+    """A unit takes two seconds."""
+    for step in (1, 2, 4):
+        pace.report("other", step, 2.0 * step, 0.0)
+
+
+def test_the_cost_is_save_start_and_load_in_units_of_the_time() -> None:
+    """1 s to save, 5 s from the worker to the first report, of which 2 s are its unit: 4 s."""
+    pace = Pace()
+    usual(pace)
+    pace.report("t", 3, 10.0, 4.0)
+    pace.pausing("t", 10.0)
+    pace.left("t", 11.0)
+    assert pace.report("t", 4, 105.0, 100.0) == pytest.approx(2.0)
+    assert pace.report("t", 5, 107.0, 100.0) is None  # only the first report after a pause
+
+
+def test_progress_at_the_usual_pace_costs_nothing() -> None:
+    """Nor does a resume that was faster than usual earn anything."""
+    pace = Pace()
+    usual(pace)
+    for resumed in (102.0, 101.0):
+        pace.report("t", 3, 10.0, 4.0)
+        pace.pausing("t", 10.0)
+        pace.left("t", 10.0)
+        assert pace.report("t", 4, resumed, 100.0) == 0.0
+
+
+def test_time_in_the_pause_is_no_pace() -> None:
+    """The wait between the pause and the next report is not taken for training."""
+    pace = Pace()
+    usual(pace)
+    pace.report("t", 3, 10.0, 4.0)
+    pace.pausing("t", 10.0)
+    pace.report("t", 4, 1000.0, 998.0)
+    pace.report("u", 1, 0.0, 0.0)
+    pace.pausing("u", 0.0)
+    assert pace.report("u", 2, 4.0, 0.0) == pytest.approx(1.0)  # a unit still takes 2 s
+
+
+@pytest.mark.parametrize(
+    ("known", "step", "since"), [(False, 4, 100.0), (True, 4, None), (True, 2, 100.0)]
+)
+def test_what_cannot_be_told_is_not_counted(known: bool, step: float, since: float | None) -> None:
+    """No pace yet; no worker seen; the trial went back to an earlier step."""
+    pace = Pace()
+    if known:
+        usual(pace)
+    pace.report("t", 3, 10.0, 4.0)
+    pace.pausing("t", 10.0)
+    assert pace.report("t", step, 105.0, since) is None
+
+
+def test_a_trial_that_failed_is_measured_anew() -> None:
+    """Its next interval holds the failure."""
+    pace = Pace()
+    usual(pace)
+    pace.report("t", 3, 10.0, 4.0)
+    pace.drop("t")
+    assert pace.report("t", 4, 500.0, 4.0) is None
+    pace.report("u", 1, 0.0, 0.0)
+    pace.pausing("u", 0.0)
+    assert pace.report("u", 2, 4.0, 0.0) == pytest.approx(1.0)

@@ -1,0 +1,409 @@
+"""The best state of every trial of an experiment: which it was, where it lies, and loading it."""
+
+import logging
+import math
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import pandas as pd
+from pyarrow import fs
+from ray.tune.result import TRAINING_ITERATION
+
+from tune_stoppers.core import Mode, require, require_number
+from tune_stoppers.experiment.configs import Config, differing, flat
+from tune_stoppers.experiment.counting import time_attr_of
+from tune_stoppers.experiment.diverged import creditable, has_diverged
+from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRecord
+from tune_stoppers.experiment.journalled_checkpoints import saved_in
+from tune_stoppers.experiment.journals import Run, merged
+from tune_stoppers.experiment.kept_checkpoints import Known, Row, folder_of, kept_of
+from tune_stoppers.experiment.listed import FAILED, TERMINATED
+from tune_stoppers.experiment.stop_request import meant
+from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
+from tune_stoppers.training.checkpoints import load_state, load_weights
+from tune_stoppers.tune.class_checkpoints import claims_in
+from tune_stoppers.tune.ray_internals.controller import registered_in
+from tune_stoppers.tune.restore.mending import RestorableCheckpointConfig
+
+if TYPE_CHECKING:
+    import torch
+    from ray.tune import CheckpointConfig, ResultGrid
+
+logger = logging.getLogger("tune_stoppers")
+
+
+@dataclass(frozen=True)
+class BestState:
+    """A trial's best state that was kept."""
+
+    trial_id: str
+    step: float  # the value of `time_attr` at the checkpoint
+    value: float  # the metric there, in its own units
+    config: dict[str, Any]  # that it was trained with; the trial may have had another later
+    checkpoint: str  # its folder, on `filesystem`
+    metrics: dict[str, Any] = field(repr=False)  # what was reported with it, as far as is known
+    filesystem: fs.FileSystem = field(repr=False)
+
+    @contextmanager
+    def directory(self) -> Iterator[str]:
+        """The checkpoint as a local folder: itself, or a copy that lasts as long as the block."""
+        if isinstance(self.filesystem, fs.LocalFileSystem):
+            yield self.checkpoint
+            return
+        target = tempfile.mkdtemp(prefix="tune_stoppers-")
+        try:
+            fs.copy_files(self.checkpoint, target, source_filesystem=self.filesystem)
+            yield target
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+
+    def load(self) -> "dict[str, torch.Tensor]":
+        """The weights in the checkpoint, by name, on the CPU.
+
+        From all that `load_state` reads; what else `save_state` was given, `load_state` returns:
+        `load_state(best.checkpoint)["step"]`.
+        """
+        with self.directory() as directory:
+            return load_weights(directory)
+
+    def restore(self, model: Any, optimizer: Any = None, scheduler: Any = None) -> float:
+        """Put the state into `model` (and, if given, optimizer and scheduler); its step.
+
+        As `load_state` does: all of it, or nothing.
+        """
+        with self.directory() as directory:
+            load_state(directory, model, optimizer, scheduler)
+        return self.step
+
+
+def best_states(
+    results: "ResultGrid | str | os.PathLike[str]",
+    metric: str,
+    mode: Mode,
+    *,
+    time_attr: str | None = None,
+    filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
+) -> pd.DataFrame:
+    """One row per trial: its best report, its best checkpoint, how it ended and why.
+
+    Columns: `trial_id`; `best_step`, `best_value` of the best report; `checkpoint_step`,
+    `checkpoint_value`, `checkpoint` of the best report whose checkpoint still exists (these
+    differ when the best report came without one); `diverged` (the last value reported is not
+    finite); `status`; `reason` (why a stopper or scheduler of ours stopped it); `reports`;
+    `config/…`.
+
+    `config/…` is the configuration that the best checkpoint was trained with, or the best report
+    where there is no checkpoint. A rollback, or Ray's PBT, changes a trial's configuration: what
+    differs in some trial at the best report, or at the trial's end, has columns `best_config/…`
+    and `last_config/…` too. Each report says its own; one that does not (a result that was lost)
+    takes it from a journal of ours, else from the trial's end.
+
+    Status: TERMINATED (stopped, or returned), ERROR (failed, and was not tried again), or RUNNING,
+    PAUSED, PENDING, as Ray's newest snapshot has it: a killed sweep's stays so. Trials that wait
+    have rows too. UNKNOWN where no snapshot tells, and no journal of ours saw the trial end.
+
+    Ray can lose results of a trial that it restores or resumes: of those that came with a
+    checkpoint that still exists, what a journal of ours kept counts too, if that stopper or
+    scheduler had the same metric and `time_attr`; not in `reports`.
+
+    Values that are not finite never win; of equal values the first does. A trial that diverged at
+    once is not credited with the evaluation before its first step. A trial without a finite
+    report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
+    inside the trial are found if they lie in the same storage path as the experiment.
+
+    Results of class trainables (`save_checkpoint`) do not name the checkpoints that Ray saves. A
+    journal of ours does, and a `ResultGrid`; of a folder alone that no stopper or scheduler of ours
+    watched it cannot be known which report a checkpoint belongs to. Such checkpoints are left out,
+    with a warning: give `tune.Tuner.restore(path, trainable).get_results()` instead of the path.
+
+    Args:
+        results: what `Tuner.fit` gave, or the experiment's folder (a local path or a URI), of a
+            finished or an unfinished run.
+        metric: what trials reported, "eval_loss" or, nested, "eval/loss".
+        mode: "min" or "max"; required.
+        time_attr: what counts as the step; default: what the journal counts in, else
+            `training_iteration`.
+        filesystem: pyarrow's, where the folder is not on one that its URI names
+            (`RunConfig(storage_filesystem=...)`).
+        generation: which sweep, where the folder holds several, as one that was begun anew leaves
+            the trials of the one before: 0 is the newest, 1 the one before it.
+
+    `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
+    metric.
+    """
+    read = _Read.of(results, filesystem, generation)
+    found = read.scan(metric, mode, time_attr)
+    if said := _unknown(found):
+        logger.warning("%s:%s", read.experiment.root, said)
+    rows = [one.row | one.columns(found) for one in found]
+    frame = pd.DataFrame(rows)
+    for column in ("checkpoint", "reason"):  # None stays None instead of becoming NaN
+        if rows:
+            frame[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return frame
+
+
+def best_state(
+    results: "ResultGrid | str | os.PathLike[str]",
+    metric: str,
+    mode: Mode,
+    *,
+    trial_id: str | None = None,
+    time_attr: str | None = None,
+    filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
+) -> BestState:
+    """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
+
+    `trial_id`: also its name in Ray's tables ("train_3a5e0_00002"), or how its id alone begins or
+    ends.
+
+    `ExperimentError` if there is none: no finite value of the metric was ever reported together
+    with a checkpoint that still exists.
+    """
+    read = _Read.of(results, filesystem, generation)
+    found = read.scan(metric, mode, time_attr)
+    if trial_id is not None:
+        trial_id = meant(trial_id, {trial.trial_id: trial.names for trial in read.trials})
+        found = [one for one in found if one.row["trial_id"] == trial_id]
+    states = [one.state for one in found if one.state is not None]
+    if not states:
+        which = "No trial" if trial_id is None else f"Trial {trial_id}"
+        no = "" if trial_id is None else "no "
+        gone = sum(one.row["diverged"] for one in found)
+        note = f" {gone} of {len(found)} diverged." if gone else ""
+        raise ExperimentError(
+            f"No best state in {read.experiment.root}: {which} has {no}finite {metric!r} reported "
+            f"together with a checkpoint that still exists.{note}{_unknown(found)}"
+        )
+    if said := _unknown(found):
+        logger.warning("%s: left out of the best.%s", read.experiment.root, said)
+    return min(states, key=lambda state: sign_of(mode) * state.value)
+
+
+def checkpoint_config(
+    metric: str,
+    mode: Mode,
+    *,
+    keep: int | Literal["best+last", "all"] = "best+last",
+    every: int = 0,
+    trials: int | None = None,
+    checkpoint_bytes: float | None = None,
+    storage_path: str | os.PathLike[str] | None = None,
+) -> "CheckpointConfig":
+    """Ray's `CheckpointConfig` that keeps each trial's best checkpoint, whatever comes later.
+
+    Ray goes by the metric in the report that brings the checkpoint, or at which it saves a class
+    trainable: never report a checkpoint without it, or Ray takes that one for the best. (Of class
+    trainables a stopper or scheduler of ours that watches keeps the best even so.) Ray never
+    deletes a trial's last checkpoint.
+
+    Ray writes a snapshot of the sweep at every n-th checkpoint of a trial, n being `keep` (1 for
+    "best+last"), and every ten seconds. After a kill the checkpoint that it names may be gone. This
+    config then has the folder mended before `Tuner.restore` reads it: the trial continues from its
+    newest whole checkpoint, or from zero if there is none.
+
+    Args:
+        metric: a name at the top of the reports. For a nested one ("eval/loss") Ray 2.60 keeps
+            the newest instead of the best, without a word: `ValueError`.
+        mode: "min" or "max"; required.
+        keep: "best+last" (two folders a trial), the number n of best ones to keep beside the last
+            (n + 1 folders), or "all".
+        every: for class trainables alone: Ray saves them at each `every`-th iteration, and at
+            their end. With 0 only at their end, and when they are paused. Functions report their
+            checkpoints themselves, and Ray refuses other values for them.
+        trials, checkpoint_bytes: if given, the space that the sweep will take is logged now.
+        storage_path: if given too, and local, a disk with less free space is warned of.
+    """
+    check_metric("checkpoint_config", metric, mode)
+    require_number("every", every, at_least=0, integer=True)
+    if keep == "all":
+        return RestorableCheckpointConfig(checkpoint_frequency=every)
+    count = 1 if keep == "best+last" else keep
+    if not isinstance(count, int):
+        raise ValueError(f'keep must be "best+last", "all" or a number of best ones, got {keep!r}.')
+    require_number("keep", count, at_least=1, integer=True)
+    require(
+        "/" not in metric,
+        f"Ray keeps the newest checkpoint, not the best, if the metric is nested, got {metric!r}: "
+        f'report it at the top, as {metric.replace("/", "_")!r}, or give keep="all".',
+    )
+    if trials is not None and checkpoint_bytes is not None:
+        _say_space(count + 1, trials, checkpoint_bytes, storage_path)
+    return RestorableCheckpointConfig(
+        num_to_keep=count,
+        checkpoint_score_attribute=metric,
+        checkpoint_score_order=mode,
+        checkpoint_frequency=every,
+    )
+
+
+def _say_space(
+    folders: int, trials: int, size: float, storage_path: str | os.PathLike[str] | None
+) -> None:
+    """Log what the checkpoints of a sweep take; warn if the disk has less."""
+    require_number("trials", trials, at_least=1, integer=True)
+    require_number("checkpoint_bytes", size, at_least=0)
+    total = trials * folders * size
+    text = f"Checkpoints: {trials} trials x {folders} x {size / 1e9:.3g} GB = {total / 1e9:.3g} GB"
+    if storage_path is not None and os.path.isdir(storage_path):
+        free = shutil.disk_usage(storage_path).free
+        if free < total:
+            logger.warning(
+                "%s, and %s has %.3g GB left: keep fewer, or LoRA adapters alone.",
+                *(text, os.fspath(storage_path), free / 1e9),
+            )
+            return
+    logger.info("%s.", text)
+
+
+class _Found(NamedTuple):
+    """What is found of a trial."""
+
+    row: dict[str, Any]  # of `best_states`, without the configurations
+    state: BestState | None
+    configs: dict[str, Config]  # of the state (or of the best report), that report, and the last
+    unknown: int  # checkpoints whose report is not known
+
+    def columns(self, found: "list[_Found]") -> dict[str, Any]:
+        """The configurations; of the best report's and the last, what differs in some trial."""
+        columns = {f"config/{key}": value for key, value in flat(self.configs["config"]).items()}
+        for name in ("best_config", "last_config"):
+            differ = (differing(one.configs["config"], one.configs[name]) for one in found)
+            keys = dict.fromkeys(key for keys in differ for key in keys)
+            columns |= {f"{name}/{key}": lookup(self.configs[name], key) for key in keys}
+        return columns
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An experiment as it was found."""
+
+    experiment: Experiment
+    trials: list[TrialRecord]
+    runs: list[Run]
+    registered: dict[str, dict[str, Row]]  # what a `ResultGrid` knows: by trial's folder and name
+
+    @classmethod
+    def of(
+        cls,
+        results: "ResultGrid | str | os.PathLike[str]",
+        filesystem: fs.FileSystem | None,
+        generation: int,
+    ) -> "_Read":
+        ended: dict[str, str] = {}
+        registered: dict[str, dict[str, Row]] = {}
+        if isinstance(results, (str, os.PathLike)):
+            experiment = Experiment.at(results, filesystem, generation)
+        else:
+            experiment = Experiment.of(results)
+            ended = {
+                posixpath.basename(result.path): FAILED if result.error else TERMINATED
+                for result in results
+                if result.error or (result.metrics or {}).get("done")
+            }
+            for folder, name, metrics in registered_in(results):
+                if TRAINING_ITERATION in metrics:  # Ray can be told to keep the score alone
+                    registered.setdefault(posixpath.basename(folder), {})[name] = metrics
+        runs = experiment.runs()
+        return cls(experiment, experiment.trials(ended, merged(runs)), runs, registered)
+
+    def scan(self, metric: str, mode: Mode, time_attr: str | None) -> list[_Found]:
+        """Each trial's best, in the order of `trials`."""
+        check_metric("best_states", metric, mode)
+        time_attr = time_attr or time_attr_of(self.trials, merged(self.runs))
+        rows = [row for trial in self.trials for row in trial.rows]
+        if rows and not any(lookup(row, metric) is not None for row in rows):
+            keys = sorted(set(flat_keys(rows[-1])))
+            shown = [key for key in keys if not key.startswith("config/")]
+            raise ExperimentError(
+                f"No report in {self.experiment.root} has {metric!r}; they have: "
+                f"{', '.join(shown)}.{closest(metric, shown)}"
+            )
+        there = {trial.trial_id: trial.checkpoints for trial in self.trials}
+        saved, claims = saved_in(self.runs, there, metric, time_attr), claims_in(merged(self.runs))
+        found = []
+        for trial in self.trials:
+            trial_id, folder = trial.trial_id, posixpath.basename(trial.folder)
+            known = Known(
+                saved.get(trial_id, {}), claims.get(trial_id, {}), self.registered.get(folder, {})
+            )
+            found.append(_best_of(self.experiment, trial, known, metric, mode, time_attr))
+        return found
+
+
+def _unknown(found: list[_Found]) -> str:
+    """What to do about checkpoints of which it is not known to which report they belong, or ""."""
+    count = sum(one.unknown for one in found)
+    if not count:
+        return ""
+    return (
+        f" Of {count} checkpoints of class trainables nothing in the folder says which report they "
+        "belong to: the journal of a stopper or scheduler of ours would. Ray knows: give the "
+        "ResultGrid instead of the path; of a sweep that has ended it is "
+        "tune.Tuner.restore(path, trainable).get_results()."
+    )
+
+
+def _best_of(
+    experiment: Experiment,
+    trial: TrialRecord,
+    known: Known,
+    metric: str,
+    mode: Mode,
+    time_attr: str,
+) -> _Found:
+    kept = kept_of(experiment, trial, known, metric, time_attr)
+    credited = creditable(trial.rows, metric, time_attr)
+    counted = {id(row) for row in credited}
+    untrained = [row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted]
+    lost = [row for row in kept.lost if row.get(TRAINING_ITERATION) not in untrained]
+    best = _best_row([*credited, *lost], metric, mode)
+    rows = [row for row in kept.rows if row.get(TRAINING_ITERATION) not in untrained]
+    saved = _best_row(rows, metric, mode)
+    row: dict[str, Any] = {
+        "trial_id": trial.trial_id,
+        "best_step": _value(best, time_attr),
+        "best_value": _value(best, metric),
+        "checkpoint_step": _value(saved, time_attr),
+        "checkpoint_value": _value(saved, metric),
+        "checkpoint": folder_of(trial, saved) if saved else None,
+        "diverged": has_diverged(trial.rows, metric),
+        "status": trial.status,
+        "reason": trial.reason,
+        "reports": len(trial.rows),
+    }
+    configs = {
+        "config": trial.config_at(saved or best),
+        "best_config": trial.config_at(best),
+        "last_config": trial.config,
+    }
+    if saved is None:
+        return _Found(row, None, configs, kept.unknown)
+    state = BestState(
+        trial_id=trial.trial_id,
+        step=row["checkpoint_step"],
+        value=row["checkpoint_value"],
+        config=configs["config"],
+        checkpoint=row["checkpoint"],
+        metrics=saved,
+        filesystem=experiment.filesystem,
+    )
+    return _Found(row, state, configs, kept.unknown)
+
+
+def _best_row(rows: list[Row], metric: str, mode: Mode) -> Row | None:
+    finite = [row for row in rows if math.isfinite(_value(row, metric))]
+    return min(finite, key=lambda row: sign_of(mode) * _value(row, metric), default=None)
+
+
+def _value(row: Row | None, key: str) -> float:
+    value = None if row is None else recorded(lookup(row, key))
+    return math.nan if value is None else value

@@ -1,0 +1,53 @@
+"""Small pieces of the page: numbers, times and names as people read them, escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from tune_stoppers.report.data.story import Story
+from tune_stoppers.report.glyphs import Mark
+from tune_stoppers.report.scales import duration, short
+
+LISTED = 6  # values of a hyperparameter, or columns of them, that are listed
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Names with their values; nothing where there are none."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f"<dl>{items}</dl>" if items else ""
+
+
+def cell(value: float, text: str | None = None) -> str:
+    """Names and values, one below the other."""
+    known = "" if math.isnan(value) else f"{value!r}"
+    shown = (short(value) if text is None else text) if known else "–"
+    return f'<td class="n" data-v="{known}">{escape(shown)}</td>'
+
+
+def key_of(mark: Mark) -> str:
+    """A cell of a table with a number, or with `text` for it; a dash where it is NaN."""
+    return (
+        '<svg class="key" viewBox="-8 -8 16 16" aria-hidden="true">'
+        f'<use href="#m-{mark.name}" class="mark k-{mark.name}"/></svg>'
+    )
+
+
+def time_of(story: Story, value: float) -> str:
+    """The mark of a cause, for a legend."""
+    return duration(value) if story.clock == "s" else count_of(round(value), "report")
+
+
+def count_of(count: int, noun: str) -> str:
+    """A time in the unit of the story's clock."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def text_of(value: Any) -> str:
+    """A hyperparameter's value."""
+    """A count with its noun."""
+    if isinstance(value, float):
+        return short(value)
+    return "–" if value is None else str(value)

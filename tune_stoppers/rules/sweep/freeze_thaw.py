@@ -1,0 +1,40 @@
+"""FreezeThaw: every trial pauses at every rung, and goes on when it is worth a worker again."""
+
+from dataclasses import dataclass
+
+from tune_stoppers.core import Action, Decision, require_number
+from tune_stoppers.rules.sweep.pausing import Course, PausesAtRungs, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeThaw(PausesAtRungs):
+    """Pauses a trial at each rung, at its first report there with a checkpoint.
+
+    Rungs, and what is recorded at them: as `PausesAtRungs` says. Who goes on is not a matter of
+    ranks: whoever applies the rule compares all that wait and all that are new by what a worker is
+    worth there (`surrogate.thaw`), and notes "resumed" for the one that goes on.
+
+    Units: `least_chance` is a probability: when no new trial comes, one that waits with less
+    chance than this to be the best is not gone on with.
+    """
+
+    least_chance: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("least_chance", self.least_chance, at_least=0, at_most=1)
+
+    def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
+        """It waits until it is worth a worker."""
+        rung = record.rungs[course.reached - 1]
+        loss = rung.of_trial[trial_id]
+        text = "{loss:loss} is rank {rank} of {count} at rung {rung:g}: "
+        numbers = {
+            "loss": loss,
+            "rank": rung.rank(loss),
+            "count": len(rung.losses),
+            "rung": record.times[course.reached - 1],
+        }
+        if not checkpoint:
+            return self.keep(text + "no pause without a checkpoint", **numbers)
+        return self.say(Action.PAUSE, text + "it is to be compared with all others", **numbers)

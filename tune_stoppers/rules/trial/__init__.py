@@ -1,0 +1,1 @@
+"""Rules that judge each trial by itself, one a file."""

@@ -1,0 +1,1 @@
+"""Which configuration a free worker should run next."""

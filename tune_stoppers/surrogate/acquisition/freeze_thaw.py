@@ -1,0 +1,171 @@
+"""Whether to start a new trial or go on with a paused one, and which: what a worker is worth there.
+
+Freeze-thaw optimisation (Swersky, Snoek & Adams 2014) with a plain model: how trials do among the
+others is a Gaussian process over their configurations, and of its own trial a report says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from tune_stoppers.core import require_number
+from tune_stoppers.surrogate.encoding import Floats
+from tune_stoppers.surrogate.trial_scores import BLAS, ConfigModel, Standing, normal_scores, some_of
+
+MOST_KNOWN = 100  # trials that the model is made of
+MOST_ASKED = 80  # new configurations that are compared for one choice
+OWN = 0.2  # of the noise variance of an early report: what stays with the trial to its end
+LEFT = 0.1  # of the rest of it: what is still there at the horizon
+
+
+class Begun(NamedTuple):
+    """A trial that has reported."""
+
+    config: Mapping[str, Any]
+    standing: Standing
+    done: float  # share of the horizon that it has come to; 1 also for one that diverged
+    ahead: float  # to its next rung, a resume with it, as a share of the horizon
+    beyond: float  # from there to the horizon, likewise
+    waits: bool  # it can be gone on with
+
+
+class Offer(NamedTuple):
+    """What to do with a worker."""
+
+    place: int  # among the new configurations; of a trial that has begun: behind all of those
+    chance: float  # that it does better in the end than all the others
+    worth: float  # that chance, over what it is expected to take
+    why: str
+
+
+class ThawOrder:
+    """Goes where a worker is expected to find a new best soonest.
+
+    How a trial will do in the end, as a normal score among the others (`surrogate.order` says how
+    they are compared; lower is better), is g(configuration) + h: a Gaussian process, and what is
+    the trial's own. What is seen of it has noise beside, which falls with the root of the share of
+    the horizon done. With m ± s believed of a trial, and t the lowest belief about any other, its
+    chance to be the best is Φ((t - m) / s), and going on with it is worth
+
+        chance / (ahead + chance · beyond):
+
+    it costs the way to the next rung, and the rest of the way only if it is still promising there.
+    New configurations (at most 80, at random) and trials that wait are compared by that.
+
+    The first `least` trials, and then a share `explore` of what is chosen, start in the order
+    given. Deterministic: a choice depends on what it is given, on how many have been made, and on
+    what the model was last fitted to.
+    """
+
+    def __init__(self, *, least: int = 8, explore: float = 0.1, seed: int = 0) -> None:
+        require_number("least", least, at_least=2, integer=True)
+        require_number("explore", explore, at_least=0, at_most=1)
+        require_number("seed", seed, at_least=0, integer=True)
+        self.least, self.explore, self.seed = least, explore, seed
+        self._model = ConfigModel()
+
+    def choose(
+        self,
+        new: Sequence[Mapping[str, Any]],
+        begun: Sequence[Begun],
+        awaited: Sequence[Mapping[str, Any]] = (),
+        *,
+        first_rung: float,
+        picks: int,
+        arrives: bool = False,
+        least_chance: float = 0.0,
+    ) -> Offer | None:
+        """What a worker should do; None if nothing can be done.
+
+        Args:
+            new: configurations not started, in the order given.
+            begun: the trials that have reported.
+            awaited: configurations of trials that were started and have not reported.
+            first_rung: what a new trial takes to its first rung, as a share of the horizon.
+            picks: how many were chosen before.
+            arrives: a trial has come to a rung and is to go on or to wait: no place for chance.
+            least_chance: what has less is chosen only if there is nothing else.
+        """
+        if new and len(begun) < self.least:
+            return Offer(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
+        chance = np.random.default_rng([self.seed, picks])
+        if new and not arrives and chance.random() < self.explore:
+            return Offer(0, 1.0, 1.0, "in the order given, as one now and then is")
+        waiting = [place for place, trial in enumerate(begun) if trial.waits]
+        if not new and not waiting:
+            return None
+        if len(begun) == 1:
+            return Offer(len(new), 1.0, 1.0, "no other one is there to compare with")
+        asked = np.arange(len(new))
+        if len(new) > MOST_ASKED:
+            asked = np.sort(chance.choice(len(new), MOST_ASKED, replace=False))
+        mean, sd = self._beliefs(new, begun, awaited, asked, chance)
+        chances, worth = self._compared(mean, sd, begun, len(asked), first_rung)
+        promising = (chances >= least_chance) & (worth > -np.inf)
+        best = int(np.argmax(np.where(promising, worth, -np.inf) if promising.any() else worth))
+        place = int(asked[best]) if best < len(asked) else len(new) + best - len(asked)
+        why = (
+            f"a chance of {chances[best]:.0%} to be the best in the end "
+            f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
+        )
+        return Offer(place, float(chances[best]), float(worth[best]), why)
+
+    def _beliefs(
+        self,
+        new: Sequence[Mapping[str, Any]],
+        begun: Sequence[Begun],
+        awaited: Sequence[Mapping[str, Any]],
+        asked: np.ndarray[Any, np.dtype[np.intp]],
+        chance: np.random.Generator,
+    ) -> tuple[Floats, Floats]:
+        """Mean and deviation of how those asked about, and then all that have begun, will do."""
+        known = some_of([trial.standing.best for trial in begun], MOST_KNOWN, chance)
+        values = normal_scores([trial.standing for trial in begun], known)
+        passing = 1 - (1 - LEFT) * np.sqrt([trial.done for trial in begun])
+        noisiness = OWN + (1 - OWN) * passing
+        rows, groups, _ = self._model.points(new, [trial.config for trial in begun], awaited)
+        first, second = len(new), len(new) + len(begun)
+        mine = rows[first:second]
+        with BLAS.limit(limits=1, user_api="blas"):
+            process = self._model.process(
+                mine[known], values[known], groups, len(begun), noisiness[known]
+            )
+            mean, sd = process.posterior(
+                mine[known],
+                values[known],
+                np.vstack([rows[asked], mine]),
+                rows[second:] if len(awaited) else None,
+                noisiness[known],
+            )
+        own = OWN * process.noise
+        gain = np.concatenate([np.zeros(len(asked)), OWN / noisiness])
+        seen = np.concatenate([np.zeros(len(asked)), values - mean[len(asked) :]])
+        return mean + gain * seen, np.sqrt((1 - gain) ** 2 * sd**2 + own * (1 - gain))
+
+    def worth_of_any(self, others: int, first_rung: float) -> float:
+        """What a new trial is worth of which nothing is known: its chance is that of any other."""
+        return float(_worth(np.float64(1 / (others + 1)), first_rung, 1 - first_rung))
+
+    def _compared(
+        self, mean: Floats, sd: Floats, begun: Sequence[Begun], asked: int, first_rung: float
+    ) -> tuple[Floats, Floats]:
+        """The chance of each to be the best, and what going on with it is worth."""
+        expected = np.where(np.arange(len(mean)) < asked, np.inf, mean)
+        leader = int(np.argmin(expected))
+        target = np.full(len(mean), expected[leader])
+        target[leader] = np.partition(expected, 1)[1]
+        chances = np.asarray(norm.cdf((target - mean) / sd))
+        ahead = np.array([first_rung] * asked + [trial.ahead for trial in begun])
+        beyond = np.array([1 - first_rung] * asked + [trial.beyond for trial in begun])
+        can = np.array([True] * asked + [trial.waits for trial in begun])
+        worth = np.full(len(mean), -np.inf)
+        worth[can] = _worth(chances[can], ahead[can], beyond[can])
+        return chances, worth
+
+
+def _worth(chance: Any, ahead: Any, beyond: Any) -> Any:
+    return chance / (ahead + chance * beyond)

@@ -1,0 +1,315 @@
+"""Any trial rule as an early-stopping callback of the Hugging Face Trainer; no Ray."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, require_choice
+from tune_stoppers.metrics import MAY_SKIP, check_metric, closest, flat_keys, logger, lookup
+from tune_stoppers.training.keeper import BestStateKeeper
+from tune_stoppers.training.ranks import agreed
+from tune_stoppers.training.session import Judge, as_rule
+from tune_stoppers.training.spending import TOTALS
+
+OnResume = Literal["restore", "continue", "restart"]
+
+_EVALUATION = "eval_"  # how the names of what an evaluation logs begin
+_SHOWN = 30  # of the names that a message could list
+
+
+class RuleCallback(TrainerCallback):
+    """Ends training when a rule says so; works on evaluation metrics and on training logs.
+
+    ::
+
+        trainer = Trainer(..., callbacks=[RuleCallback(3, "eval_loss", "min")])
+        # the smoothed training loss of an SFTTrainer
+        RuleCallback(Threshold(0.1, patience=3, smoothing={"ema": 0.9}), "loss", "min")
+        # the best weights, however training ends
+        keeper = BestStateKeeper()
+        trainer = Trainer(..., callbacks=[RuleCallback(3, "eval_loss", "min", keeper=keeper)])
+        with keeper.restoring(trainer.model):
+            trainer.train()
+
+    A report is judged when the Trainer logs the metric ("eval_loss", …: an evaluation; "loss": a
+    training log), at the optimizer step it is logged at. With several evaluation sets, which the
+    Trainer logs one by one, it is judged once all metrics of evaluations that the rule reads are
+    in, "eval_a_loss" and "eval_b_loss". What else it reads is taken from the newest log that
+    carries it, and no report is judged before there can be one. Nested metrics are named with
+    slashes: "eval_report/0/f1". Evaluations outside `train()` are not judged. One callback a
+    metric: rules on the same one are combined, `a | b`. A stop is saved as the Trainer saves its
+    last step, where it saves by steps.
+
+    With data parallel, rank 0's logs are judged and all ranks end at the same step; a metric of
+    your own, logged by itself, must then be logged on every rank.
+
+    The state travels in the Trainer's checkpoints. A run that the rule had stopped, and that is
+    resumed, stops again at once and logs why: weights and step count stay as they are (the
+    Trainer insists on one batch, whose gradients are dropped). `on_resume` lets it train on.
+
+    Args:
+        rule_or_patience: a rule of `tune_stoppers.rules` (thresholds in loss units: negated where
+            `mode` is "max"), or the patience of `Patience`, in evaluations.
+        metric: as the Trainer logs it; None for a rule that reads no objective.
+        mode: "min" or "max"; required with a metric.
+        on_missing: "raise": an evaluation step (or training log) without the metric, before any
+            had it, raises `MissingMetricError` with the names that are logged. "skip", and any
+            later one: it is left out, with one warning.
+        on_resume: what a checkpoint's state means. "restore": the rule goes on from it, and a
+            stopped run stops. "continue": likewise, but the run trains on and is judged at its
+            next report (by more patience, say). "restart": the rule begins anew.
+        keeper: gets the weights at each report; they are not restored without being asked for.
+            Each call of `train` is a run of its own to it, unless it resumes a checkpoint.
+
+    `reason` says why the newest report ended training, or why not; `stopped`, `best_value` and
+    `best_step` are as in `EarlyStopping`.
+    """
+
+    def __init__(
+        self,
+        rule_or_patience: Rule | int,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        *,
+        on_missing: OnMissing = "raise",
+        on_resume: OnResume = "restore",
+        keeper: BestStateKeeper | None = None,
+    ) -> None:
+        self.rule = as_rule(rule_or_patience)
+        if self.rule.needs_objective:
+            check_metric("RuleCallback", metric, mode)
+        else:
+            metric = None
+        require_choice("RuleCallback on_resume", on_resume, ("restore", "continue", "restart"))
+        self.metric, self.mode, self.keeper = metric, mode or "min", keeper
+        self.on_missing, self.on_resume = on_missing, on_resume
+        reads = tuple(name for name in self.rule.reads if name not in TOTALS)  # the judge has those
+        watched = (metric,) if metric is not None else reads
+        evaluated = tuple(name for name in watched if name.startswith(_EVALUATION))
+        self._name = ", ".join(evaluated or watched)
+        if metric is not None and evaluated:  # sets are logged one by one: wait for all it reads
+            evaluated += tuple(name for name in reads if name.startswith(_EVALUATION))
+        self._needed = evaluated or watched
+        self._also = tuple(name for name in reads if name not in self._needed)
+        self._watches_evaluations = bool(evaluated)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._judge = Judge(
+            "RuleCallback",
+            self.rule,
+            self.metric,
+            self.mode,
+            on_missing=self.on_missing,
+            keeper=self.keeper,
+        )
+        self._training = False
+        self._logged: dict[str, Any] = {}  # the newest value of everything logged
+        self._of_step: dict[str, Any] = {}  # what has been logged since the newest step began
+        self._evaluates = False  # the Trainer will
+        self._kinds: set[bool] = set()  # of logs so far: evaluations, training logs
+        self._found = False  # some log has carried what is watched
+        self._warned = False
+        self._complaint: str | None = None  # about the logs since the newest step began
+        self._awaited: str | None = None  # likewise, but it may still come
+        self._ended_at: tuple[int, float | None] | None = None  # step, epoch of a run resumed
+
+    @property
+    def reason(self) -> str:
+        """Why the newest report ended training, or why not; in the metric's own units."""
+        return self._judge.reason
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the rule has ended training, also before it was resumed."""
+        return self._judge.stopped or self._ended_at is not None
+
+    @property
+    def best_value(self) -> float | None:
+        """The best value seen, in the metric's own units; None before the first finite one."""
+        return self._judge.best_value
+
+    @property
+    def best_step(self) -> float | None:
+        """The optimizer step of the best value."""
+        return self._judge.best_step
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Judge what is logged, once it carries what the rule watches."""
+        logs = logs or {}
+        self._logged |= logs
+        self._of_step |= logs
+        if not (self._training and self._concerns(logs)):
+            return
+        self._complaint, self._awaited = agreed(self._absent)
+        if self._complaint is not None or self._awaited is not None:
+            return
+        self._found = True
+        model = None if self.keeper is None else kwargs.get("model")  # else nothing is copied
+        stop = self._judge.judge(self._logged, state.global_step, model)
+        self._save(state)
+        if stop:
+            control.should_training_stop = True
+            if _strategy(args.save_strategy) == "steps":
+                control.should_save = True
+            logger.info("Training ends at step %d: %s", state.global_step, self.reason)
+
+    def _concerns(self, logs: Mapping[str, Any]) -> bool:
+        """Whether these logs are of the kind that is watched; the same on every rank."""
+        if "train_runtime" in logs:  # the summary at the end
+            return False
+        evaluation = any(name.startswith(_EVALUATION) for name in logs)
+        if evaluation or "loss" in logs:
+            self._kinds.add(evaluation)
+        if all(_carries(logs, name) for name in self._needed):
+            return True
+        if evaluation:
+            return self._watches_evaluations
+        return not self._watches_evaluations and "loss" in logs
+
+    def _absent(self) -> tuple[str | None, str | None]:
+        """What is to be said if a metric is not there: now, or unless it is there in the end."""
+        for name in self._needed:
+            if not _carries(self._of_step, name):
+                text, near = self._say(name)
+                # evaluations to come may have the name that was meant, "eval_f1" for "f1"
+                waits = self._evaluates and True not in self._kinds and not near
+                return (None, text) if waits else (text, None)
+        for name in self._also:  # may come with a kind of log that has not been yet
+            kind = name.startswith(_EVALUATION)
+            if not _carries(self._logged, name) and kind not in self._kinds:
+                return None, self._say(name)[0]
+        return None, None
+
+    def _say(self, missing: str) -> tuple[str, str]:
+        """That it is not logged, and the name that may be meant."""
+        present = sorted(flat_keys(self._logged, lists=True))
+        listed = ", ".join(present[:_SHOWN]) + (", …" if len(present) > _SHOWN else "")
+        near = closest(missing, present)
+        return f"RuleCallback: {missing!r} is not logged; so far there are: {listed}.{near}", near
+
+    def _complain(self) -> None:
+        """Speak up if the last step's logs lacked what is watched: all of them are in by now."""
+        complaint, self._complaint = self._complaint, None
+        if complaint is None:
+            return
+        if not self._found and self.on_missing == "raise":
+            raise MissingMetricError(f"{complaint} {MAY_SKIP}")
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s Such logs are left out.", complaint)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raise, or warn, if the evaluations of the last step all lacked the metric."""
+        self._of_step = {}
+        self._complain()
+
+    # -- the Trainer's checkpoints -------------------------------------------------------------
+
+    @property
+    def _key(self) -> str:
+        return f"tune_stoppers.RuleCallback({self._name})"
+
+    def _save(self, state: TrainerState) -> None:
+        state.stateful_callbacks[self._key] = self._judge.state_dict()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin anew, or go on from the checkpoint; a run that was stopped is to end again."""
+        self._begin()
+        self._training = True
+        self._evaluates = _strategy(args.eval_strategy) != "no"
+        saved = state.stateful_callbacks.get(self._key)
+        if saved is not None and state.global_step == 0:
+            raise ValueError(
+                f"two callbacks are named {self._key}: give the rules to one, RuleCallback(a | b)"
+            )
+        if saved is not None:
+            self._resume(saved, state)
+        self._judge.join()
+        self._save(state)
+
+    def _resume(self, saved: Mapping[str, Any], state: TrainerState) -> None:
+        if self.on_resume != "restart":
+            self._load(saved)
+        if not saved["stopped"]:
+            return
+        then = {
+            "restore": 'it ends again at once; on_resume="continue" or "restart" trains on',
+            "continue": "it goes on, and is judged at its next report",
+            "restart": "it goes on, and the rule begins anew",
+        }[self.on_resume]
+        logger.warning(
+            "RuleCallback: this run was stopped at step %s (%s); %s.",
+            *(saved["step"], saved["reason"], then),
+        )
+        if self.on_resume == "restore":
+            self._ended_at = (state.global_step, state.epoch)
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        try:
+            self._judge.load_state_dict(saved)
+        except ValueError as error:
+            raise ValueError(
+                f'RuleCallback: {error} It is in the checkpoint; on_resume="restart" leaves it out.'
+            ) from error
+        self._found = saved["step"] is not None
+
+    # -- ending a resumed run ------------------------------------------------------------------
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Without gradients, the optimizer's step changes nothing."""
+        if self._ended_at is not None:
+            kwargs["optimizer"].zero_grad()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The Trainer looks here for the first time whether to end."""
+        if self._ended_at is not None:
+            control.should_training_stop = True
+            self._leave_out(control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Nothing has been trained, so there is nothing to log, evaluate or save."""
+        if self._ended_at is not None:
+            self._leave_out(control)
+
+    def _leave_out(self, control: TrainerControl) -> None:
+        control.should_log = control.should_evaluate = control.should_save = False
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complain if need be; count the step that changed nothing out again."""
+        self._training = False
+        self._complaint = self._complaint or self._awaited
+        self._complain()
+        if self._ended_at is not None:
+            state.global_step, state.epoch = self._ended_at
+
+
+def _carries(logs: Mapping[str, Any], name: str) -> bool:
+    return name in logs or lookup(logs, name) is not None
+
+
+def _strategy(value: Any) -> str:
+    """A strategy's name, an enumeration in some versions of transformers."""
+    return str(getattr(value, "value", value))

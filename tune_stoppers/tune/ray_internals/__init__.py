@@ -1,0 +1,1 @@
+"""Ray's private names, each with a test that fails when Ray changes it."""

@@ -1,0 +1,358 @@
+"""`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
+
+import inspect
+import math
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import Any, ClassVar, TypedDict, TypeVar, cast
+
+from ray.tune.result import DONE, TIMESTAMP
+
+from tune_stoppers.core import (
+    Action,
+    After,
+    Decision,
+    Mode,
+    OnMissing,
+    OnNonfinite,
+    Report,
+    Rule,
+    require_number,
+)
+from tune_stoppers.experiment.snapshots import SnapshotKeeper
+from tune_stoppers.journal.lines import (
+    BEGINS,
+    CONFIG,
+    ENDED,
+    RESTORED,
+    SAVING,
+    UNJUDGED,
+    USER,
+    Journal,
+    Line,
+    event_line,
+    line_of,
+)
+from tune_stoppers.journal.recorder import Recorder
+from tune_stoppers.journal.spec import to_spec
+from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
+from tune_stoppers.track import Judgement, Track
+from tune_stoppers.tune.class_checkpoints import Saving, saving_at
+from tune_stoppers.tune.horizon_watch import HorizonWatch
+from tune_stoppers.tune.ray_internals.frame import calling_trial
+from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, clocks_of, warn_out_of_order
+from tune_stoppers.tune.schedulers.memory import asked, fingerprint, recorder_for, told
+from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
+
+WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
+
+
+class RuleStopper(ExplainedStopper):
+    """Applies any trial-level rule to each trial of a sweep.
+
+    Args:
+        rule: thresholds and limits in it are in loss units: negated where `mode` is "max".
+        metric: what trials report, "eval_loss" or, nested, "eval/loss".
+        mode: "min" or "max"; required, never guessed.
+        time_attr: what counts as time; a report at a time already seen changes nothing, one at an
+            earlier time means that the trial restarted from an earlier point.
+        on_nonfinite: "worst" (an evaluation without improvement), "stop" or "ignore"; None: as
+            the rule says.
+        on_missing: "raise" ends the sweep at a first report without the metric; "skip" waits.
+        start_after: the rule sees and counts everything, and decides from this time on.
+        dry_run: decisions are journalled, not taken; the result of a trial that would have been
+            stopped carries `would_stop_reason` from then on.
+        journal: a local file that gets one line for each decision, also for those to go on; by
+            default they are written, and then off the controller's thread, to `tune_stoppers/` in
+            the experiment's folder, where `best_states` looks for what the results do not say.
+
+    A trial that is stopped carries `stop_reason` in that result, so that `result.json`, loggers
+    and the `ResultGrid` show why. A rule's PAUSE means nothing to a stopper: use `RuleScheduler`.
+    Thread-safety: as Ray's own stoppers, called from the controller alone.
+    """
+
+    _kind: ClassVar[type] = Rule  # of the rules it takes
+
+    def __init__(
+        self,
+        rule: Rule,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        *,
+        time_attr: str = "training_iteration",
+        on_nonfinite: OnNonfinite | None = None,
+        on_missing: OnMissing = "raise",
+        start_after: float = 0,
+        dry_run: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        self.name = type(self).__name__
+        if unknown:
+            raise TypeError(unknown_keyword(type(self), RuleStopper, next(iter(unknown))))
+        if not isinstance(rule, self._kind):
+            raise TypeError(f"{self.name} needs a rule of tune_stoppers.rules, got {rule!r}.")
+        if on_nonfinite is not None:
+            rule = rule.with_policy(on_nonfinite)
+        require_number(f"{self.name} start_after", start_after, at_least=0)
+        if start_after:
+            rule = After(start_after, rule)
+        if not isinstance(dry_run, bool):
+            raise TypeError(f"{self.name} dry_run must be True or False, got {dry_run!r}.")
+        if rule.needs_objective:
+            check_metric(self.name, metric, mode)
+        else:
+            metric = None
+        self.rule = rule
+        self.dry_run = dry_run
+        self._reader = ResultReader(
+            self.name,
+            rule,
+            metric=metric,
+            mode=mode or "min",
+            time_attr=time_attr,
+            on_missing=on_missing,
+        )
+        objective = "" if metric is None else f'"{metric}", "{mode}"'
+        self._horizon = HorizonWatch(self.name, rule, time_attr, objective)
+        self._tracks: dict[str, Track] = {}  # pickled by Tune with the experiment
+        self._would: dict[str, str] = {}  # trials that a dry run would have stopped, and why
+        self._journal = None if journal is None else Journal(journal)
+        self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
+        self._recorder: Recorder | None = None
+        self._looked = False  # for the experiment's storage, in this process
+        self._configs: dict[str, tuple[Any, str]] = {}  # of each trial, with its fingerprint
+
+    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {
+            "_recorder": None,
+            "_looked": False,
+            "_configs": {},
+            "_snapshots": None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also of an earlier version, which had less to remember."""
+        super().__setstate__({"_configs": {}} | state)
+        if "_horizon" not in state:
+            self._horizon = HorizonWatch(self.name, self.rule, self._reader.time_attr)
+
+    @property
+    def horizon_note(self) -> str:
+        """What was warned of: that `max_t` does not fit the trials' time; "" if nothing was."""
+        return self._horizon.note
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that is judged; None where the rule reads others."""
+        return self._reader.metrics.metric
+
+    @property
+    def mode(self) -> Mode:
+        """ "min" or "max"."""
+        return self._reader.metrics.mode
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
+        self._open(trial_id)
+        if self._snapshots is not None:
+            self._snapshots.look()
+        self._note_config(trial_id, result)
+        saving = self._note_saving(trial_id, result)
+        if self._recorder is not None and trial_id in self._recorder.requested:
+            return self._stop_for_user(trial_id, self._recorder)
+        reading = self._reader.read(trial_id, result)
+        if reading is None:
+            if result.get(DONE):
+                self._log(lambda: event_line(self.name, trial_id, UNJUDGED))
+            return Decision(Action.CONTINUE, "the result has nothing to judge", self.name)
+        seen, loss = reading.report.step, reading.report.loss
+        if reading.done and (loss is None or math.isfinite(loss)):
+            self._horizon.ends(trial_id, seen, result, sure=True)
+        else:
+            self._horizon.reports(trial_id, seen, result)
+        track = self._tracks.get(trial_id)
+        if track is None:
+            track = self._tracks[trial_id] = self._new_track(trial_id)
+        kept = reading.checkpoint if saving is None else saving.may_come_back
+        judged = track.update(reading.report, checkpoint=kept, since_restore=reading.since_restore)
+        if reading.done:
+            track.finish()
+            step = reading.report.step
+            self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
+        if judged.warn:
+            warn_out_of_order(
+                self.name, trial_id, self._reader.time_attr, reading.report.step, track.step
+            )
+        self._write(
+            trial_id,
+            reading.report,
+            judged,
+            result.get(CHECKPOINT_NAME) or (saving.name if saving and saving.sure else kept),
+            clocks_of(result) if result.get(CHECKPOINT_NAME) else {},
+            reading.since_restore,
+        )
+        stops = judged.decision.action is Action.STOP
+        if self.dry_run and stops:
+            self._would.setdefault(trial_id, self.describe(judged.decision))
+        if trial_id in self._would:
+            result[WOULD_STOP_REASON] = self._would[trial_id]
+        if self.dry_run and stops:
+            return Decision(Action.CONTINUE, "dry run", self.name, parts=(judged.decision,))
+        return judged.decision
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral: a replay knows what its record has."""
+        self._reader.metrics.expected = frozenset(metrics)
+
+    def _new_track(self, trial_id: str) -> Track:
+        return Track(self.rule)
+
+    def describe(self, decision: Decision) -> str:
+        said = decision.say(self._reader.metrics.sign)
+        return said if decision.rule == USER else f"{self.name}: {said}"
+
+    def _write(
+        self,
+        trial_id: str,
+        report: Report,
+        judged: Judgement,
+        checkpoint: str | bool,
+        clocks: dict[str, Any],
+        since: int | None,
+    ) -> None:
+        if judged.event == "repeat" or (self._journal is None and self._recorder is None):
+            return
+        sign = self._reader.metrics.sign
+        line = partial(
+            line_of,
+            self.name,
+            trial_id,
+            report.step,
+            None if report.loss is None else sign * report.loss,
+            judged.decision,
+            sign=sign,
+            event=judged.event,
+            dry_run=self.dry_run,
+            now=time.time(),
+            metrics=report.metrics,
+            checkpoint=checkpoint,
+            clocks=clocks,
+            since=since,
+        )
+        self._log(line)
+
+    def _note_saving(self, trial_id: str, result: dict[str, Any]) -> Saving | None:
+        """Journal what Ray does about a checkpoint at this report of a class trainable."""
+        if CHECKPOINT_NAME in result:
+            return None
+        saving = saving_at(calling_trial(trial_id), result)
+        if saving is not None and self._recorder is not None and self._journal is None:
+            line = event_line(self.name, trial_id, SAVING, **saving.told)
+            self._recorder.write(lambda: line)
+        return saving
+
+    def _note_config(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Journal the configuration of a trial at its first report, and each that follows."""
+        config = result.get("config")
+        if self._recorder is None or self._journal is not None or not isinstance(config, dict):
+            return
+        known, mark = self._configs.get(trial_id, ({}, ""))
+        if _equal(known, config) and mark:
+            return
+        self._configs[trial_id] = config, (now := fingerprint(config))
+        if now != mark:
+            more = {"config": now, "reported": result.get(TIMESTAMP)}
+            line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
+            self._recorder.write(lambda: line)
+
+    def _log(self, line: Callable[[], Line]) -> None:
+        if self._journal is not None:
+            self._journal.write(line())
+        elif self._recorder is not None:
+            self._recorder.write(line)
+
+    def _open(self, trial_id: str) -> None:
+        """Find the experiment's storage, once in each process."""
+        if self._looked:
+            return
+        self._looked = True
+        trial = calling_trial(trial_id)
+        self._recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
+        if trial is None or self._recorder is None:
+            return
+        self._snapshots = SnapshotKeeper(trial.storage)
+        again = self._recorder.go_on()
+        self._recorder.watch()
+        event = RESTORED if again else BEGINS
+        metrics = self._reader.metrics
+        line = event_line(
+            self.name,
+            "",
+            event,
+            rule=repr(self.rule),
+            spec=to_spec(self.rule),
+            metric=metrics.metric,
+            sign=metrics.sign,
+            time_attr=self._reader.time_attr,
+        )
+        self._log(lambda: line)
+
+    def _stop_for_user(self, trial_id: str, recorder: Recorder) -> Decision:
+        why = recorder.requested[trial_id]
+        recorder.honoured(trial_id)
+        line = event_line(self.name, trial_id, USER, numbers={"why": why})
+        self._log(lambda: line)
+        return Decision(Action.STOP, asked(why), USER)
+
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def needs_objective(init: Init) -> Init:
+    """Where metric or mode is left out, say what is needed, as where it is wrong."""
+    names = tuple(inspect.signature(init).parameters)[1:3]  # after self
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **named: Any) -> None:
+        if len(args) < len(names):
+            given = dict(zip(names, args, strict=False)) | named
+            if not given.keys() >= set(names):
+                check_metric(type(self).__name__, given.get("metric"), given.get("mode"))
+        init(self, *args, **named)
+
+    return cast(Init, checked)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two configurations are the same; arrays in them have no one answer."""
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):  # of numpy and torch
+        return False
+
+
+class Common(TypedDict, total=False):
+    """The keywords that every stopper takes, as `RuleStopper` documents them."""
+
+    time_attr: str
+    on_nonfinite: OnNonfinite
+    on_missing: OnMissing
+    start_after: float
+    dry_run: bool
+    journal: str | os.PathLike[str] | None
+
+
+def as_loss(
+    stopper: RuleStopper, metric: str | None, mode: Mode | None, name: str, value: float | None
+) -> float | None:
+    """The parameter `name`, given in the metric's units, as a loss; None stays None."""
+    check_metric(type(stopper).__name__, metric, mode)
+    if value is None or mode is None:
+        return None
+    require_number(name, value)
+    return sign_of(mode) * value

@@ -1,0 +1,1 @@
+"""The Hugging Face Trainer inside a Tune trial."""
