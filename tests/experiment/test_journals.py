@@ -106,7 +106,7 @@ def test_a_run_that_cannot_be_read_is_left_out(
     watched(tmp_path)
     large = write_journal(tmp_path, f"{BIRTH}-RuleScheduler-00000001", [])
     large.write_text(" " * 100_000)
-    monkeypatch.setattr("tune_stoppers.journal.recorder.LARGEST_FILE", 90_000)
+    monkeypatch.setattr("tune_stoppers.journal.layout.LARGEST_FILE", 90_000)
     assert [run.owner for run in runs_of(LOCAL, str(tmp_path))] == ["PatienceStopper"]
     assert "it has 100000 bytes is left out" in caplog.text
 

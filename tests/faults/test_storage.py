@@ -24,8 +24,9 @@ from tune_stoppers.core import Action, Decision, Report
 from tune_stoppers.experiment.journals import runs_of
 from tune_stoppers.journal import recorder as module
 from tune_stoppers.journal.fold import fold
+from tune_stoppers.journal.layout import read_lines, segments_of
 from tune_stoppers.journal.lines import Journal, line_of, read_journal
-from tune_stoppers.journal.recorder import Recorder, read_lines, segments_of
+from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.report.data.explain import verify
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA
 

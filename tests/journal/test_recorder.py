@@ -15,16 +15,16 @@ import pyarrow.fs as pafs
 import pytest
 
 from tune_stoppers.journal import recorder as module
-from tune_stoppers.journal.recorder import (
-    Recorder,
+from tune_stoppers.journal.layout import (
     read_lines,
     read_requests,
     request_text,
     segments_of,
     state_text,
 )
+from tune_stoppers.journal.recorder import Recorder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
 
 
@@ -339,7 +339,7 @@ def test_a_state_too_large_to_be_one_is_not_read(
 ) -> None:
     """Nor is a segment: whoever reads them gets an error instead of all the memory."""
     newest = saved(folder, "a", "b")[-1]
-    monkeypatch.setattr(module, "LARGEST_FILE", 200)
+    monkeypatch.setattr("tune_stoppers.journal.layout.LARGEST_FILE", 200)
     newest.write_text(" " * 201)
     assert local(folder).read().state == "a"
     assert "it has 201 bytes" in caplog.text

@@ -17,8 +17,9 @@ from tests.watched import journal_of, watched, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.core import Rule
+from tune_stoppers.journal.layout import read_requests, read_state, state_text
 from tune_stoppers.journal.lines import parse_lines
-from tune_stoppers.journal.recorder import Recorder, read_requests, read_state, state_text
+from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import from_spec, in_words, to_spec
 from tune_stoppers.report import experiment_story
 from tune_stoppers.report.data.explain import Explained, verify

@@ -15,14 +15,9 @@ from tests.watched import BIRTH, watched
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.journal.layout import LARGEST_FILE, read_requests, read_state, state_text
 from tune_stoppers.journal.lines import DEEPEST, LONGEST_LINE, numbered_lines, parse_lines, parsed
-from tune_stoppers.journal.recorder import (
-    LARGEST_FILE,
-    Recorder,
-    read_requests,
-    read_state,
-    state_text,
-)
+from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.report import experiment_story
 
 GIGABYTE = 10**9

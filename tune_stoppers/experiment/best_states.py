@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 from pyarrow import fs
-from ray.tune.result import TRAINING_ITERATION
 
 from tune_stoppers.core import Mode, require, require_number
 from tune_stoppers.experiment.configs import Config, differing, flat
@@ -26,6 +25,7 @@ from tune_stoppers.experiment.kept_checkpoints import Known, Row, folder_of, kep
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.experiment.stop_request import meant
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
+from tune_stoppers.result_keys import TRAINING_ITERATION
 from tune_stoppers.training.checkpoints import load_state, load_weights
 from tune_stoppers.tune.class_checkpoints import claims_in
 from tune_stoppers.tune.ray_internals.controller import registered_in

@@ -32,8 +32,8 @@ from tune_stoppers.experiment.listed import (
 from tune_stoppers.experiment.own_keys import in_shares, reason_in, share_of
 from tune_stoppers.experiment.paths import is_inside
 from tune_stoppers.experiment.uris import at_uri
+from tune_stoppers.journal.layout import LARGEST_FILE
 from tune_stoppers.journal.lines import Line, parse_lines, parsed
-from tune_stoppers.journal.recorder import LARGEST_FILE
 from tune_stoppers.metrics import number
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tune_stoppers.experiment.configs import config_in
 from tune_stoppers.experiment.journals import Run
 from tune_stoppers.journal.lines import AGAIN, FORGOT, Line
 from tune_stoppers.metrics import lookup, number, recorded
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.result_keys import CHECKPOINT_NAME
 
 
 class Saved(NamedTuple):

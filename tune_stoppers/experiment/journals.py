@@ -14,12 +14,11 @@ import pyarrow.fs as pafs
 
 from tune_stoppers.core import Action
 from tune_stoppers.experiment.paths import is_inside
+from tune_stoppers.journal.layout import FOLDER, RUN, read_lines, segments_of
 from tune_stoppers.journal.lines import FORGOT, Line
-from tune_stoppers.journal.recorder import flush_all, read_lines, segments_of
+from tune_stoppers.journal.recorder import flush_all
 from tune_stoppers.metrics import logger, number
-from tune_stoppers.tune.schedulers.memory import FOLDER
 
-_NAME = re.compile(r"(?P<birth>.+)-(?P<owner>\w+)-(?P<uid>[0-9a-f]{8})")
 _WORDS = tuple(action.value for action in Action)
 
 
@@ -61,7 +60,7 @@ def runs_of(filesystem: pafs.FileSystem, root: str, *, every: bool = False) -> l
     named = [
         (match, info.path)
         for info in sorted(filesystem.get_file_info(selector), key=lambda info: info.base_name)
-        if info.type is pafs.FileType.Directory and (match := _NAME.fullmatch(info.base_name))
+        if info.type is pafs.FileType.Directory and (match := RUN.fullmatch(info.base_name))
     ]
     newest = max((match["birth"] for match, _ in named), default="")
     runs = [

@@ -16,10 +16,10 @@ from tune_stoppers.journal.lines import (
     UNJUDGED,
     USER,
     Line,
+    asked,
     asks_to_stop,
 )
 from tune_stoppers.metrics import number
-from tune_stoppers.tune.schedulers.memory import asked
 
 
 def judged_trials(lines: Iterable[Line]) -> set[str]:

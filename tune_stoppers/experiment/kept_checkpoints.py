@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ray.tune.result import TIMESTAMP, TRAINING_ITERATION
-
 from tune_stoppers.experiment.folder import Experiment, TrialRecord
 from tune_stoppers.experiment.journalled_checkpoints import Saved
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.metrics import number
+from tune_stoppers.result_keys import (
+    CHECKPOINT_NAME,
+    TIMESTAMP,
+    TRAIN_CHECKPOINT,
+    TRAINING_ITERATION,
+)
 from tune_stoppers.tune.class_checkpoints import Claim, is_of_a_class, rightful
-from tune_stoppers.tune.ray_internals.train_runs import TRAIN_CHECKPOINT
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 
 Row = dict[str, Any]
 NUMBERED = re.compile(r"checkpoint_\d+")  # as Ray names them

@@ -6,7 +6,7 @@ from typing import Any
 
 from tune_stoppers.journal.lines import USER
 from tune_stoppers.metrics import number
-from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.result_keys import STOP_REASON
 
 PROGRESS = "progress"
 BESIDE = ("step", "epoch")  # what TuneCallback always reports with it, and a `best_<metric>`

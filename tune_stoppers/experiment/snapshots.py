@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 import pyarrow.fs as pafs
 
 from tune_stoppers.experiment.paths import is_inside
+from tune_stoppers.journal.layout import FOLDER, LARGEST_FILE, put_whole
 from tune_stoppers.journal.lines import parsed
-from tune_stoppers.journal.recorder import LARGEST_FILE, put_whole
 from tune_stoppers.metrics import logger
-from tune_stoppers.tune.schedulers.memory import FOLDER
 
 COPY = "snapshot.zip"  # in FOLDER
 ASIDE = ".torn"  # added to the name of a file that Ray is to read no more

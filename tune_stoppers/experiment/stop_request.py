@@ -13,9 +13,8 @@ from tune_stoppers.experiment.folder import Experiment, ExperimentError
 from tune_stoppers.experiment.journals import runs_of
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.experiment.paths import is_inside
-from tune_stoppers.journal.recorder import request_text
+from tune_stoppers.journal.layout import request_text, requests_folder
 from tune_stoppers.metrics import closest
-from tune_stoppers.tune.schedulers.memory import FOLDER, REQUESTS
 
 LONGEST_WHY = 1000  # characters
 PART, PART_SECONDS = ".part", 60.0  # of a file being written, and how long that may take
@@ -53,7 +52,7 @@ def ask_to_stop(
             f"Nobody would act on it: no stopper or scheduler of tune_stoppers has watched "
             f"{experiment.root} yet."
         )
-    folder = f"{experiment.root}/{FOLDER}/{REQUESTS}"
+    folder = requests_folder(experiment.root)
     if not is_inside(experiment.filesystem, folder, experiment.root):
         raise ExperimentError(f"{folder} leads out of the experiment's folder: remove the link.")
     experiment.filesystem.create_dir(folder, recursive=True)

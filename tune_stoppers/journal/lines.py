@@ -98,6 +98,11 @@ def asks_to_stop(line: Line) -> bool:
     return stops and not line.get("dry_run") and not line.get("early")
 
 
+def asked(why: str) -> str:
+    """The reason of a trial that a user wants stopped."""
+    return f"{USER}: {why or 'no reason given'}"
+
+
 def as_text(line: Line) -> str:
     """A line as it is written, with its end."""
     return json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,9 +1,7 @@
 """A run's lines and states on the experiment's storage, written off the caller's thread.
 
-Layout, in `<experiment>/tune_stoppers/<run>/`: `journal-<n>.jsonl` are the journal's segments, each
-named by the number of its first line; `state-<g>.json` are the newest two generations of a state,
-each with a checksum and the number of journal lines that it has taken in. The journal alone is
-the truth: a state spares reading all of it again.
+`journal.layout` says which files. The journal alone is the truth: a state spares reading all of it
+again.
 
 A write that failed half-way is made again as a new segment, so that segments may overlap: a line is
 known by its number, which is its segment's plus its row, and the newest segment has the say.
@@ -11,11 +9,8 @@ known by its number, which is its segment's plus its row, and the newest segment
 
 import atexit
 import contextlib
-import hashlib
-import json
 import logging
 import math
-import re
 import threading
 import time
 import weakref
@@ -25,29 +20,31 @@ from typing import Any, NamedTuple
 
 import pyarrow.fs as pafs
 
-from tune_stoppers.journal.lines import (
-    Line,
-    as_text,
-    event_line,
-    numbered_lines,
-    parsed,
-    plain,
-    thinned,
+from tune_stoppers.journal.layout import (
+    STATE,
+    Segment,
+    files_of,
+    put_whole,
+    read_lines,
+    read_requests,
+    read_state,
+    segment_path,
+    segments_of,
+    state_path,
+    state_text,
 )
+from tune_stoppers.journal.lines import Line, as_text, event_line, thinned
 
 logger = logging.getLogger("tune_stoppers")
 
-FORMAT = 1  # of a state file
 GENERATIONS = 2  # states kept
 # storage that can append, and storage where the whole segment is written again
 BATCH_SECONDS = {True: 0.05, False: 1.0}  # between two writes: what a kill may lose
 REQUEST_SECONDS = {True: 1.0, False: 5.0}  # between two looks for requests
 SEGMENT_LINES = {True: 50_000, False: 500}
-WHOLE_OR_NOT_AT_ALL = ("s3", "gcs", "abfs")  # storage that shows no file half written
 RETRY_SECONDS = 2.0  # after a failed write
 HELD_LINES = 100_000  # while the storage fails
 FULL_LINES = 50_000  # of a process; after these, decisions to go on are thinned
-LARGEST_FILE = 512 * 2**20  # bytes
 
 
 class Remembered(NamedTuple):
@@ -55,13 +52,6 @@ class Remembered(NamedTuple):
 
     state: Any  # None: no generation could be read, or none was written
     lines: list[Line]  # of the journal, since that state
-
-
-class Segment(NamedTuple):
-    """A file of the journal."""
-
-    start: int  # number of its first line, from 1
-    path: str
 
 
 class Recorder:
@@ -196,7 +186,7 @@ class Recorder:
                 recorder.flush()
 
     def _newest_state(self, accepts: Callable[[Any], bool]) -> dict[str, Any] | None:
-        found = _files(self.filesystem, self.folder, STATE)
+        found = files_of(self.filesystem, self.folder, STATE)
         self._generation = max(found, default=0)
         for number in sorted(found, reverse=True):
             try:
@@ -297,7 +287,7 @@ class Recorder:
     def _segment_for(self, first: int) -> Segment:
         if self._segment is None or self._in_segment >= SEGMENT_LINES[self._appends]:
             self._segment_texts, self._in_segment = [], 0
-            return Segment(first, f"{self.folder}/journal-{first:012d}.jsonl")
+            return Segment(first, segment_path(self.folder, first))
         return self._segment
 
     def _replace(self, lines: int, state: Callable[[], Any]) -> None:
@@ -307,10 +297,10 @@ class Recorder:
             logger.warning("%s: a state cannot be written as JSON (%s).", self.folder, error)
             return
         if not self._generation:
-            self._generation = max(_files(self.filesystem, self.folder, STATE), default=0)
-        put_whole(self.filesystem, f"{self.folder}/state-{self._generation + 1:06d}.json", text)
+            self._generation = max(files_of(self.filesystem, self.folder, STATE), default=0)
+        put_whole(self.filesystem, state_path(self.folder, self._generation + 1), text)
         self._generation += 1
-        old = f"{self.folder}/state-{self._generation - GENERATIONS:06d}.json"
+        old = state_path(self.folder, self._generation - GENERATIONS)
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(old)
 
@@ -370,111 +360,3 @@ def _text(line: Callable[[], Line], thin: bool, folder: str) -> bytes:
         return as_text(event_line("", "", "unwritable", reason=repr(error))).encode(
             "ascii", "replace"
         )
-
-
-# -- files -------------------------------------------------------------------------------------
-
-STATE, JOURNAL = r"state-(\d+)\.json", r"journal-(\d+)\.jsonl"
-
-
-def _files(filesystem: pafs.FileSystem, folder: str, pattern: str) -> dict[int, str]:
-    """The files in `folder` with such a name, by the number in it."""
-    selector = pafs.FileSelector(folder, allow_not_found=True)
-    found = {}
-    for info in filesystem.get_file_info(selector):
-        match = re.fullmatch(pattern, info.base_name)
-        if match and info.type == pafs.FileType.File:
-            found[int(match[1])] = info.path
-    return found
-
-
-def put_whole(filesystem: pafs.FileSystem, path: str, data: bytes) -> None:
-    """Write a whole file, which is there in full or not at all."""
-    safe = filesystem.type_name in WHOLE_OR_NOT_AT_ALL
-    with filesystem.open_output_stream(path if safe else path + ".tmp") as file:
-        file.write(data)
-    if not safe:
-        filesystem.move(path + ".tmp", path)
-
-
-def segments_of(filesystem: pafs.FileSystem, folder: str) -> list[Segment]:
-    """The segments of the journal in `folder`, in order."""
-    return [Segment(*item) for item in sorted(_files(filesystem, folder, JOURNAL).items())]
-
-
-def read_lines(
-    filesystem: pafs.FileSystem, segments: list[Segment], after: int = 0
-) -> dict[int, Line]:
-    """The lines numbered above `after`, by their numbers; torn ones are left out, with a note.
-
-    `ValueError` if a segment is too large to be one.
-    """
-    lines: dict[int, Line] = {}
-    for place, (start, path) in enumerate(segments):
-        if place + 1 < len(segments) and segments[place + 1].start <= after + 1:
-            continue
-        text = _read(filesystem, path, "segment of a journal")
-        for row, line in numbered_lines(text, path):
-            if start + row - 1 > after:
-                lines[start + row - 1] = line
-    return lines
-
-
-def _read(filesystem: pafs.FileSystem, path: str, what: str) -> str:
-    size = filesystem.get_file_info(path).size or 0
-    if size > LARGEST_FILE:
-        over = f"above the limit of {LARGEST_FILE} bytes"
-        raise ValueError(f"{path}, {over}, is no {what} of tune_stoppers: it has {size} bytes")
-    with filesystem.open_input_stream(path) as file:
-        return bytes(file.read()).decode("utf-8", "replace")
-
-
-def state_text(body: dict[str, Any]) -> str:
-    """A state file: its format, the checksum of its body, and the body."""
-    text = json.dumps(plain(body), separators=(",", ":"), allow_nan=False)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f'{{"format":{FORMAT},"sha256":"{digest}","body":{text}}}\n'
-
-
-def read_state(filesystem: pafs.FileSystem, path: str) -> dict[str, Any]:
-    """The body of a state file. `ValueError` says which file is torn, foreign or too new."""
-    text = _read(filesystem, path, "state")
-    try:
-        data = parsed(text)
-    except ValueError:
-        raise ValueError(f"{path} is torn or no state of tune_stoppers") from None
-    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
-        raise ValueError(f"{path} is no state of tune_stoppers")
-    if data["format"] > FORMAT:
-        raise ValueError(f"{path} is of format {data['format']}, this version reads {FORMAT}")
-    body = data.get("body")
-    if not isinstance(body, dict) or state_text(body).split('"', 6)[5] != data.get("sha256"):
-        raise ValueError(f"{path} is damaged: its checksum is wrong")
-    if not isinstance(body.get("lines"), int) or "state" not in body:
-        raise ValueError(f"{path} is no state of tune_stoppers")
-    return body
-
-
-def request_text(why: str) -> str:
-    """What a request to stop a trial says."""
-    return json.dumps({"why": why, "time": round(time.time(), 3)}) + "\n"
-
-
-def read_requests(filesystem: pafs.FileSystem, folder: str) -> dict[str, str]:
-    """Trials that a user wants stopped, and why; files that say nothing sensible are left out."""
-    found = {}
-    selector = pafs.FileSelector(folder, allow_not_found=True)
-    for info in filesystem.get_file_info(selector):
-        sensible = info.type is pafs.FileType.File and (info.size or 0) <= 10_000
-        if not sensible or not info.base_name.endswith(".json"):
-            continue
-        try:
-            with filesystem.open_input_stream(info.path) as file:
-                data = parsed(bytes(file.read()).decode())
-        except FileNotFoundError:  # met and removed meanwhile
-            continue
-        except ValueError:
-            continue
-        if isinstance(data, dict):
-            found[info.base_name[:-5]] = str(data.get("why", ""))
-    return found

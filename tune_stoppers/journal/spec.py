@@ -95,8 +95,8 @@ def _versions_hint(name: str) -> str:
 @cache
 def _known() -> dict[str, type[AnyRule]]:
     """The rules of this package, by name."""
-    names = [module.name for module in pkgutil.iter_modules(rules.__path__)]
-    modules = [import_module(f"{rules.__name__}.{name}") for name in names]
+    below = pkgutil.walk_packages(rules.__path__, f"{rules.__name__}.")
+    modules = [import_module(module.name) for module in below]
     found = [thing for module in (rules, *modules) for thing in vars(module).values()]
     return {
         thing.__name__: thing

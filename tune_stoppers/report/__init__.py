@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from tune_stoppers.report.html.page import write_page as write_page
 
 _WHERE = {
-    "Story": "story",
-    "experiment_story": "from_experiment",
-    "replay_story": "from_replay",
-    "write_page": "page",
+    "Story": "data.story",
+    "experiment_story": "data.from_experiment",
+    "replay_story": "data.from_replay",
+    "write_page": "html.page",
 }
 
 __all__ = sorted(_WHERE)

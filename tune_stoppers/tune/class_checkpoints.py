@@ -11,14 +11,13 @@ known.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ray.tune.result import DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 from ray.tune.trainable import FunctionTrainable, Trainable
 
 from tune_stoppers.journal.lines import FORGOT, SAVING, Line
 from tune_stoppers.metrics import number
+from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 from tune_stoppers.track import KEPT_STATES
 from tune_stoppers.tune.ray_internals.controller import keep_scored, next_checkpoint
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 
 NAME, ITERATION = "saves", "iteration"  # keys of a line
 CLOCKS_APART = 1.0  # seconds, of storage and driver

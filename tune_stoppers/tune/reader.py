@@ -8,30 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ray.tune.result import (
-    AUTO_RESULT_KEYS,
-    DEBUG_METRICS,
-    DONE,
-    EPISODES_TOTAL,
-    SHOULD_CHECKPOINT,
-    TIME_TOTAL_S,
-    TIMESTEPS_TOTAL,
-    TRAINING_ITERATION,
-)
-
 from tune_stoppers.core import Mode, OnMissing, Report
 from tune_stoppers.metrics import MetricReader, Reads, logger
-
-# keys of a result
-CHECKPOINT_NAME = "checkpoint_dir_name"  # Ray's: the folder of the checkpoint that came with it
-STOP_REASON = "stop_reason"  # ours: why the trial is stopped at this report
-SINCE_RESTORE = "iterations_since_restore"
-
-# what Ray takes from a checkpoint's result when a trial goes on from it: its clocks
-CLOCKS = (TRAINING_ITERATION, TIME_TOTAL_S, TIMESTEPS_TOTAL, EPISODES_TOTAL)
-
-# what Ray adds to every result by itself
-RAYS_OWN = frozenset({*AUTO_RESULT_KEYS, *DEBUG_METRICS, DONE, SHOULD_CHECKPOINT})
+from tune_stoppers.result_keys import CHECKPOINT_NAME, CLOCKS, DONE, RAYS_OWN, SINCE_RESTORE
 
 
 def clocks_of(result: Mapping[str, Any]) -> dict[str, Any]:

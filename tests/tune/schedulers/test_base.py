@@ -12,8 +12,8 @@ from ray.tune.experiment import Trial
 
 import tune_stoppers as ts
 from tune_stoppers import rules
+from tune_stoppers.journal.layout import request_text
 from tune_stoppers.journal.lines import AGAIN, read_journal
-from tune_stoppers.journal.recorder import request_text
 
 
 class StandIn:

@@ -12,8 +12,8 @@ from tune_stoppers.journal.lines import Line
 from tune_stoppers.journal.spec import from_spec
 from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.data.story import Ending
+from tune_stoppers.result_keys import STOP_REASON
 from tune_stoppers.rules.horizon import ITERATION, Seen, glance, max_t_of, misfit
-from tune_stoppers.tune.reader import STOP_REASON
 
 
 def horizon_notes(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tune_stoppers.metrics import flat_keys, lookup, number, recorded
 from tune_stoppers.report.data.story import Opening, Span
-from tune_stoppers.tune.reader import SINCE_RESTORE
+from tune_stoppers.result_keys import SINCE_RESTORE
 
 GAP = 2.0  # seconds: time stamps are whole, so that shorter gaps mean nothing
 LONGEST = 1e12  # seconds: what is longer was not measured

@@ -18,7 +18,7 @@ from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
 from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
 
-from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.result_keys import STOP_REASON
 
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 RESTORE_FRAMES = 16  # how far up a restore may be: what is unpickled nests

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.result_keys import CHECKPOINT_NAME, TRAIN_CHECKPOINT
 
-TRAIN_CHECKPOINT = "checkpoint_path"  # the metric under which Ray Train hands Tune a checkpoint
 REFUSAL = (
     "its checkpoints are those of a Ray Train run inside the trial, from which Tune cannot resume: "
     "use a stopper, or a scheduler that only stops"

@@ -8,11 +8,10 @@ the folder was written after it, by a trial that was killed before its report ca
 from typing import Any
 
 from pyarrow.fs import FileSelector, FileType
-from ray.tune.result import TRAINING_ITERATION
 
 from tune_stoppers.journal.lines import Line
 from tune_stoppers.metrics import number
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
+from tune_stoppers.result_keys import CHECKPOINT_NAME, TRAINING_ITERATION
 
 CLOCKS_APART = 1.0  # seconds, of storage and driver; a trial is not started again in less
 

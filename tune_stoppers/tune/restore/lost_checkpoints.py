@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
-from ray.tune.result import TIME_TOTAL_S, TRAINING_ITERATION
 
 from tune_stoppers.experiment.journals import Run
+from tune_stoppers.journal.layout import LARGEST_FILE
 from tune_stoppers.journal.lines import FORGOT, Line, parse_lines
-from tune_stoppers.journal.recorder import LARGEST_FILE
 from tune_stoppers.metrics import number
+from tune_stoppers.result_keys import CHECKPOINT_NAME, TIME_TOTAL_S, TRAINING_ITERATION
 from tune_stoppers.tune.ray_internals.controller import (
     NUMBERED,
     as_registered,
@@ -24,7 +24,6 @@ from tune_stoppers.tune.ray_internals.controller import (
     registered,
     set_checkpoints,
 )
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.restore.journalled_results import CLOCKS_APART, result_of
 
 Metrics = dict[str, Any]

@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial
 
 from tune_stoppers.experiment.journals import runs_of
 from tune_stoppers.experiment.snapshots import mend_snapshot, newest_state
-from tune_stoppers.journal.recorder import put_whole
+from tune_stoppers.journal.layout import put_whole
 from tune_stoppers.tune.ray_internals.controller import part_of, restoring, with_part
 from tune_stoppers.tune.restore.lost_checkpoints import (
     Journalled,

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
 from ray.tune.experiment import Trial
-from ray.tune.result import DONE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_stoppers.core import (
@@ -22,8 +21,19 @@ from tune_stoppers.core import (
     require_number,
 )
 from tune_stoppers.experiment.snapshots import SnapshotKeeper
-from tune_stoppers.journal.lines import AGAIN, ENDED, LOST, SAVING, STARTED, UNJUDGED, USER, line_of
+from tune_stoppers.journal.lines import (
+    AGAIN,
+    ENDED,
+    LOST,
+    SAVING,
+    STARTED,
+    UNJUDGED,
+    USER,
+    asked,
+    line_of,
+)
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
+from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, STOP_REASON
 from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
@@ -34,16 +44,9 @@ from tune_stoppers.tune.ray_internals.controller import (
     sort_trials,
     write_status,
 )
-from tune_stoppers.tune.reader import (
-    CHECKPOINT_NAME,
-    STOP_REASON,
-    Reading,
-    ResultReader,
-    clocks_of,
-    warn_out_of_order,
-)
+from tune_stoppers.tune.reader import Reading, ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.restore.mending import mend_before_restore, mend_trial
-from tune_stoppers.tune.schedulers.memory import Memory, asked
+from tune_stoppers.tune.schedulers.memory import Memory
 
 R = TypeVar("R")
 

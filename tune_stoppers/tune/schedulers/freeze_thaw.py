@@ -7,11 +7,11 @@ from typing import Any, Unpack
 from ray.tune.experiment import Trial
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.sweep.pausing import Choice, Course
 from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, Offer, ThawOrder
 from tune_stoppers.surrogate.trial_scores import Standing
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 

@@ -9,9 +9,7 @@ experiment under an old name starts clean.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tune_stoppers.experiment.configs import as_data
@@ -28,6 +26,7 @@ from tune_stoppers.journal.lines import (
     UNJUDGED,
     USER,
     Line,
+    asked,
     asks_to_stop,
     event_line,
 )
@@ -36,11 +35,10 @@ from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import number
 from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.track import Timeline
+from tune_stoppers.tune.storage import recorder_for
 
 logger = logging.getLogger("tune_stoppers")
 
-FOLDER = "tune_stoppers"  # in the experiment's folder; at its top Ray would overwrite our files
-REQUESTS = "requests"  # in FOLDER
 LINES_BETWEEN_STATES = 500
 ANEW = (
     "%s: the sweep begins anew, under new trial ids, and %s are forgotten. They stay in the "
@@ -67,26 +65,10 @@ def _named(value: Any) -> Any:
     return type(value).__name__ if as_number is None else as_number
 
 
-def recorder_for(trial: Any, owner: str, uid: str) -> Recorder | None:
-    """Where `owner` writes in the experiment of `trial`; None if nothing is stored: a replay."""
-    storage = getattr(trial, "storage", None)
-    if storage is None:
-        return None
-    birth = Path(storage.experiment_driver_staging_path).parents[1].name
-    run = re.sub(r"[^\w.-]", "_", f"{birth}-{owner}-{uid[:8]}")
-    top = f"{storage.experiment_fs_path}/{FOLDER}"
-    return Recorder(storage.storage_filesystem, f"{top}/{run}", f"{top}/{REQUESTS}")
-
-
 def told(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the journal says of a configuration beside its fingerprint, as far as it can."""
     values = as_data(config)
     return {} if values is None else {"values": values}
-
-
-def asked(why: str) -> str:
-    """The reason of a trial that a user wants stopped."""
-    return f"{USER}: {why or 'no reason given'}"
 
 
 class Known:

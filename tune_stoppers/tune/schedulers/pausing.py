@@ -11,11 +11,11 @@ from ray.tune.experiment import Trial
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import STARTED
+from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausesAtRungs, Record
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.ray_internals.controller import note_reason
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.pending_queue import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.resume_cost import Pace

@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 from tune_stoppers.core import Action, After, Decision, Rule, require, require_number
 from tune_stoppers.core import AnyOf as AnyRule
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
+from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
 from tune_stoppers.rules.trial.divergence import Divergence
 from tune_stoppers.tune.ray_internals.controller import (
@@ -20,7 +21,6 @@ from tune_stoppers.tune.ray_internals.controller import (
     stopper_of,
 )
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
-from tune_stoppers.tune.reader import CHECKPOINT_NAME
 from tune_stoppers.tune.restore.journalled_results import is_as_saved, is_there, result_of
 from tune_stoppers.tune.schedulers.base import CONTINUE, PAUSE, Common, SweepScheduler
 from tune_stoppers.tune.schedulers.memory import fingerprint

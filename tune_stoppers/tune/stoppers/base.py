@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, ClassVar, TypedDict, TypeVar, cast
 
-from ray.tune.result import DONE, TIMESTAMP
-
 from tune_stoppers.core import (
     Action,
     After,
@@ -33,19 +31,22 @@ from tune_stoppers.journal.lines import (
     USER,
     Journal,
     Line,
+    asked,
     event_line,
     line_of,
 )
 from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
+from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP
 from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.ray_internals.frame import calling_trial
-from tune_stoppers.tune.reader import CHECKPOINT_NAME, ResultReader, clocks_of, warn_out_of_order
-from tune_stoppers.tune.schedulers.memory import asked, fingerprint, recorder_for, told
+from tune_stoppers.tune.reader import ResultReader, clocks_of, warn_out_of_order
+from tune_stoppers.tune.schedulers.memory import fingerprint, told
 from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
+from tune_stoppers.tune.storage import recorder_for
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 

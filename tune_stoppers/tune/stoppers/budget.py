@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
 from ray.tune import Stopper
-from ray.tune.result import PID, TIME_THIS_ITER_S, TIME_TOTAL_S, TIMESTAMP, TRAINING_ITERATION
 
 from tune_stoppers.core import Decision, Mode, OnMissing, Report
 from tune_stoppers.journal.lines import OVER, event_line
 from tune_stoppers.metrics import Reads, logger, number
+from tune_stoppers.result_keys import (
+    PID,
+    SINCE_RESTORE,
+    TIME_THIS_ITER_S,
+    TIME_TOTAL_S,
+    TIMESTAMP,
+    TRAINING_ITERATION,
+)
 from tune_stoppers.rules.trial.budget import SWEEP_ACTIVE_SECONDS, TRIAL_ACTIVE_SECONDS, Budget
 from tune_stoppers.training.spending import TOTALS, Spending
-from tune_stoppers.tune.reader import SINCE_RESTORE, Reading, ResultReader
+from tune_stoppers.tune.reader import Reading, ResultReader
 from tune_stoppers.tune.stoppers.base import Common, RuleStopper
 
 ACTIVE = (TRIAL_ACTIVE_SECONDS, SWEEP_ACTIVE_SECONDS)

@@ -9,7 +9,7 @@ from ray.tune import Stopper
 from tune_stoppers.core import Action, Decision, require_number
 from tune_stoppers.journal.lines import USER
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
-from tune_stoppers.tune.reader import STOP_REASON
+from tune_stoppers.result_keys import STOP_REASON
 from tune_stoppers.tune.restore.mending import mend_before_restore
 
 
