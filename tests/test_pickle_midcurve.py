@@ -26,8 +26,8 @@ from tune_stoppers import (
     rules,
 )
 from tune_stoppers.core import Rule
+from tune_stoppers.core.track import KEPT_STATES, Track
 from tune_stoppers.testing import MAX_STATE_BYTES
-from tune_stoppers.track import KEPT_STATES, Track
 
 # each fires on the curve below; where a setting makes the state larger, it is a large one
 STOPPERS: dict[str, Callable[[], Stopper]] = {

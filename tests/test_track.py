@@ -7,8 +7,8 @@ from hypothesis import given
 
 from tests.strategies import arrivals
 from tune_stoppers.core import Action, Report
+from tune_stoppers.core.track import KEPT_STATES, Track
 from tune_stoppers.rules import Patience
-from tune_stoppers.track import KEPT_STATES, Track
 
 NEVER = 99
 

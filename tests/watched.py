@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tune_stoppers.core import Report, Rule
+from tune_stoppers.core.track import Track
 from tune_stoppers.journal.lines import Line, as_text, event_line, line_of
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.rules import Patience
-from tune_stoppers.track import Track
 
 BIRTH, OLDER = "2026-05-01_12-00-00", "2026-04-30_12-00-00"
 BEGIN = 1_777_636_800.0

@@ -21,13 +21,13 @@ from tests.faults.sweep_to_break import (
 )
 from tune_stoppers import best_state, best_states
 from tune_stoppers.core import Report
+from tune_stoppers.core.track import Track
 from tune_stoppers.experiment.journals import Run
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import ENDED, FORGOT, RESTORED, Line
 from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
-from tune_stoppers.track import Track
 
 Outcome = dict[str, dict[str, Any]]  # how each trial ended, by its id
 

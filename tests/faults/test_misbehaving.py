@@ -34,13 +34,12 @@ from tune_stoppers import (
     explain,
     rules,
 )
-from tune_stoppers.core import OnNonfinite, Rule
+from tune_stoppers.core import OnNonfinite, Rule, SweepRule
 from tune_stoppers.experiment.journals import Run, runs_of
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import ENDED, Line
 from tune_stoppers.journal.rerun import judge_again, same
 from tune_stoppers.report.data.explain import verify
-from tune_stoppers.rules.sweep.base import SweepRule
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),

@@ -8,6 +8,8 @@ import pytest
 
 from tests.test_contract import RULES
 from tune_stoppers.core import Report
+from tune_stoppers.core.per_trial import PerTrial
+from tune_stoppers.core.track import Track
 from tune_stoppers.journal.lines import (
     ENDED,
     FORGOT,
@@ -22,8 +24,6 @@ from tune_stoppers.journal.rerun import rerun
 from tune_stoppers.journal.spec import from_spec, to_spec
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA
-from tune_stoppers.rules.sweep.per_trial import PerTrial
-from tune_stoppers.track import Track
 
 LOSSES = [1.0, 0.5, 0.25, math.nan, 0.3, 0.3, 0.2, math.inf, 0.2, 0.2, 0.2, 60.0]
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.test_contract import RULES
 from tune_stoppers.core import Decision, Report, Rule
+from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.journal.spec import from_spec, to_spec
 from tune_stoppers.rules import AnyOf, Forecast, Patience
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
-from tune_stoppers.rules.sweep.per_trial import PerTrial
 from tune_stoppers.rules.sweep.promotion import Promotion
 from tune_stoppers.rules.sweep.rollback import Rollback
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.journal.spec import from_spec, to_spec
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.horizon import Misfit, Seen, glance, max_t_of, misfit
@@ -12,7 +13,6 @@ from tune_stoppers.rules.sweep.bound_asha import BoundASHA
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
 from tune_stoppers.rules.sweep.forecast import Forecast
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
-from tune_stoppers.rules.sweep.per_trial import PerTrial
 from tune_stoppers.rules.sweep.promotion import Promotion
 
 Keys = dict[str, Callable[[int, int], float]]

@@ -16,7 +16,7 @@ from tests.safety.hostile import answer, anything, hard, mutated, short_and_long
 from tests.watched import journal_of, watched, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
-from tune_stoppers.core import Rule
+from tune_stoppers.core import Rule, SweepRule
 from tune_stoppers.journal.layout import read_requests, read_state, state_text
 from tune_stoppers.journal.lines import parse_lines
 from tune_stoppers.journal.recorder import Recorder
@@ -25,7 +25,6 @@ from tune_stoppers.report import experiment_story
 from tune_stoppers.report.data.explain import Explained, verify
 from tune_stoppers.report.html.page import page
 from tune_stoppers.rules import AnyOf, Divergence, Patience
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA
 from tune_stoppers.rules.sweep.rollback import Rollback
 

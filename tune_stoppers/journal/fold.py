@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tune_stoppers.core import Decision, Report
+from tune_stoppers.core import Decision, Report, SweepRule
 from tune_stoppers.journal.lines import ENDED, FORGOT, LOST, UNJUDGED, Line
-from tune_stoppers.rules.sweep.base import SweepRule
 
 
 def report_of(line: Line, sign: int) -> Report:

@@ -40,6 +40,7 @@ FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search
 GIVEN_UP = "given up"  # a paused trial: it is not gone on with
 USER = "user"  # who asked for a trial to be stopped, in place of a rule
+STOPPER = "stopper"  # who wrote the line, in `by` of the first one: trials have sessions
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
 HELD_LINES = 100_000  # while a disk fails
 LONGEST_LINE = 2**24  # characters; of a result with 100,000 metrics it is 5 million

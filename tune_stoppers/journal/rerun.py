@@ -1,13 +1,12 @@
 """Run a rule again over what a journal says it saw: are the decisions the same?"""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tune_stoppers.core import Decision, Rule
+from tune_stoppers.core import BaseRule, Decision, SweepRule
+from tune_stoppers.core.track import Sessions
 from tune_stoppers.journal.fold import fold, report_of
-from tune_stoppers.journal.lines import BEGINS, RESTORED, Line
-from tune_stoppers.rules.sweep.base import SweepRule
-from tune_stoppers.track import Track
+from tune_stoppers.journal.lines import BEGINS, ENDED, RESTORED, STOPPER, Line, asks_to_stop
 
 
 class Difference(NamedTuple):
@@ -29,7 +28,7 @@ class Rerun(NamedTuple):
 UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError)
 
 
-def rerun(rule: Rule | SweepRule[Any], lines: Iterable[Line], sign: int) -> Rerun:
+def rerun(rule: BaseRule, lines: Iterable[Line], sign: int) -> Rerun:
     """Judge the reports in `lines` again, in their order; `sign` is -1 for a maximised metric.
 
     A stopper's states travel with Tune's own snapshots, which lag behind the journal: after a
@@ -48,12 +47,14 @@ def rerun(rule: Rule | SweepRule[Any], lines: Iterable[Line], sign: int) -> Reru
 
 
 def judge_again(
-    rule: Rule | SweepRule[Any], lines: Iterable[Line], sign: int
+    rule: BaseRule, lines: Iterable[Line], sign: int
 ) -> Iterator[tuple[Line, Decision | None]]:
     """Each judged line with the decision made on it now; None where that is not to be known."""
-    if isinstance(rule, Rule):
-        return _by_trial(rule, lines, sign)
-    return fold(rule, rule.init(), lines, sign)
+    lines = list(lines)
+    by_stopper = any(line.get("by") == STOPPER for line in lines)
+    if isinstance(rule, SweepRule) and not by_stopper:
+        return fold(rule, rule.init(), lines, sign)
+    return _by_session(rule, lines, sign)
 
 
 def same(line: Line, decision: Decision, sign: int) -> bool:
@@ -63,21 +64,29 @@ def same(line: Line, decision: Decision, sign: int) -> bool:
     return line.get("reason") in (None, decision.say(sign))
 
 
-def _by_trial(
-    rule: Rule, lines: Iterable[Line], sign: int
+def _by_session(
+    rule: BaseRule, lines: Iterable[Line], sign: int
 ) -> Iterator[tuple[Line, Decision | None]]:
-    tracks: dict[str, Track] = {}
+    """As a stopper asks it: one session a trial. It forgets what Tune's snapshot did not have."""
+    sessions = Sessions(rule)
+    known: set[str] = set()
     unsure: set[str] = set()
     for line in lines:
-        if line.get("event") in (BEGINS, RESTORED):
-            unsure |= tracks.keys()
+        trial_id, event = line["trial"], line.get("event")
+        if event in (BEGINS, RESTORED):
+            unsure |= known
+        elif event == ENDED:
+            sessions.of(trial_id).finish()
         if "action" not in line:
             continue
-        trial_id = line["trial"]
-        track = tracks.setdefault(trial_id, Track(rule))
-        kept, since, report = bool(line.get("checkpoint")), line.get("since"), report_of(line, sign)
-        judged = track.update(report, checkpoint=kept, since_restore=since)
-        if judged.event != line.get("event"):  # the stopper had begun this trial anew
-            track = tracks[trial_id] = Track(rule)
-            judged = track.update(report, checkpoint=kept, since_restore=since)
-        yield line, None if trial_id in unsure else judged.decision
+        known.add(trial_id)
+        report, since = report_of(line, sign), line.get("since")
+        kept = bool(line.get("checkpoint"))
+        judged = sessions.of(trial_id).update(report, checkpoint=kept, since_restore=since)
+        if judged.event != event:  # the stopper had begun this trial anew
+            sessions.drop(trial_id)
+            judged = sessions.of(trial_id).update(report, checkpoint=kept, since_restore=since)
+        if asks_to_stop(line):
+            sessions.of(trial_id).cut(report)
+        shared = isinstance(rule, SweepRule) and bool(unsure)
+        yield line, None if shared or trial_id in unsure else judged.decision

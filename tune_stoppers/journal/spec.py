@@ -7,19 +7,16 @@ A spec is the name of the rule's class and its parameters, rules within rules in
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from tune_stoppers import rules
-from tune_stoppers.core import After, AllOf, AnyOf, AtLeast, Not, Rule
-from tune_stoppers.rules.sweep.base import SweepRule
-
-AnyRule = Rule | SweepRule[Any]
+from tune_stoppers import core, rules
+from tune_stoppers.core import After, AllOf, AnyOf, AtLeast, BaseRule, Not
 
 CLASS, FLOAT, PAIRS, FOREIGN = "class", "$float", "$pairs", "$foreign"
-_COMBINED: dict[str, Callable[..., Rule]] = {  # their constructors do not take their fields
+_COMBINED: dict[str, Callable[..., BaseRule]] = {  # their constructors do not take their fields
     "AnyOf": lambda children, **_: AnyOf(*children),
     "AllOf": lambda children, **_: AllOf(*children),
     "AtLeast": lambda children, k: AtLeast(k, *children),
@@ -28,7 +25,7 @@ _COMBINED: dict[str, Callable[..., Rule]] = {  # their constructors do not take 
 }
 
 
-def to_spec(rule: AnyRule) -> dict[str, Any]:
+def to_spec(rule: BaseRule) -> dict[str, Any]:
     """`rule` as JSON data; what has no place in JSON is written as its `repr`."""
     kind = type(rule)
     ours = _known().get(kind.__name__) is kind
@@ -36,13 +33,17 @@ def to_spec(rule: AnyRule) -> dict[str, Any]:
     left_out = ("on_nonfinite",) if ours and name in _COMBINED else ()
     parameters = {
         field.name: _encode(getattr(rule, field.name))
-        for field in (fields(rule) if is_dataclass(rule) else ())
-        if field.init and field.name not in left_out
+        for field in _parameters(rule)
+        if field.name not in left_out
     }
     return {CLASS: name} | parameters
 
 
-def from_spec(spec: Any) -> AnyRule:
+def _parameters(rule: Any) -> list[Field[Any]]:
+    return [field for field in fields(rule) if field.init] if is_dataclass(rule) else []
+
+
+def from_spec(spec: Any) -> BaseRule:
     """The rule that `to_spec` wrote; `ValueError` if it is none of this package's."""
     if not isinstance(spec, Mapping) or not isinstance(spec.get(CLASS), str):
         raise ValueError(f"this is no rule: {spec!r}")
@@ -69,7 +70,7 @@ def in_words(spec: Any) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_words, value))})"
-    if not isinstance(value, (Rule, SweepRule)) or not is_dataclass(value):
+    if not isinstance(value, BaseRule) or not is_dataclass(value):
         return repr(value)
     given = [
         (field.name, getattr(value, field.name))
@@ -93,15 +94,18 @@ def _versions_hint(name: str) -> str:
 
 
 @cache
-def _known() -> dict[str, type[AnyRule]]:
+def _known() -> dict[str, type[BaseRule]]:
     """The rules of this package, by name."""
-    below = pkgutil.walk_packages(rules.__path__, f"{rules.__name__}.")
-    modules = [import_module(module.name) for module in below]
-    found = [thing for module in (rules, *modules) for thing in vars(module).values()]
+    below = [
+        import_module(module.name)
+        for package in (core, rules)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
+    found = [thing for module in (rules, *below) for thing in vars(module).values()]
     return {
         thing.__name__: thing
         for thing in found
-        if isinstance(thing, type) and issubclass(thing, (Rule, SweepRule))
+        if isinstance(thing, type) and issubclass(thing, BaseRule)
     }
 
 
@@ -110,7 +114,7 @@ def _encode(value: Any) -> Any:
         return {FLOAT: repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (Rule, SweepRule)):
+    if isinstance(value, BaseRule):
         return to_spec(value)
     if isinstance(value, (tuple, list)):
         return [_encode(item) for item in value]

@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from tune_stoppers.core import Rule
+from tune_stoppers.core import Rule, SweepRule
+from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.metrics import number
-from tune_stoppers.rules.sweep.base import SweepRule
-from tune_stoppers.rules.sweep.per_trial import PerTrial
 
 ENOUGH = 3  # trials that have to agree before anything is said
 FAR = 2  # times the longest trial, where those that have ended agree on where the end is

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tune_stoppers.core import Action, Decision, Mode, OnMissing, Rule, require_number
+from tune_stoppers.core.track import Track
 from tune_stoppers.metrics import MetricReader, logger, lookup, number, sign_of
 from tune_stoppers.rules import Patience
-from tune_stoppers.track import Track
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed, is_first
 from tune_stoppers.training.snapshot import own_generators

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from ray.tune.trainable import FunctionTrainable, Trainable
 
+from tune_stoppers.core.track import KEPT_STATES
 from tune_stoppers.journal.lines import FORGOT, SAVING, Line
 from tune_stoppers.metrics import number
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
-from tune_stoppers.track import KEPT_STATES
 from tune_stoppers.tune.ray_internals.controller import keep_scored, next_checkpoint
 
 NAME, ITERATION = "saves", "iteration"  # keys of a line

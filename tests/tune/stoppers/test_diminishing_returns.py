@@ -84,7 +84,7 @@ def test_hours_are_by_a_clock_that_stands_still_while_the_sweep_is_down():
     clock.now = 3600.0
     again = pickle.loads(pickle.dumps(stopper))
     run(again, curves[:1], "n")
-    assert again._record.gain.needed == pytest.approx(0.2)
+    assert again.record.gain.needed == pytest.approx(0.2)
     assert not again.stop_all()
     clock.now = 100 * 3600.0
     shown = run(stopper, curves[:1], "n")

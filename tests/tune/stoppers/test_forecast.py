@@ -41,7 +41,7 @@ def test_a_hopeless_trial_stops_in_either_direction(mode, sign):
     assert step < 8
     result = {"training_iteration": step, "x": values[step - 1]}
     assert stopper("bad", result)
-    assert "bad" not in stopper._record.forecaster.dump()["live"]
+    assert "bad" not in stopper.record.forecaster.dump()["live"]
     assert f"{values[step - 1]:.6g}; its best to come" in result["stop_reason"]
     assert run(stopper, "good", sign * (0.1 + np.arange(1, 21) ** -0.7), until=19) is None
 
@@ -66,14 +66,14 @@ def test_pickling_keeps_what_all_trials_share():
         values = falling(dice)
         assert run(again, f"n{number}", values) == run(stopper, f"n{number}", values)
     run(again, "live", [9.0] * 19, until=12)
-    assert again._record.judged["live"] != stopper._record.judged["live"]
+    assert again.record.judged["live"] != stopper.record.judged["live"]
 
 
 def test_a_trial_that_ends_by_itself_is_whole():
     """Also before the horizon: what it reached is all there was."""
     stopper = ForecastStopper("x", "min", max_t=100)
     run(stopper, "short", falling(np.random.default_rng(0), length=7))
-    past = stopper._record.forecaster.past
+    past = stopper.record.forecaster.past
     assert list(past.trials) == ["short"]
 
 
@@ -82,7 +82,7 @@ def test_a_dry_run_stops_nothing_and_keeps_learning():
     stopper = ForecastStopper("x", "min", max_t=20, dry_run=True)
     swept(stopper)
     assert run(stopper, "bad", 2 + np.arange(1, 21) ** -0.7) is None
-    assert "bad" in stopper._record.forecaster.past.trials
+    assert "bad" in stopper.record.forecaster.past.trials
 
 
 def test_it_combines_with_others(tmp_path):
@@ -100,7 +100,7 @@ def test_a_report_without_the_metric_is_neutral():
     stopper = ForecastStopper("x", "min", max_t=20, on_missing="skip")
     assert not stopper("a", {"training_iteration": 1, "y": 1.0})
     assert not stopper("a", {"training_iteration": 2, "x": 1.0})
-    assert stopper._record.forecaster.dump()["live"]["a"][1] == [1.0]
+    assert stopper.record.forecaster.dump()["live"]["a"][1] == [1.0]
 
 
 def curve(config):

@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 from pyarrow import fs
 
+from tune_stoppers.core import BaseRule, SweepRule
 from tune_stoppers.experiment.configs import differing, flat
 from tune_stoppers.experiment.folder import Experiment, TrialRecord
 from tune_stoppers.experiment.journals import Run, merged
 from tune_stoppers.experiment.stop_request import meant
 from tune_stoppers.journal.lines import Line
 from tune_stoppers.journal.rerun import UNFIT, Rerun, judge_again, rerun
-from tune_stoppers.journal.spec import AnyRule, from_spec
+from tune_stoppers.journal.spec import from_spec
 from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.data.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.data.horizons import horizon_notes
@@ -26,7 +27,6 @@ from tune_stoppers.report.data.savings import Course, costs_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import KINDS, Ending
 from tune_stoppers.report.data.totals import Totals
-from tune_stoppers.rules.sweep.base import SweepRule
 
 NO_JOURNAL = (
     "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
@@ -234,7 +234,7 @@ def verify(run: Run) -> Verified:
         return Verified(run, None, str(error))
 
 
-def older(rule: AnyRule, run: Run) -> str:
+def older(rule: BaseRule, run: Run) -> str:
     """Why `run` cannot be judged again by `rule`, which decides otherwise by now; "" if it can."""
     now = rule.version if isinstance(rule, SweepRule) else None
     if now is None or run.version in (None, now):

@@ -17,13 +17,13 @@ from tune_stoppers.core import (
     Action,
     Decision,
     Report,
+    SweepRule,
     require_choice,
     require_number,
 )
 from tune_stoppers.rules.noise import roughness
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep.audit import Audit
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.rules.sweep.dumped import as_number, dump_decision, load_decision
 from tune_stoppers.rules.sweep.rung import Rung, Times, moved, rungs_of
 

@@ -13,11 +13,11 @@ from tune_stoppers.core import (
     Decision,
     OnNonfinite,
     Report,
+    SweepRule,
     require_choice,
     require_number,
 )
 from tune_stoppers.rules.noise import deviation
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
 from tune_stoppers.rules.trial.budget import SWEEP_SECONDS
 

@@ -12,11 +12,11 @@ from tune_stoppers.core import (
     Decision,
     OnNonfinite,
     Report,
+    SweepRule,
     require_choice,
     require_number,
 )
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.rules.sweep.bound_asha import NOBODY, Incumbent
 from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
 

@@ -1,6 +1,7 @@
 """FreezeThaw: every trial pauses at every rung, and goes on when it is worth a worker again."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tune_stoppers.core import Action, Decision, require_number
 from tune_stoppers.rules.sweep.pausing import Course, PausesAtRungs, Record
@@ -17,6 +18,8 @@ class FreezeThaw(PausesAtRungs):
     Units: `least_chance` is a probability: when no new trial comes, one that waits with less
     chance than this to be the best is not gone on with.
     """
+
+    scheduler: ClassVar[str] = "FreezeThawScheduler"
 
     least_chance: float = 0.05
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Action, Decision, Report
-from tune_stoppers.rules.sweep.base import SweepRule
+from tune_stoppers.core import Action, Decision, Report, SweepRule
 from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
 from tune_stoppers.rules.sweep.rung import Rung, Times, moved, rungs_of
 

@@ -7,6 +7,7 @@ lies between the rung and the next.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tune_stoppers.core import Action, Decision, require_number
 from tune_stoppers.rules.sweep.pausing import Choice, Course, PausesAtRungs, Record
@@ -40,6 +41,8 @@ class Promotion(PausesAtRungs):
 
     Units: `pen` in trials.
     """
+
+    scheduler: ClassVar[str] = "PromotionASHAScheduler"
 
     pen: int = 9
     resume_share: float = 0.25

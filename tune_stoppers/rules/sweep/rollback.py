@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tune_stoppers.codec import decode, encode
 from tune_stoppers.core import (
@@ -16,12 +16,12 @@ from tune_stoppers.core import (
     OnNonfinite,
     Report,
     State,
+    SweepRule,
     require_choice,
     require_number,
 )
-from tune_stoppers.rules.sweep.base import SweepRule
+from tune_stoppers.core.track import KEPT_STATES
 from tune_stoppers.rules.trial.divergence import Divergence
-from tune_stoppers.track import KEPT_STATES
 
 NAME = "Rollback"
 BLOWN_UP = Divergence()
@@ -87,6 +87,8 @@ class Rollback(SweepRule[Record]):
 
     Units: `patience`, `recovery_patience` and `cooldown` in evaluations.
     """
+
+    scheduler: ClassVar[str] = "RollbackScheduler"
 
     patience: int = 5
     recovery_patience: int = 3

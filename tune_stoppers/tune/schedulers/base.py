@@ -17,6 +17,7 @@ from tune_stoppers.core import (
     Mode,
     OnMissing,
     OnNonfinite,
+    SweepRule,
     require_choice,
     require_number,
 )
@@ -34,7 +35,6 @@ from tune_stoppers.journal.lines import (
 )
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, STOP_REASON
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.ray_internals.controller import (

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from tune_stoppers.core import SweepRule
+from tune_stoppers.core.track import Timeline
 from tune_stoppers.experiment.configs import as_data
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import (
@@ -33,8 +35,6 @@ from tune_stoppers.journal.lines import (
 from tune_stoppers.journal.recorder import Recorder, Remembered
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import number
-from tune_stoppers.rules.sweep.base import SweepRule
-from tune_stoppers.track import Timeline
 from tune_stoppers.tune.storage import recorder_for
 
 logger = logging.getLogger("tune_stoppers")

@@ -8,9 +8,8 @@ from typing import Any, Generic, Literal, TypeVar, Unpack
 
 from ray.tune.experiment import Trial
 
-from tune_stoppers.core import require_choice
+from tune_stoppers.core import SweepRule, require_choice
 from tune_stoppers.journal.lines import STARTED
-from tune_stoppers.rules.sweep.base import SweepRule
 from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
 from tune_stoppers.surrogate.trial_scores import Standing
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of

@@ -6,8 +6,7 @@ from typing import Any, Unpack
 from ray.tune import Stopper
 from ray.tune.experiment import Trial
 
-from tune_stoppers.core import Action, After, Decision, Rule, require, require_number
-from tune_stoppers.core import AnyOf as AnyRule
+from tune_stoppers.core import Action, BaseRule, Decision, require, require_number
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
@@ -299,9 +298,9 @@ def _divergence_rules(stopper: Stopper) -> Iterator[Divergence]:
             yield from _alone(member.rule)
 
 
-def _alone(rule: Rule) -> Iterator[Divergence]:
+def _alone(rule: BaseRule) -> Iterator[Divergence]:
     if isinstance(rule, Divergence):
         yield rule
-    elif isinstance(rule, AnyRule | After):
-        for child in rule.children:
+    elif rule.name in ("AnyOf", "After"):  # of either kind of rule
+        for child in getattr(rule, "children", ()):
             yield from _alone(child)

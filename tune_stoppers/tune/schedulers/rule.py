@@ -1,18 +1,18 @@
-"""`RuleScheduler`: any trial-level rule as a scheduler, which can pause as well as stop."""
+"""`RuleScheduler`: any rule as a scheduler, which can pause as well as stop."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
-from tune_stoppers.core import Decision, Rule
-from tune_stoppers.rules.sweep.per_trial import PerTrial, Tracks
+from tune_stoppers.core import BaseRule, Decision, Rule, SweepRule
+from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.rules.trial.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS, sweep_is_spent
-from tune_stoppers.training.spending import TOTALS, Spending
+from tune_stoppers.training.spending import Spending
 from tune_stoppers.tune.reader import ResultReader
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
-from tune_stoppers.tune.stoppers.budget import SpendingReader
+from tune_stoppers.tune.spending import SpendingReader, reads_spending
 
 
-class RuleScheduler(SweepScheduler[Tracks]):
-    """Applies any trial-level rule to each trial: STOP ends it, PAUSE lets others go first.
+class RuleScheduler(SweepScheduler[Any]):
+    """Applies a rule to the trials of a sweep: STOP ends one, PAUSE lets others go first.
 
     A paused trial resumes from its newest checkpoint when there is room; Ray would restart one
     whose report came without a checkpoint from an older one, or from zero, so it goes on (a class
@@ -21,22 +21,27 @@ class RuleScheduler(SweepScheduler[Tracks]):
     search: nothing more is started, and what runs is stopped at its next report.
 
     Args:
-        rule: thresholds and limits in it are in loss units: negated where `mode` is "max".
+        rule: for each trial by itself, or over all of them. Thresholds and limits in it are in
+            loss units: negated where `mode` is "max". A rule that resumes trials or rolls them
+            back needs the scheduler made for it.
         common: those of `SweepScheduler`; `on_nonfinite` here takes the rule's own place.
     """
 
-    def __init__(self, rule: Rule, **common: Unpack[Common]) -> None:
-        if not isinstance(rule, Rule):
+    def __init__(self, rule: BaseRule, **common: Unpack[Common]) -> None:
+        if not isinstance(rule, Rule | SweepRule):
             raise TypeError(f"RuleScheduler needs a rule of tune_stoppers.rules, got {rule!r}.")
+        if rule.scheduler:
+            raise TypeError(
+                f"RuleScheduler cannot carry out what {rule.name} asks for: use {rule.scheduler}."
+            )
         policy = common.pop("on_nonfinite", None)
         if policy is not None:
             rule = rule.with_policy(policy)
-        self._has_budget = not TOTALS.isdisjoint(rule.reads)
-        super().__init__(PerTrial(rule), **common)
+        super().__init__(rule if isinstance(rule, SweepRule) else PerTrial(rule), **common)
 
     def reader(self) -> ResultReader:
         """One that counts what is spent, where the rule has a budget."""
-        if not self._has_budget:
+        if not reads_spending(self.rule):
             return super().reader()
         reader = SpendingReader(self.name, self.rule, **self._reading())
         known = self._memory.trials

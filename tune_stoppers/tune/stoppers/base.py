@@ -7,19 +7,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
-from typing import Any, ClassVar, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 from tune_stoppers.core import (
     Action,
     After,
+    BaseRule,
     Decision,
     Mode,
     OnMissing,
     OnNonfinite,
     Report,
-    Rule,
     require_number,
 )
+from tune_stoppers.core.track import Judgement, Sessions
 from tune_stoppers.experiment.snapshots import SnapshotKeeper
 from tune_stoppers.journal.lines import (
     BEGINS,
@@ -27,6 +28,7 @@ from tune_stoppers.journal.lines import (
     ENDED,
     RESTORED,
     SAVING,
+    STOPPER,
     UNJUDGED,
     USER,
     Journal,
@@ -39,12 +41,12 @@ from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP
-from tune_stoppers.track import Judgement, Track
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.ray_internals.frame import calling_trial
 from tune_stoppers.tune.reader import ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.schedulers.memory import fingerprint, told
+from tune_stoppers.tune.spending import SpendingReader, reads_spending
 from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
 from tune_stoppers.tune.storage import recorder_for
 
@@ -52,10 +54,12 @@ WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where t
 
 
 class RuleStopper(ExplainedStopper):
-    """Applies any trial-level rule to each trial of a sweep.
+    """Applies a rule to the trials of a sweep: to each by itself, or to all of them together.
 
     Args:
-        rule: thresholds and limits in it are in loss units: negated where `mode` is "max".
+        rule: any rule of `tune_stoppers.rules` that only stops, or one of your own. Thresholds and
+            limits in it are in loss units: negated where `mode` is "max". A rule that pauses
+            trials, or rolls them back, needs its scheduler.
         metric: what trials report, "eval_loss" or, nested, "eval/loss".
         mode: "min" or "max"; required, never guessed.
         time_attr: what counts as time; a report at a time already seen changes nothing, one at an
@@ -75,11 +79,9 @@ class RuleStopper(ExplainedStopper):
     Thread-safety: as Ray's own stoppers, called from the controller alone.
     """
 
-    _kind: ClassVar[type] = Rule  # of the rules it takes
-
     def __init__(
         self,
-        rule: Rule,
+        rule: BaseRule,
         metric: str | None = None,
         mode: Mode | None = None,
         *,
@@ -94,8 +96,7 @@ class RuleStopper(ExplainedStopper):
         self.name = type(self).__name__
         if unknown:
             raise TypeError(unknown_keyword(type(self), RuleStopper, next(iter(unknown))))
-        if not isinstance(rule, self._kind):
-            raise TypeError(f"{self.name} needs a rule of tune_stoppers.rules, got {rule!r}.")
+        check_rule_kind(self.name, rule)
         if on_nonfinite is not None:
             rule = rule.with_policy(on_nonfinite)
         require_number(f"{self.name} start_after", start_after, at_least=0)
@@ -109,17 +110,12 @@ class RuleStopper(ExplainedStopper):
             metric = None
         self.rule = rule
         self.dry_run = dry_run
-        self._reader = ResultReader(
-            self.name,
-            rule,
-            metric=metric,
-            mode=mode or "min",
-            time_attr=time_attr,
-            on_missing=on_missing,
+        self._reader = self.reader(
+            metric=metric, mode=mode or "min", time_attr=time_attr, on_missing=on_missing
         )
         objective = "" if metric is None else f'"{metric}", "{mode}"'
         self._horizon = HorizonWatch(self.name, rule, time_attr, objective)
-        self._tracks: dict[str, Track] = {}  # pickled by Tune with the experiment
+        self._sessions = Sessions(rule)  # pickled by Tune with the experiment
         self._would: dict[str, str] = {}  # trials that a dry run would have stopped, and why
         self._journal = None if journal is None else Journal(journal)
         self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
@@ -158,6 +154,30 @@ class RuleStopper(ExplainedStopper):
         """ "min" or "max"."""
         return self._reader.metrics.mode
 
+    @property
+    def record(self) -> Any:
+        """What a rule that looks across trials remembers; None for one that does not."""
+        return self._sessions.record
+
+    def reader(
+        self, *, metric: str | None, mode: Mode, time_attr: str, on_missing: OnMissing
+    ) -> ResultReader:
+        """What reads Ray's results for the rule: one that counts spending, if the rule asks."""
+        kind = SpendingReader if reads_spending(self.rule) else ResultReader
+        return kind(
+            self.name,
+            self.rule,
+            metric=metric,
+            mode=mode,
+            time_attr=time_attr,
+            on_missing=on_missing,
+        )
+
+    def use_clock(self, clock: Callable[[], float]) -> None:
+        """Take the sweep's seconds by another clock from now on: a replay has its own time."""
+        if isinstance(self._reader, SpendingReader):
+            self._reader.spending.use(clock)
+
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
         if self._snapshots is not None:
@@ -176,18 +196,14 @@ class RuleStopper(ExplainedStopper):
             self._horizon.ends(trial_id, seen, result, sure=True)
         else:
             self._horizon.reports(trial_id, seen, result)
-        track = self._tracks.get(trial_id)
-        if track is None:
-            track = self._tracks[trial_id] = self._new_track(trial_id)
+        session = self._sessions.of(trial_id)
         kept = reading.checkpoint if saving is None else saving.may_come_back
-        judged = track.update(reading.report, checkpoint=kept, since_restore=reading.since_restore)
-        if reading.done:
-            track.finish()
-            step = reading.report.step
-            self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
+        judged = session.update(
+            reading.report, checkpoint=kept, since_restore=reading.since_restore
+        )
         if judged.warn:
             warn_out_of_order(
-                self.name, trial_id, self._reader.time_attr, reading.report.step, track.step
+                self.name, trial_id, self._reader.time_attr, reading.report.step, session.step
             )
         self._write(
             trial_id,
@@ -197,7 +213,13 @@ class RuleStopper(ExplainedStopper):
             clocks_of(result) if result.get(CHECKPOINT_NAME) else {},
             reading.since_restore,
         )
+        if reading.done:
+            session.finish()
+            step = reading.report.step
+            self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
         stops = judged.decision.action is Action.STOP
+        if stops and not self.dry_run:
+            session.cut(reading.report)
         if self.dry_run and stops:
             self._would.setdefault(trial_id, self.describe(judged.decision))
         if trial_id in self._would:
@@ -209,9 +231,6 @@ class RuleStopper(ExplainedStopper):
     def expect(self, metrics: Iterable[str]) -> None:
         """Take a report without one of these for neutral: a replay knows what its record has."""
         self._reader.metrics.expected = frozenset(metrics)
-
-    def _new_track(self, trial_id: str) -> Track:
-        return Track(self.rule)
 
     def describe(self, decision: Decision) -> str:
         said = decision.say(self._reader.metrics.sign)
@@ -295,6 +314,7 @@ class RuleStopper(ExplainedStopper):
             self.name,
             "",
             event,
+            by=STOPPER,
             rule=repr(self.rule),
             spec=to_spec(self.rule),
             metric=metrics.metric,
@@ -335,6 +355,16 @@ def _equal(one: Any, other: Any) -> bool:
         return bool(one == other)
     except (ValueError, RuntimeError):  # of numpy and torch
         return False
+
+
+def check_rule_kind(owner: str, rule: Any) -> None:
+    """Raise `TypeError` unless `rule` is one that only stops trials."""
+    if not isinstance(rule, BaseRule):
+        raise TypeError(f"{owner} needs a rule of tune_stoppers.rules, got {rule!r}.")
+    if rule.scheduler:
+        raise TypeError(
+            f"{owner} cannot carry out what {rule.name} asks for: use {rule.scheduler}."
+        )
 
 
 class Common(TypedDict, total=False):

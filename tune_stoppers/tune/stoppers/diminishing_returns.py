@@ -1,14 +1,10 @@
 """`DiminishingReturnsStopper`: one record for the whole sweep, and the sweep's clock."""
 
-from collections.abc import Callable
-from typing import Unpack, cast
+from typing import Unpack
 
-from tune_stoppers.core import Mode, Rule
+from tune_stoppers.core import Mode
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
-from tune_stoppers.track import Track
 from tune_stoppers.tune.stoppers.base import Common, RuleStopper, needs_objective
-from tune_stoppers.tune.stoppers.budget import SpendingReader
-from tune_stoppers.tune.stoppers.shared_track import SharedTrack
 
 
 class DiminishingReturnsStopper(RuleStopper):
@@ -26,8 +22,6 @@ class DiminishingReturnsStopper(RuleStopper):
     between a crash and `Tuner.restore`. With a searcher that improves as it goes on, more may be
     left than is said.
     """
-
-    _kind = DiminishingReturns
 
     @needs_objective
     def __init__(
@@ -52,23 +46,4 @@ class DiminishingReturnsStopper(RuleStopper):
             max_t=max_t,
             start_after=common.pop("start_after", 0),
         )
-        super().__init__(cast(Rule, rule), metric, mode, **common)
-        self._record = rule.init()
-        if worth is None:
-            return
-        self._reader = SpendingReader(
-            self.name,
-            self.rule,
-            metric=metric,
-            mode=mode,
-            time_attr=self._reader.time_attr,
-            on_missing=self._reader.metrics.on_missing,
-        )
-
-    def use_clock(self, clock: Callable[[], float]) -> None:
-        """Take the hours by another clock from now on: a replay has its own time."""
-        if isinstance(self._reader, SpendingReader):
-            self._reader.spending.use(clock)
-
-    def _new_track(self, trial_id: str) -> Track:
-        return SharedTrack(cast(DiminishingReturns, self.rule), self._record, trial_id)
+        super().__init__(rule, metric, mode, **common)

@@ -1,13 +1,11 @@
 """`ForecastStopper`: one record for the whole sweep, of which each trial's reports are part."""
 
 from collections.abc import Iterable
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
-from tune_stoppers.core import Action, Decision, Mode, Rule
+from tune_stoppers.core import Mode
 from tune_stoppers.rules.sweep.forecast import Forecast
-from tune_stoppers.track import Track
 from tune_stoppers.tune.stoppers.base import Common, RuleStopper, as_loss, needs_objective
-from tune_stoppers.tune.stoppers.shared_track import SharedTrack
 
 
 class ForecastStopper(RuleStopper):
@@ -24,8 +22,6 @@ class ForecastStopper(RuleStopper):
     is in the metric's own units. Of trials that a scheduler stops it never learns the end: to
     prune by rank and by forecast at once, use a scheduler that does both.
     """
-
-    _kind = Forecast
 
     @needs_objective
     def __init__(
@@ -50,14 +46,4 @@ class ForecastStopper(RuleStopper):
             lr_metric=lr_metric,
             schedule_end=schedule_end,
         )
-        super().__init__(cast(Rule, rule), metric, mode, **common)
-        self._record = rule.init()
-
-    def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
-        decision = super().judge(trial_id, result)
-        if decision.action is Action.STOP:
-            self._record.forecaster.ended(trial_id)
-        return decision
-
-    def _new_track(self, trial_id: str) -> Track:
-        return SharedTrack(cast(Forecast, self.rule), self._record, trial_id)
+        super().__init__(rule, metric, mode, **common)

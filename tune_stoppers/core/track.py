@@ -1,13 +1,14 @@
-"""One trial's rule state as an adapter keeps it: fresh reports, replayed ones, rewinds.
+"""A rule at work on one trial, as an adapter keeps it: fresh reports, replayed ones, rewinds.
 
 Time may run backwards under an adapter: a trial that failed, was paused or rolled back goes on
 from an earlier checkpoint and reports old steps again. A rule never sees that. The track puts
 back the newest state that it kept below the step now reported, and the rule counts on from there.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from tune_stoppers.core import Decision, Report, Rule, State
+from tune_stoppers.core.decision import Decision, Report
+from tune_stoppers.core.rule import BaseRule, Rule, State, SweepRule
 
 Event = Literal["rewind", "repeat", "out of order"]
 
@@ -20,6 +21,28 @@ class Judgement(NamedTuple):
     decision: Decision
     event: Event | None = None  # None: an ordinary report
     warn: bool = False  # the first report out of order of this trial
+
+
+class Session(Protocol):
+    """What an adapter asks of a rule at work on one trial, whichever kind of rule it is."""
+
+    @property
+    def step(self) -> float | None:
+        """The newest step reported."""
+
+    def update(
+        self, report: Report, *, checkpoint: bool = False, since_restore: int | None = None
+    ) -> Judgement:
+        """Judge `report`; `checkpoint`: it came with one, so the trial may come back to it."""
+
+    def finish(self) -> None:
+        """The trial has come to its own end."""
+
+    def cut(self, report: Report) -> None:
+        """The trial was stopped at this report."""
+
+    def dump(self) -> Any:
+        """What the session remembers, as JSON data."""
 
 
 class Timeline:
@@ -102,6 +125,9 @@ class Track:
         """Drop what only a rewind needs: the trial has ended."""
         self._kept = []
 
+    def cut(self, report: Report) -> None:
+        """The trial may be resumed, so its states are kept."""
+
     def dump(self) -> dict[str, Any]:
         """The track as JSON data."""
         kept = [[step, self.rule.dump(state)] for step, state in self._kept]
@@ -115,3 +141,71 @@ class Track:
         track.state = rule.load(data["state"])
         track._kept = [(step, rule.load(state)) for step, state in data["kept"]]
         return track
+
+
+class SharedTrack:
+    """A session of a rule whose record all trials of the sweep share."""
+
+    def __init__(self, rule: SweepRule[Any], record: Any, trial_id: str) -> None:
+        self.rule, self._record, self._trial_id = rule, record, trial_id
+        self.time = Timeline()
+
+    @property
+    def step(self) -> float | None:
+        """The newest step reported."""
+        return self.time.step
+
+    def update(
+        self, report: Report, *, checkpoint: bool = False, since_restore: int | None = None
+    ) -> Judgement:
+        """Judge `report`; one out of order, or without the objective, is left out."""
+        in_order = self.time.in_order
+        event = self.time.place(report.step, since_restore)
+        if event == "out of order":
+            decision = self.rule.keep("a report out of order is left out")
+            return Judgement(decision, event, warn=in_order)
+        if report.loss is None and self.rule.needs_objective:
+            return Judgement(self.rule.keep("the report does not carry the objective"), event)
+        name = "checkpoint" if checkpoint else None
+        decision = self.rule.update(
+            self._record, report, checkpoint=name, since_restore=since_restore
+        )
+        return Judgement(decision, event)
+
+    def finish(self) -> None:
+        """The trial has come to its own end."""
+        self.rule.finished(self._record, self._trial_id)
+
+    def cut(self, report: Report) -> None:
+        """The trial was stopped at this report."""
+        self.rule.ended(self._record, report)
+
+    def dump(self) -> Any:
+        """The record of all trials, as JSON data."""
+        return self.rule.dump(self._record)
+
+
+class Sessions:
+    """The sessions of one rule, by trial; a rule that looks across trials has one record here."""
+
+    def __init__(self, rule: BaseRule) -> None:
+        self.rule = rule
+        self.record = rule.init() if isinstance(rule, SweepRule) else None
+        self._of: dict[str, Session] = {}
+
+    def of(self, trial_id: str) -> Session:
+        """The session of a trial; a new one for a trial not seen before."""
+        session = self._of.get(trial_id)
+        if session is None:
+            session = self._of[trial_id] = self._new(trial_id)
+        return session
+
+    def drop(self, trial_id: str) -> None:
+        """Begin this trial anew at its next report; what was recorded of it elsewhere stays."""
+        self._of.pop(trial_id, None)
+
+    def _new(self, trial_id: str) -> Session:
+        if isinstance(self.rule, SweepRule):
+            return SharedTrack(self.rule, self.record, trial_id)
+        assert isinstance(self.rule, Rule)
+        return Track(self.rule)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-from tune_stoppers.core import Decision, Report, Rule
-from tune_stoppers.rules.sweep.base import SweepRule
-from tune_stoppers.track import Track
+from tune_stoppers.core.decision import Decision, OnNonfinite, Report
+from tune_stoppers.core.rule import Rule, SweepRule
+from tune_stoppers.core.track import Track
 
 Tracks = dict[str, Track]
 
@@ -27,6 +27,10 @@ class PerTrial(SweepRule[Tracks]):
     def needs_objective(self) -> bool:
         """Whether the rule reads the objective."""
         return self.rule.needs_objective
+
+    def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
+        """The rule under another policy, for each trial by itself."""
+        return replace(self, rule=self.rule.with_policy(on_nonfinite))
 
     def init(self) -> Tracks:
         """No trial yet."""
