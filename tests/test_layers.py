@@ -14,8 +14,8 @@ ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
     0: ("core", "codec", "metrics", "result_keys", "expressions", "forecast"),
     1: ("rules", "surrogate", "advice"),
-    2: ("journal", "testing"),
-    3: ("training", "recipes"),
+    2: ("journal",),
+    3: ("training", "recipes", "testing"),
     4: ("experiment",),
     5: ("tune",),
     6: ("backtest",),

@@ -20,15 +20,28 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tune_stoppers.core import Action, Decision, Report, Rule, State
+from tune_stoppers.core import Action, BaseRule, Decision, Report, Rule, State, SweepRule
+from tune_stoppers.journal.lines import plain
 
 MAX_STATE_BYTES = 1024  # of one trial's state: a stopper is pickled with every snapshot of Tune
 
 _NONFINITE = (math.nan, math.inf, -math.inf)
 
 
-def check_rule(rule: Rule, reports: Sequence[Report]) -> None:
-    """Every check below; for a rule that judges trials apart, on each trial's reports alone."""
+def check_rule(rule: BaseRule, reports: Sequence[Report]) -> None:
+    """Every check of the rule's kind.
+
+    A `Rule` that judges trials apart is checked on each trial's reports alone. A `SweepRule` is
+    checked on all reports in their order, as a scheduler shows them: those without the objective
+    are left out where the rule needs it. `TypeError` for what is no rule.
+    """
+    if isinstance(rule, SweepRule):
+        shown = [r for r in reports if r.loss is not None or not rule.needs_objective]
+        for sweep_check in SWEEP_CHECKS:
+            sweep_check(rule, shown)
+        return
+    if not isinstance(rule, Rule):
+        raise TypeError(f"check_rule needs a rule of tune_stoppers.core, got {rule!r}.")
     curves = _per_trial(reports) if rule.scope == "trial" else [list(reports)]
     for curve in curves:
         for check in CHECKS:
@@ -41,12 +54,7 @@ def run_rule(rule: Rule, reports: Sequence[Report]) -> list[Decision]:
 
 
 def check_pure(rule: Rule, reports: Sequence[Report]) -> None:
-    """The same state and report give the same answer, and the given state is not changed.
-
-    A rule that looks across trials may keep one record and change it, so it is left out.
-    """
-    if rule.scope == "sweep":
-        return
+    """The same state and report give the same answer, and the given state is not changed."""
     for before, report, decision in _walk(rule, reports):
         shown = rule.dump(before)
         after, again = rule.update(before, report)
@@ -88,12 +96,7 @@ def check_state_round_trip(rule: Rule, reports: Sequence[Report]) -> None:
 def check_reasons(rule: Rule, reports: Sequence[Report]) -> None:
     """Every decision has a reason that can be read in both directions, and names its rule."""
     for _, report, decision in _walk(rule, reports):
-        for sign in (1, -1):
-            reason = decision.say(sign)
-            _expect(rule, report, bool(reason.strip()), "the reason is empty")
-            _expect(rule, report, "{" not in reason, f"the reason is not filled in: {reason!r}")
-        _expect(rule, report, bool(decision.rule), "the decision does not name its rule")
-        json.dumps(decision.plain_numbers())
+        _check_words(rule, report, decision)
 
 
 def check_missing_is_neutral(rule: Rule, reports: Sequence[Report]) -> None:
@@ -140,8 +143,6 @@ def check_pickle(rule: Rule, reports: Sequence[Report]) -> None:
 
 def check_state_size(rule: Rule, reports: Sequence[Report]) -> None:
     """A trial's state stays small, pickled and as JSON; a combination has one per member."""
-    if rule.scope == "sweep":
-        return  # a record of all trials grows with them
     limit = MAX_STATE_BYTES * len(list(_leaves(rule)))
     for before, report, _ in _walk(rule, reports):
         size = max(len(pickle.dumps(before)), len(json.dumps(rule.dump(before))))
@@ -158,6 +159,77 @@ CHECKS: tuple[Callable[[Rule, Sequence[Report]], None], ...] = (
     check_causal,
     check_pickle,
     check_state_size,
+)
+
+
+def check_record_is_deterministic(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """Two records that see the same reports say and remember the same."""
+    one, other = rule.init(), rule.init()
+    for report in reports:
+        decision, again = rule.update(one, report), rule.update(other, report)
+        _same(rule, report, "the decision of a second record", decision, again)
+    _equal(rule, reports[-1:], "the second record", _dumped(rule, one), _dumped(rule, other))
+
+
+def check_record_is_idempotent(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """A report at the step last seen of its trial gets the same decision and changes nothing."""
+    record = rule.init()
+    for report in reports:
+        decision = rule.update(record, report)
+        shown = _dumped(rule, record)
+        again = rule.update(record, report)
+        _same(rule, report, "the report repeated", decision, again)
+        _equal(rule, report, "the record after a repeated report", shown, _dumped(rule, record))
+
+
+def check_record_round_trip(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """A record that goes to JSON and back at every report changes no later decision."""
+    record, reloaded = rule.init(), rule.init()
+    for report in reports:
+        reloaded = rule.load(_through_json(rule.freeze(reloaded)()))
+        decision, again = rule.update(record, report), rule.update(reloaded, report)
+        _same(rule, report, "the decision with a record reloaded from JSON", decision, again)
+        _equal(rule, report, "the reloaded record", _dumped(rule, record), _dumped(rule, reloaded))
+
+
+def check_record_reasons(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """Every decision has a reason that can be read in both directions, and names its rule."""
+    record = rule.init()
+    for report in reports:
+        _check_words(rule, report, rule.update(record, report))
+
+
+def check_record_forgets(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """Trials that are forgotten leave no trace in what is remembered, and can be seen anew."""
+    record = rule.init()
+    for report in reports:
+        rule.update(record, report)
+    rule.forget(record, {report.trial_id for report in reports})
+    shown = json.dumps(_dumped(rule, record), default=str)
+    for report in reports:
+        name = json.dumps(report.trial_id)
+        _expect(rule, report, name not in shown, "the forgotten trial is still remembered")
+        rule.update(record, report)
+
+
+def check_record_pickle(rule: SweepRule[Any], reports: Sequence[Report]) -> None:
+    """The rule and its record survive pickling: a stopper's travel with Tune's snapshots."""
+    copy = pickle.loads(pickle.dumps(rule))
+    assert copy == rule, f"{rule!r} is not itself after pickling but {copy!r}."
+    record, other = rule.init(), copy.init()
+    for report in reports:
+        other = pickle.loads(pickle.dumps(other))
+        decision, again = rule.update(record, report), copy.update(other, report)
+        _same(rule, report, "the decision of a pickled rule and record", decision, again)
+
+
+SWEEP_CHECKS: tuple[Callable[[SweepRule[Any], Sequence[Report]], None], ...] = (
+    check_record_is_deterministic,
+    check_record_is_idempotent,
+    check_record_round_trip,
+    check_record_reasons,
+    check_record_forgets,
+    check_record_pickle,
 )
 
 
@@ -180,6 +252,24 @@ def check_symmetry(
         f"{make_stopper('min')!r} is not symmetric on {list(values)}: "
         f"it stops at {_steps(answers['min'])} under min, at {_steps(answers['max'])} under max."
     )
+
+
+def _check_words(rule: BaseRule, report: Report, decision: Decision) -> None:
+    for sign in (1, -1):
+        reason = decision.say(sign)
+        _expect(rule, report, bool(reason.strip()), "the reason is empty")
+        _expect(rule, report, "{" not in reason, f"the reason is not filled in: {reason!r}")
+    _expect(rule, report, bool(decision.rule), "the decision does not name its rule")
+    json.dumps(decision.plain_numbers())
+
+
+def _through_json(data: Any) -> Any:
+    """As the recorder writes a state: what JSON lacks becomes a string."""
+    return json.loads(json.dumps(plain(data), allow_nan=False))
+
+
+def _dumped(rule: SweepRule[Any], record: Any) -> Any:
+    return _through_json(rule.dump(record))
 
 
 def _walk(rule: Rule, reports: Sequence[Report]) -> Iterator[tuple[State, Report, Decision]]:
@@ -261,15 +351,15 @@ def _steps(answers: Sequence[bool]) -> str:
     return str([step for step, answer in enumerate(answers, start=1) if answer] or "no step")
 
 
-def _same(rule: Rule, report: Report, what: str, expected: Decision, got: Decision) -> None:
+def _same(rule: BaseRule, report: object, what: str, expected: Decision, got: Decision) -> None:
     """Fail unless two decisions say the same."""
     wanted, found = ((d.action.value, d.rule, d.reason, d.ends_sweep) for d in (expected, got))
     _equal(rule, report, what, wanted, found)
 
 
-def _equal(rule: Rule, report: Report, what: str, expected: object, got: object) -> None:
+def _equal(rule: BaseRule, report: object, what: str, expected: object, got: object) -> None:
     _expect(rule, report, expected == got, f"{what}: expected {expected}, got {got}")
 
 
-def _expect(rule: Rule, report: Report, holds: bool, message: str) -> None:
+def _expect(rule: BaseRule, report: object, holds: bool, message: str) -> None:
     assert holds, f"{rule!r} at {report!r}: {message}."

@@ -187,7 +187,7 @@ class Forecast(SweepRule[Record]):
         record.forecaster.observe(trial_id, time, loss, lr)
         if not math.isfinite(loss) and self.on_nonfinite == "stop":
             return self._stop("the value is {value}, which is not finite", value=loss)
-        if loss < record.bests.get(trial_id, NOBODY).loss:
+        if math.isfinite(loss) and loss < record.bests.get(trial_id, NOBODY).loss:
             best = record.bests[trial_id] = Incumbent(loss, trial_id, time)
             if loss < record.incumbent.loss:
                 record.incumbent = best
