@@ -1,5 +1,7 @@
 """What goes into a rule and what comes out: Report, Action, Decision."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -67,7 +69,7 @@ class Decision:
     rule: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)
     ends_sweep: bool = False  # a STOP that ends every trial
-    parts: tuple["Decision", ...] = ()  # what a combinator combined
+    parts: tuple[Decision, ...] = ()  # what a combinator combined
 
     def __post_init__(self) -> None:
         if not self.text:
