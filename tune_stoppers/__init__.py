@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tune_stoppers.experiment.best_states import BestState as BestState
     from tune_stoppers.experiment.best_states import best_state as best_state
     from tune_stoppers.experiment.best_states import best_states as best_states
-    from tune_stoppers.experiment.best_states import checkpoint_config as checkpoint_config
     from tune_stoppers.report.data.explain import explain as explain
     from tune_stoppers.training.checkpoints import load_state as load_state
     from tune_stoppers.training.checkpoints import save_state as save_state
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.hf import RuleCallback as RuleCallback
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
+    from tune_stoppers.tune.checkpoint_config import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.ray_internals.train import FreeWorkers as FreeWorkers
     from tune_stoppers.tune.ray_internals.train_runs import has_train_workers as has_train_workers
     from tune_stoppers.tune.schedulers.auto import AutoScheduler as AutoScheduler
@@ -87,7 +87,7 @@ _WHERE = {
     "TuneCallback": "tune.trainer.callback",
     "best_state": "experiment.best_states",
     "best_states": "experiment.best_states",
-    "checkpoint_config": "experiment.best_states",
+    "checkpoint_config": "tune.checkpoint_config",
     "compare": "backtest.compare",
     "example_path": "backtest.compare",
     "explain": "report.data.explain",

@@ -21,9 +21,10 @@ from tune_stoppers import (
     best_states,
     checkpoint_config,
 )
+from tune_stoppers.experiment.class_checkpoints import claims_in, rightful
 from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.journal.lines import FORGOT, SAVING, Line, read_journal
-from tune_stoppers.tune.class_checkpoints import claims_in, rightful, saving_at
+from tune_stoppers.tune.class_checkpoints import saving_at
 
 RUN = f"{BIRTH}-PatienceStopper-0123abcd"
 

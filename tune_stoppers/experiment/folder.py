@@ -11,13 +11,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyarrow import fs
 
 from tune_stoppers.core import require_number
 from tune_stoppers.experiment.configs import Config, Configs, journalled_configs
 from tune_stoppers.experiment.generations import generations
+from tune_stoppers.experiment.grid import Results
 from tune_stoppers.experiment.journals import Run, merged, runs_of
 from tune_stoppers.experiment.judged import ended_in, judged_trials, over_in, waiting_trials
 from tune_stoppers.experiment.listed import (
@@ -35,9 +36,6 @@ from tune_stoppers.experiment.uris import at_uri
 from tune_stoppers.journal.layout import LARGEST_FILE
 from tune_stoppers.journal.lines import Line, parse_lines, parsed
 from tune_stoppers.metrics import number
-
-if TYPE_CHECKING:
-    from ray.tune import ResultGrid
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -132,7 +130,7 @@ class Experiment:
         return cls(filesystem, root.rstrip("/"), generation)
 
     @classmethod
-    def of(cls, results: "ResultGrid") -> "Experiment":
+    def of(cls, results: Results) -> "Experiment":
         """The experiment that Ray's results are of, in the sweep that they are of."""
         newest = cls(results.filesystem, results.experiment_path.rstrip("/"))
         folders = {posixpath.basename(result.path) for result in results if result.path}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from tune_stoppers.experiment.class_checkpoints import Claim, is_of_a_class, rightful
 from tune_stoppers.experiment.folder import Experiment, TrialRecord
 from tune_stoppers.experiment.journalled_checkpoints import Saved
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
@@ -16,7 +17,6 @@ from tune_stoppers.result_keys import (
     TRAIN_CHECKPOINT,
     TRAINING_ITERATION,
 )
-from tune_stoppers.tune.class_checkpoints import Claim, is_of_a_class, rightful
 
 Row = dict[str, Any]
 NUMBERED = re.compile(r"checkpoint_\d+")  # as Ray names them

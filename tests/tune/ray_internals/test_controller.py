@@ -17,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopper, TimeoutStopper
 
 from tune_stoppers import best_state
+from tune_stoppers.experiment.grid import registered_in
 from tune_stoppers.tune.ray_internals.controller import (
     checkpoint_of,
     drop_decision,
@@ -26,7 +27,6 @@ from tune_stoppers.tune.ray_internals.controller import (
     members_of,
     next_checkpoint,
     note_reason,
-    registered_in,
     remind_of,
     resume_from,
     sort_trials,

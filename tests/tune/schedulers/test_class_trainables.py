@@ -12,9 +12,9 @@ from ray.tune.experiment import Trial
 from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_of
 from tests.tune.schedulers.test_base import Pausing
 from tune_stoppers import RollbackScheduler, RuleScheduler
+from tune_stoppers.experiment.class_checkpoints import claims_in
 from tune_stoppers.journal.lines import ENDED, SAVING
 from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
-from tune_stoppers.tune.class_checkpoints import claims_in
 
 
 class Saves(tune.Trainable):  # type: ignore[misc]  # Ray's is untyped

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pyarrow import fs
 
@@ -18,6 +18,7 @@ from tune_stoppers.experiment.folder import (
     ExperimentError,
     TrialRecord,
 )
+from tune_stoppers.experiment.grid import Results
 from tune_stoppers.experiment.journals import Run as Journal
 from tune_stoppers.journal.lines import Line, asks_to_stop
 from tune_stoppers.metrics import closest, flat_keys, lookup, recorded
@@ -59,15 +60,8 @@ NO_JOURNAL = (
 )
 
 
-class Grid(Protocol):
-    """What is used of Ray's `ResultGrid`."""
-
-    filesystem: fs.FileSystem
-    experiment_path: str
-
-
 def experiment_story(
-    results: Grid | str | os.PathLike[str],
+    results: Results | str | os.PathLike[str],
     metric: str | None = None,
     mode: Mode | None = None,
     *,

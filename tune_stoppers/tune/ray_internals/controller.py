@@ -103,20 +103,6 @@ def next_checkpoint(trial: Any) -> str | None:
     return None if index is None else f"checkpoint_{index + 1:06d}"
 
 
-def registered_in(results: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The checkpoints that a `ResultGrid` knows: the trial's folder, the name, and the metrics.
-
-    `Result.best_checkpoints` lacks the newest where it is not among the best. Under PBT that may
-    be another trial's: it is left out.
-    """
-    for trial in getattr(getattr(results, "_experiment_analysis", None), "trials", ()):
-        manager = trial.run_metadata.checkpoint_manager
-        for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
-            folder = "" if result is None else str(result.checkpoint.path).rpartition("/")[0]
-            if folder and folder == str(trial.storage.trial_fs_path):
-                yield folder, name_of(result), result.metrics
-
-
 def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:
     """Register a checkpoint in the trial's folder that Ray does not know of; as `checkpoint_of`.
 
