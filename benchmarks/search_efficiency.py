@@ -37,7 +37,8 @@ from benchmarks.recorded import HORIZONS, REPORTS, load
 from benchmarks.search_command import Note, run
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.comparison import NO_STOPPING
-from tune_stoppers.report.terminal.tables import LEGEND, compared, markdown, number, title_of
+from tune_stoppers.report.terminal.replays import LEGEND, compared, title_of
+from tune_stoppers.report.terminal.tables import markdown, number
 
 ORDERINGS, FEWER, SIDE = 30, 10, 5
 

@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tune.test_experiment import ABOUT_LOSS, ADDED, FOLDER, judged, row, write, write_journal
 
+from tests.experiment.test_folder import (
+    ABOUT_LOSS,
+    ADDED,
+    FOLDER,
+    judged,
+    row,
+    write,
+    write_journal,
+)
 from tune_stoppers import best_state, best_states
 from tune_stoppers.experiment.diverged import has_diverged, is_untrained
 from tune_stoppers.experiment.folder import ExperimentError

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tune.test_experiment import FOLDER, failure, row, write, write_journal
 
+from tests.experiment.test_folder import FOLDER, failure, row, write, write_journal
 from tests.snapshots import PICKLE, listed, snapshot
 from tune_stoppers import best_states
 from tune_stoppers.experiment.folder import Experiment

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.tune.test_experiment import row, write
 
+from tests.experiment.test_folder import row, write
 from tune_stoppers import best_states
 from tune_stoppers.experiment.uris import at_uri
 

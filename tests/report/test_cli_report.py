@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.report.test_from_replay import recorded
 
+from tests.report.data.test_from_replay import recorded
 from tests.report.folders import sweep
 from tune_stoppers.cli import main
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.test_rule_callback import train, trainer_of
 
+from tests.training.test_hf import train, trainer_of
 from tests.training.test_keeper_disk import constant, offer_constants
 from tune_stoppers import BestStateKeeper, EarlyStopping, RuleCallback
 

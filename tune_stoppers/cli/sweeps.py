@@ -78,7 +78,8 @@ def replay(
     from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import build
     from tune_stoppers.backtest.replay import replay as run
-    from tune_stoppers.report.terminal.tables import clean, console, replayed, show
+    from tune_stoppers.report.terminal.replays import replayed
+    from tune_stoppers.report.terminal.tables import clean, console, show
     from tune_stoppers.tune.horizon_watch import told_later
 
     if (sweep is None) != example:
@@ -172,14 +173,8 @@ def compare(
     from tune_stoppers.backtest.compare import compare as run
     from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import default_rules
-    from tune_stoppers.report.terminal.tables import (
-        LEGEND,
-        clean,
-        compared,
-        console,
-        show,
-        title_of,
-    )
+    from tune_stoppers.report.terminal.replays import LEGEND, compared, title_of
+    from tune_stoppers.report.terminal.tables import clean, console, show
     from tune_stoppers.tune.horizon_watch import told_later
 
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 from pyarrow import fs
 
 from tune_stoppers.core import Mode
@@ -28,9 +27,9 @@ from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.experiment.stop_request import meant
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
 from tune_stoppers.result_keys import TRAINING_ITERATION
-from tune_stoppers.training.checkpoints import load_state, load_weights
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 logger = logging.getLogger("tune_stoppers")
@@ -67,6 +66,8 @@ class BestState:
         From all that `load_state` reads; what else `save_state` was given, `load_state` returns:
         `load_state(best.checkpoint)["step"]`.
         """
+        from tune_stoppers.training.checkpoints import load_weights  # torch comes with it
+
         with self.directory() as directory:
             return load_weights(directory)
 
@@ -75,6 +76,8 @@ class BestState:
 
         As `load_state` does: all of it, or nothing.
         """
+        from tune_stoppers.training.checkpoints import load_state
+
         with self.directory() as directory:
             load_state(directory, model, optimizer, scheduler)
         return self.step
@@ -88,7 +91,7 @@ def best_states(
     time_attr: str | None = None,
     filesystem: fs.FileSystem | None = None,
     generation: int = 0,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """One row per trial: its best report, its best checkpoint, how it ended and why.
 
     Columns: `trial_id`; `best_step`, `best_value` of the best report; `checkpoint_step`,
@@ -136,6 +139,8 @@ def best_states(
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
+    import pandas as pd
+
     read = _Read.of(results, filesystem, generation)
     found = read.scan(metric, mode, time_attr)
     if said := _unknown(found):

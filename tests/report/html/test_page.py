@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from ray.tune.schedulers import ASHAScheduler
-from tests.report.test_from_replay import recorded
 
+from tests.report.data.test_from_replay import recorded
 from tests.report.folders import journal, stop_line, sweep, trial
 from tune_stoppers import Sweep, replay
 from tune_stoppers.report import experiment_story, replay_story, write_page

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.report.terminal.tables import clean, compared, markdown, number, share, show
+from tune_stoppers.report.terminal.replays import compared
+from tune_stoppers.report.terminal.tables import clean, markdown, number, share, show
 
 HEADER, ROWS = ["rule", "area"], [["no stopping", "1.00"], ["a rule", "0.50"]]
 

@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pyarrow import fs
 
 from tune_stoppers.core import BaseRule, SweepRule
@@ -27,6 +26,9 @@ from tune_stoppers.report.data.savings import Course, costs_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import KINDS, Ending
 from tune_stoppers.report.data.totals import Totals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_JOURNAL = (
     "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
@@ -267,6 +269,8 @@ def explain(
     `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before it.
     `ExperimentError` (a `ValueError`) if it is no experiment.
     """
+    import pandas as pd
+
     rows = [_row(trial) for trial in Explained.at(path, filesystem, generation).trials]
     return pd.DataFrame(rows)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from tune_stoppers.core import Mode
 from tune_stoppers.experiment.best_states import best_states
@@ -16,6 +14,9 @@ from tune_stoppers.experiment.folder import Experiment, ExperimentError
 from tune_stoppers.metrics import sign_of
 from tune_stoppers.report.data.journalled import objective_of
 from tune_stoppers.report.data.standing import standing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
