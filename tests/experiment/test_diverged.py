@@ -61,6 +61,14 @@ def test_what_was_not_trained_is_no_result(
     assert frame["diverged"].tolist() == [has_diverged(rows, "loss")]
 
 
+def test_a_log_between_evaluations_is_no_divergence(tmp_path: Path) -> None:
+    """None, in the last report too, is a value that is missing; a NaN that was reported is not."""
+    write(tmp_path, [at(1, 1, 4.0), at(2, 2, None)])
+    assert best_states(tmp_path, "loss", "min")["diverged"].tolist() == [False]
+    assert has_diverged([at(1, 1, 4.0), at(2, 2, NAN)], "loss")
+    assert not has_diverged([at(1, 1, 4.0), at(2, 2, None)], "loss")
+
+
 def test_it_is_said_that_trials_diverged(tmp_path: Path) -> None:
     """In the table, on the command line and in the verdict; the winner is one that was trained."""
     rows = [at(1, 0, 1.0, checkpoint_dir_name="checkpoint_000000"), at(2, 10, NAN)]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from tune_stoppers.experiment.own_keys import share_of
 from tune_stoppers.metrics import lookup, recorded
 
 Row = Mapping[str, Any]
@@ -15,7 +14,7 @@ R = TypeVar("R", bound=Row)
 
 def has_diverged(rows: Sequence[Row], metric: str) -> bool:
     """Whether the last value that a trial reported of the metric is not finite."""
-    values = [value for row in rows if (value := _reported(row, metric)) is not None]
+    values = [value for row in rows if (value := recorded(lookup(row, metric))) is not None]
     return bool(values) and not math.isfinite(values[-1])
 
 
@@ -26,7 +25,7 @@ def creditable(rows: list[R], metric: str, time_attr: str) -> list[R]:
     the evaluation before its first step: that is the loss of the untrained model.
     """
     trained = [row for row in rows if not is_untrained(row, rows, time_attr)]
-    values = [value for row in trained if (value := _reported(row, metric)) is not None]
+    values = [value for row in trained if (value := recorded(lookup(row, metric))) is not None]
     if values and not any(map(math.isfinite, values)):
         return trained
     return rows
@@ -37,8 +36,8 @@ def is_untrained(row: Row, rows: Sequence[Row], time_attr: str) -> bool:
 
     That is at time 0, unless the trial counts its reports from 0: then the first one is trained.
     """
-    if share_of(row) == 0:
-        return True  # TuneCallback's
+    if recorded(lookup(row, "progress")) == 0:
+        return True  # a share or per cent of its own length, by whoever reports it
     for key in (time_attr, "step"):
         if recorded(lookup(row, key)) == 0:
             return not _counts_from_zero(rows, key)
@@ -49,11 +48,3 @@ def _counts_from_zero(rows: Sequence[Row], key: str) -> bool:
     """Whether `key` is the number of the report, from 0."""
     pairs = [(recorded(lookup(row, key)), recorded(row.get("training_iteration"))) for row in rows]
     return all(a is None or (b is not None and a == b - 1) for a, b in pairs)
-
-
-def _reported(row: Row, metric: str) -> float | None:
-    """The value; NaN where Ray wrote one that JSON lacks, None where there is none."""
-    value = lookup(row, metric)
-    if value is None and metric in row:
-        return math.nan  # older files have null for it
-    return recorded(value)

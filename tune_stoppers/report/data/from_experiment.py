@@ -13,6 +13,7 @@ from pyarrow import fs
 from tune_stoppers.core import Mode
 from tune_stoppers.experiment.best_states import best_states
 from tune_stoppers.experiment.configs import differing, flat
+from tune_stoppers.experiment.diverged import is_untrained
 from tune_stoppers.experiment.folder import (
     Experiment,
     ExperimentError,
@@ -37,7 +38,7 @@ from tune_stoppers.report.data.journalled import (
     why_of,
     would_stop,
 )
-from tune_stoppers.report.data.rows import Row, at, is_untrained, seconds, spans_of, value
+from tune_stoppers.report.data.rows import Row, at, seconds, spans_of, value
 from tune_stoppers.report.data.savings import Course, costs_of, horizons_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import (

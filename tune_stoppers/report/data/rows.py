@@ -33,23 +33,6 @@ def seconds(row: Row) -> float:
     return 0.0 if math.isnan(taken) else taken
 
 
-def is_untrained(row: Row, rows: Sequence[Row], time_attr: str) -> bool:
-    """Whether a report of the trial with these `rows` was made before its first step of training.
-
-    That is at time 0, unless the trial counts its reports from 0: then the first one is trained.
-    """
-    if number(lookup(row, "progress")) == 0:
-        return True
-    zero = [key for key in (time_attr, "step") if number(lookup(row, key)) == 0]
-    return bool(zero) and not _counts_from_zero(rows, zero[0])
-
-
-def _counts_from_zero(rows: Sequence[Row], key: str) -> bool:
-    """Whether `key` is the number of the report, from 0."""
-    pairs = [(number(lookup(row, key)), number(row.get("training_iteration"))) for row in rows]
-    return all(step is None or made == step + 1 for step, made in pairs)
-
-
 def durations(process: Sequence[Row], before: Row) -> list[float]:
     """What each report of a process took; NaN where that is not known.
 

@@ -19,12 +19,12 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
+from tune_stoppers.experiment.diverged import is_untrained
 from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.data.rows import (
     Row,
     at,
     durations,
-    is_untrained,
     moments,
     processes,
     seconds,
