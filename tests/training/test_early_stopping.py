@@ -311,3 +311,10 @@ def test_a_step_that_is_no_time_is_refused():
     stop = EarlyStopping(1, mode="min")
     with pytest.raises(ValueError, match="step"):
         stop(1.0, step=math.nan)
+
+
+def test_a_rule_that_compares_trials_is_refused_with_where_it_goes():
+    """A single run has nobody to compare with."""
+    for rule in (rules.BoundASHA(max_t=9), rules.Forecast(max_t=9) | Patience(2)):
+        with pytest.raises(TypeError, match="compares the trials of a sweep.*RuleStopper"):
+            EarlyStopping(rule, mode="min")

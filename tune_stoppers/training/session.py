@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tune_stoppers.core import Action, Decision, Mode, OnMissing, Rule, require_number
+from tune_stoppers.core import Action, Decision, Mode, OnMissing, Rule, SweepRule, require_number
 from tune_stoppers.core.track import Track
 from tune_stoppers.metrics import MetricReader, logger, lookup, number, sign_of
 from tune_stoppers.rules import Patience
@@ -19,6 +19,11 @@ from tune_stoppers.training.spending import TOTALS, Spending
 def as_rule(rule_or_patience: Rule | int, min_delta: float = 0.0) -> Rule:
     """The rule itself, or `Patience` of so many evaluations."""
     _refuse_stopper(rule_or_patience)
+    if isinstance(rule_or_patience, SweepRule):
+        raise TypeError(
+            f"{rule_or_patience.name} compares the trials of a sweep, and here is one run: give "
+            "it to RuleStopper or RuleScheduler, or take a rule of tune_stoppers.rules.trial."
+        )
     if not isinstance(rule_or_patience, Rule):
         return Patience(rule_or_patience, min_delta)
     if min_delta:
