@@ -315,6 +315,6 @@ def test_a_step_that_is_no_time_is_refused():
 
 def test_a_rule_that_compares_trials_is_refused_with_where_it_goes():
     """A single run has nobody to compare with."""
-    for rule in (rules.BoundASHA(max_t=9), rules.Forecast(max_t=9) | Patience(2)):
-        with pytest.raises(TypeError, match="compares the trials of a sweep.*RuleStopper"):
+    for rule in (rules.BoundASHA(max_t=9), rules.Forecast(max_t=9) | rules.Patience(2)):
+        with pytest.raises(TypeError, match=r"compares the trials of a sweep.*RuleStopper"):
             EarlyStopping(rule, mode="min")
