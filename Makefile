@@ -13,7 +13,7 @@ sweep: model
 	$(RUN) -m experiments.finetune_sweep $(ARGS)
 
 test: model
-	$(RUN) -m pytest -m "not stress" $(ARGS)
+	$(RUN) -m pytest -m "not stress" -n 2 --dist loadfile $(ARGS)
 
 stress: model
 	$(RUN) -m pytest -m stress $(ARGS)
