@@ -28,6 +28,7 @@ class StandIn:
             storage_filesystem=pyarrow.fs.LocalFileSystem(),
             experiment_fs_path=str(folder / "exp"),
             experiment_driver_staging_path=str(folder / "born-1" / "exp" / "driver_artifacts"),
+            trial_dir_name=None,
         )
 
     def init_local_path(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar
 
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_stoppers.core import (
@@ -44,6 +43,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     sort_trials,
     write_status,
 )
+from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, TERMINATED, Controller, Trial
 from tune_stoppers.tune.reader import Reading, ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.restore.mending import mend_before_restore, mend_trial
 from tune_stoppers.tune.schedulers.memory import Memory
@@ -177,7 +177,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """What reads Ray's results for the rule."""
         return ResultReader(self.name, self.rule, **self._reading())
 
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Carry out a decision that is to be taken; Ray's name for what it should do.
 
         A trial whose report came without a checkpoint is not paused: Ray would start it again
@@ -192,17 +194,17 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Whether a decision that is being taken ends the search as well."""
         return decision.ends_sweep
 
-    def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
+    def has_checkpoint(self, trial: Trial, saving: Saving) -> bool:
         """Whether this report of a class trainable counts as one that came with a checkpoint."""
         return saving.sure
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Ray has added `trial`, and what was remembered of it is in the record."""
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
 
-    def turn_of(self, trial: Any) -> tuple[bool, float]:
+    def turn_of(self, trial: Trial) -> tuple[bool, float]:
         """What restored trials are sorted by to start again: those that ran before go first."""
         return self._memory.known(trial.trial_id).time.step is None, number_of(trial)
 
@@ -230,19 +232,19 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             check_metric(self.name, self._metric, self._mode)
         return True
 
-    def on_trial_add(self, controller: Any, trial: Any) -> None:
+    def on_trial_add(self, controller: Controller, trial: Trial) -> None:
         """A new trial, one that is tried again, or one of those that Ray has restored."""
         super().on_trial_add(controller, trial)
         drop_decision(controller, trial)
         try:
-            if trial.status == Trial.PENDING:
+            if trial.status == PENDING:
                 mend_trial(trial)
             self._take_in(controller, trial)
         except Exception as error:
             self._broken = error  # in a restore Ray goes on after it, and waits for ever
             raise
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         self._settle(controller)
         self._note_saving(trial, saving_at(trial, result), result)
@@ -279,7 +281,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             self._log(reading, decision, event, saved)
         return self._take(controller, trial, result, step, decision)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper.
 
         Of one that this scheduler stopped, before a kill too, the last result gets the reason: what
@@ -293,22 +297,22 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self._note_saving(trial, saved_at_end(trial, result), {})
         self._end(trial.trial_id, result, by_itself=by_itself)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node is no evidence against a trial."""
         self._lose(trial.trial_id)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         self._lose(trial.trial_id)
         write_status(controller, trial)
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """Ray's order: the trial that was added first, of those that wait."""
         self._begin_to_choose(controller)
-        first = super().choose_trial_to_run(controller)
+        first: Trial | None = super().choose_trial_to_run(controller)
         if first is None or not is_resetting(controller, first):
             return first
-        waiting = (t for t in controller.get_trials() if t.status == Trial.PENDING)
+        waiting = (t for t in controller.get_trials() if t.status == PENDING)
         return next((t for t in waiting if not is_resetting(controller, t)), first)
 
     def explain(self, trial_id: str) -> str:
@@ -324,12 +328,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _take_in(self, controller: Any, trial: Any) -> None:
+    def _take_in(self, controller: Controller, trial: Trial) -> None:
         task = {"metric": self._metric, "time_attr": self.time_attr} | _planned(controller)
         known = self._memory.meet(trial, self.sign, **task)
         if self._snapshots is None and self._memory.keeps:
             self._snapshots = SnapshotKeeper(trial.storage)
-        if trial.status != Trial.TERMINATED:
+        if trial.status != TERMINATED:
             known.ended = False  # Ray's memory may be older than its end
         else:
             if known.stopped and STOP_REASON not in (trial.last_result or {}):
@@ -339,7 +343,12 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         self.adopted(controller, trial)
 
     def _take(
-        self, controller: Any, trial: Any, result: dict[str, Any], step: float, decision: Decision
+        self,
+        controller: Controller,
+        trial: Trial,
+        result: dict[str, Any],
+        step: float,
+        decision: Decision,
     ) -> str:
         """Carry out `decision`, or what a user or the end of the sweep asks for."""
         why = self._over or self._asked_by_user(trial.trial_id)
@@ -374,7 +383,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Why the sweep has ended."""
         return self._memory.over
 
-    def _begin_to_choose(self, controller: Any) -> None:
+    def _begin_to_choose(self, controller: Controller) -> None:
         """Catch up; the first time, all trials that a restore brings back have been added."""
         if not self._sorted and self._broken is None:
             self._sorted = True
@@ -383,7 +392,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             self.all_adopted()
         self._settle(controller)
 
-    def _settle(self, controller: Any) -> None:
+    def _settle(self, controller: Controller) -> None:
         """Catch up with what was asked for while trials wait, or before a restore."""
         if self._broken is not None:
             raise self._broken
@@ -399,18 +408,18 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 if why := self._asked_by_user(trial.trial_id):
                     _stop_waiting(controller, trial, why)
 
-    def _end_sweep(self, controller: Any, why: str) -> None:
+    def _end_sweep(self, controller: Controller, why: str) -> None:
         self._memory.end(why)
         self._close(controller)
 
-    def _close(self, controller: Any) -> None:
+    def _close(self, controller: Controller) -> None:
         """Start nothing more; what runs is stopped at its next report."""
         self._closed = True
         controller.search_alg.set_finished()
         for trial in _waiting(controller):
             _stop_waiting(controller, trial, self._over)
 
-    def _note_saving(self, trial: Any, saving: Saving | None, result: dict[str, Any]) -> None:
+    def _note_saving(self, trial: Trial, saving: Saving | None, result: dict[str, Any]) -> None:
         """Journal what Ray does about a checkpoint at this report of a class trainable.
 
         One that will be there is named in the result, as it is in a function's.
@@ -521,7 +530,7 @@ def _is_sound(reading: Reading) -> bool:
     return loss is None or math.isfinite(loss)
 
 
-def number_of(trial: Any) -> float:
+def number_of(trial: Trial) -> float:
     """Which trial of the sweep it is, from 0 or 1: Ray's tags begin with it. Infinity without."""
     number = NUMBER.match(str(getattr(trial, "experiment_tag", "")))
     return float(number[0]) if number else math.inf
@@ -535,18 +544,18 @@ def _saved(result: dict[str, Any]) -> dict[str, Any]:
     return {"checkpoint": name, "clocks": clocks_of(result)}
 
 
-def _planned(controller: Any) -> dict[str, int]:
+def _planned(controller: Controller) -> dict[str, int]:
     """How many trials the sweep is to have, for the journal; {} where Ray does not know it."""
     search = getattr(controller, "search_alg", None)
     count = getattr(search, "total_samples", None)
     return {"planned": count} if isinstance(count, int) and 0 < count < 2**31 else {}
 
 
-def _waiting(controller: Any) -> list[Any]:
-    return [t for t in controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
+def _waiting(controller: Controller) -> list[Trial]:
+    return [t for t in controller.get_trials() if t.status in (PENDING, PAUSED)]
 
 
-def _stop_waiting(controller: Any, trial: Any, why: str) -> None:
+def _stop_waiting(controller: Controller, trial: Trial, why: str) -> None:
     """Stop a trial that is pending or paused: it may never have run."""
     trial.init_local_path()  # without it Ray's ResultGrid fails on a trial never run
     note_reason(trial, why)

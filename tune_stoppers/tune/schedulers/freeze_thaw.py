@@ -4,14 +4,13 @@ from itertools import takewhile
 from math import inf
 from typing import Any, Unpack
 
-from ray.tune.experiment import Trial
-
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.sweep.pausing import Choice, Course
 from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, Offer, ThawOrder
 from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
@@ -72,12 +71,14 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         mine = ("_order", "_turn", "_idle_at", "_hopeless")
         return {k: v for k, v in super().__getstate__().items() if k not in mine}
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
         self._turn += 1
         super().adopted(controller, trial)
 
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Pause at a rung, unless no other trial is worth more."""
         self._turn += 1
         if decision.action is Action.PAUSE and result.get(CHECKPOINT_NAME):
@@ -88,22 +89,24 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
                 return CONTINUE
         return super().act(controller, trial, result, decision)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
         self._turn += 1
         super().on_trial_complete(controller, trial, result)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node is no evidence against a trial; it may come back."""
         self._turn += 1
         super().on_trial_error(controller, trial)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         self._turn += 1
         super().on_trial_remove(controller, trial)
 
-    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
         """Unless it would be given up for want of a chance."""
         return not self._least(controller.search_alg.is_finished())
 
@@ -203,14 +206,14 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             return new[offer.place].trial_id, offer
         return ids[offer.place - len(new)], offer
 
-    def _begun(self, trial: Any, course: Course, arrives: bool) -> Begun:
+    def _begun(self, trial: Trial, course: Course, arrives: bool) -> Begun:
         rungs, max_t = self.record.times, self.rule.max_t
         at = takewhile(
             lambda loss: loss is not None,
             (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
         )
         time = min(max(course.time, 0.0), max_t)
-        over = trial.status == Trial.TERMINATED and trial.trial_id not in self.record.given_up
+        over = trial.status == TERMINATED and trial.trial_id not in self.record.given_up
         settled = over and (self.rule.is_whole(self.record, trial.trial_id) or course.loss == inf)
         marks = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
@@ -221,5 +224,5 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,
-            waits=arrives or (course.paused and trial.status == Trial.PAUSED),
+            waits=arrives or (course.paused and trial.status == PAUSED),
         )

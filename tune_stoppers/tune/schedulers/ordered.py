@@ -6,12 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, Unpack
 
-from ray.tune.experiment import Trial
-
 from tune_stoppers.core import SweepRule, require_choice
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
 from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.pending_queue import Held, may_hold
 from tune_stoppers.tune.schedulers.workers import Workers
@@ -44,7 +43,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
 
     def _begin(self) -> None:
         self._model = ModelOrder() if self.order == "model" and not self.dry_run else None
-        self._started: dict[str, Any] = {}  # by id: all that Ray has added, but those held
+        self._started: dict[str, Trial] = {}  # by id: all that Ray has added, but those held
         self._held = Held()
         self._workers = Workers()
 
@@ -57,15 +56,15 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         super().__setstate__(state)
         self._begin()
 
-    def standing(self, trial: Any) -> Standing | None:
+    def standing(self, trial: Trial) -> Standing | None:
         """How a trial does, as the model is told; None if it has not reported."""
-        known = trial.metric_analysis.get(self._metric)
+        known = trial.metric_analysis.get(self._metric or "")
         if known is None:
             return None
         best = self.sign * known["min" if self.sign == 1 else "max"]
         return Standing((), best if math.isfinite(best) else math.inf)
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial."""
         super().adopted(controller, trial)
         if self._model is None:
@@ -73,11 +72,11 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         trial_id = trial.trial_id
         known = self._memory.known(trial_id)
         begun = trial_id in self._started or known.started or known.time.step is not None
-        if not begun and trial.status == Trial.PENDING and may_hold(controller.search_alg):
+        if not begun and trial.status == PENDING and may_hold(controller.search_alg):
             self._held.hold(trial)
             return
         self._started[trial_id] = trial
-        if trial.status == Trial.PENDING:
+        if trial.status == PENDING:
             self._workers.add(trial, time.monotonic(), chosen=begun)  # before a restore, say
 
     def all_adopted(self) -> None:
@@ -88,17 +87,19 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         if self._model is not None:
             self._model.model.recall(self._memory.fit)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
         self._held.drop(trial.trial_id)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         super().on_trial_remove(controller, trial)
         self._held.drop(trial.trial_id)
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
         if self._model is None:
             return super().choose_trial_to_run(controller)
@@ -117,11 +118,11 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         self._workers.add(trial, now, chosen=True)
         return trial
 
-    def _paused(self) -> Any:
+    def _paused(self) -> Trial | None:
         """A trial that somebody has paused, Ray's `ResourceChangingScheduler` for one, or None."""
-        return next((t for t in self._started.values() if t.status == Trial.PAUSED), None)
+        return next((t for t in self._started.values() if t.status == PAUSED), None)
 
-    def _pick(self, model: ModelOrder) -> Any:
+    def _pick(self, model: ModelOrder) -> Trial:
         reported, awaited = [], []
         for trial in sorted(self._started.values(), key=number_of):  # also after a restore
             standing = self.standing(trial)

@@ -7,8 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
-from ray.tune.experiment import Trial
-
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
@@ -16,6 +14,7 @@ from tune_stoppers.rules.sweep.pausing import Choice, PausesAtRungs, Record
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.ray_internals.controller import note_reason
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
+from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
 from tune_stoppers.tune.schedulers.pending_queue import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.resume_cost import Pace
@@ -63,10 +62,10 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         """What a free worker does, as `Promotion.choose` has it; None: it waits."""
 
     @abstractmethod
-    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
         """Whether a trial that is due for a pause goes on where nothing else needs its worker."""
 
-    def is_alone(self, controller: Any, trial: Any) -> bool:
+    def is_alone(self, controller: Controller, trial: Trial) -> bool:
         """Whether no other trial could make use of its worker if it were paused.
 
         None waits, and none will come before one has ended. Or all have a worker of their own.
@@ -76,11 +75,11 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             return True
         if self._held or not (over or is_limited(controller.search_alg)):
             return False
-        waits = (Trial.PENDING, Trial.PAUSED)
+        waits = (PENDING, PAUSED)
         return not any(t.status in waits for t in self._trials.values() if t is not trial)
 
     def _begin(self) -> None:
-        self._trials: dict[str, Any] = {}  # all that Ray has added, by id
+        self._trials: dict[str, Trial] = {}  # all that Ray has added, by id
         self._met: set[str] = set()  # ids of those that were pending when they were added
         self._held = Held()  # new ones
         self._workers = Workers()
@@ -111,17 +110,17 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             )
         return super().set_search_properties(metric, mode, **spec)
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
         self._trials[trial.trial_id] = trial
-        if trial.status != Trial.PENDING or self.dry_run:
+        if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
         again = trial_id in self._met
         self._met.add(trial_id)
         begun = again or trial_id in record.courses or self._memory.known(trial_id).started
         if not again and self.rule.is_paused(record, trial_id):
-            trial.set_status(Trial.PAUSED)
+            trial.set_status(PAUSED)
         elif not begun and may_hold(controller.search_alg):
             self._makes_room = False
             self._held.hold(trial)
@@ -135,7 +134,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         self._held.sort(number_of)
         self._workers.sort(self.turn_of)
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         if has_train_workers(result):
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
@@ -147,11 +146,13 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             self._warn_if_due(trial.trial_id)
         return action
 
-    def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
+    def has_checkpoint(self, trial: Trial, saving: Saving) -> bool:
         """Ray saves a class trainable that can be saved when it is paused."""
         return saving.sure or saves_when_asked(trial)
 
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Pause, unless the trial is saving: it is paused at its next checkpoint then."""
         if decision.action is Action.PAUSE:
             if trial.is_saving:
@@ -163,22 +164,24 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             self._pace.pausing(trial.trial_id, self._clock())
         return super().act(controller, trial, result, decision)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
         self._drop(trial.trial_id)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node is no evidence against a trial; it may come back."""
         super().on_trial_error(controller, trial)
         self._pace.drop(trial.trial_id)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         super().on_trial_remove(controller, trial)
         self._drop(trial.trial_id)
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
         self._begin_to_choose(controller)
         if self.dry_run or self._over:
@@ -212,7 +215,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _choose(self, controller: Any) -> Any:
+    def _choose(self, controller: Controller) -> Trial | None:
         """A paused or held trial to run next, or None."""
         search, workers = controller.search_alg, self._workers
         over, holding = search.is_finished(), may_hold(search)
@@ -230,25 +233,25 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         if choice.move == "start":
             return self._start(choice) if self._held else None
         trial = self._trials[choice.trial_id]
-        if trial.status != Trial.PAUSED:
+        if trial.status != PAUSED:
             return None  # its pause is still being carried out
         self._note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
         return trial
 
-    def _start(self, choice: Choice) -> Any:
+    def _start(self, choice: Choice) -> Trial:
         if not choice.trial_id:
             return self._held.release()
         self._note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
         return self._held.take(choice.trial_id)
 
-    def _make_room(self, controller: Any) -> None:
+    def _make_room(self, controller: Controller) -> None:
         """Give a paused trial up that keeps the searcher from suggesting another one."""
         choice = self.rule.worst(self.record)
-        if choice is not None and self._trials[choice.trial_id].status == Trial.PAUSED:
+        if choice is not None and self._trials[choice.trial_id].status == PAUSED:
             self._makes_room = True  # until the searcher has made use of it
             self._give_up(controller, choice)
 
-    def _give_up(self, controller: Any, choice: Choice) -> None:
+    def _give_up(self, controller: Controller, choice: Choice) -> None:
         trial = self._trials[choice.trial_id]
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
