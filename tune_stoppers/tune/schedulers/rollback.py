@@ -10,6 +10,7 @@ from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
 from tune_stoppers.rules.trial.divergence import Divergence
+from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import (
     checkpoint_of,
     keep_checkpoint,
@@ -33,6 +34,15 @@ from tune_stoppers.tune.stoppers.base import RuleStopper
 from tune_stoppers.tune.stoppers.combinators import AnyOf
 
 Config = dict[str, Any]
+
+
+class GoingBack(Live):
+    """Who is to go back, and what has been looked at."""
+
+    def __init__(self) -> None:
+        self.due: dict[str, Trial] = {}  # trials that are being paused, to go back
+        self.checked = False  # the sweep's stopper
+        self.warned = False
 
 
 class RollbackScheduler(SweepScheduler[Record]):
@@ -101,16 +111,10 @@ class RollbackScheduler(SweepScheduler[Record]):
         if mutate is not None and not callable(mutate):
             raise TypeError(f"mutate must be a function of a config, got {mutate!r}.")
         self.factor, self.lr_key, self.mutate = factor, lr_key, mutate
-        self._begin()
 
     def _begin(self) -> None:
-        self._due: dict[str, Trial] = {}  # trials that are being paused, to go back
-        self._checked = False  # the sweep's stopper
-        self._warned = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        return super().__getstate__() | {"_due": {}, "_checked": False, "_warned": False}
+        super()._begin()
+        self._live = GoingBack()
 
     # -- Ray's calls ---------------------------------------------------------------------------
 
@@ -145,8 +149,8 @@ class RollbackScheduler(SweepScheduler[Record]):
         course = self.record.get(trial.trial_id)
         if course is not None and course.anchor is not None:
             keep_checkpoint(trial, course.anchor.name)
-        elif self.rule.is_stranded(self.record, trial.trial_id) and not self._warned:
-            self._warned = True
+        elif self.rule.is_stranded(self.record, trial.trial_id) and not self._live.warned:
+            self._live.warned = True
             logger.warning(
                 "%s: trial %s has no checkpoint to go back to; such trials are given %d more "
                 "evaluations instead. Report a checkpoint with each evaluation; for a class "
@@ -166,17 +170,17 @@ class RollbackScheduler(SweepScheduler[Record]):
             return CONTINUE
         own = anchor.name == result.get(CHECKPOINT_NAME)  # Ray registers it when it pauses
         if not own and self._find(trial, anchor) is None:
-            self._note(trial.trial_id, GONE, checkpoint=anchor.name)
+            self._sweep.note(trial.trial_id, GONE, checkpoint=anchor.name)
             return CONTINUE
-        self._due[trial.trial_id] = trial
+        self._live.due[trial.trial_id] = trial
         return PAUSE
 
     def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """A trial that goes back, else Ray's order."""
         self._begin_to_choose(controller)
-        for trial_id, trial in self._due.items():
+        for trial_id, trial in self._live.due.items():
             if trial.status == PAUSED:
-                del self._due[trial_id]
+                del self._live.due[trial_id]
                 anchor = self.rule.asks(self.record, trial_id)
                 if anchor is not None:
                     self._go_back(trial, anchor)
@@ -187,23 +191,23 @@ class RollbackScheduler(SweepScheduler[Record]):
         self, controller: Controller, trial: Trial, result: dict[str, Any]
     ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_complete(controller, trial, result)
 
     def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node: if the trial comes back, what is due is done then."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_error(controller, trial)
 
     def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_remove(controller, trial)
 
     def debug_string(self) -> str:
         """One line: trials and rollbacks."""
         rollbacks = sum(course.rollbacks for course in self.record.values())
-        return f"{super().debug_string()}, {rollbacks} rollbacks, {len(self._due)} under way"
+        return f"{super().debug_string()}, {rollbacks} rollbacks, {len(self._live.due)} under way"
 
     # -- going back ----------------------------------------------------------------------------
 
@@ -214,7 +218,7 @@ class RollbackScheduler(SweepScheduler[Record]):
             return
         trial.set_config(self._next_config(trial.config))
         rate = {} if self.mutate else {"lr": number(lookup(trial.config, self.lr_key))}
-        self._note(trial_id, WENT_BACK, checkpoint=anchor.name, step=anchor.step, **rate)
+        self._sweep.note(trial_id, WENT_BACK, checkpoint=anchor.name, step=anchor.step, **rate)
         self._memory.reconfigured(trial)
         self._memory.known(trial_id).time.step = anchor.step
 
@@ -222,7 +226,7 @@ class RollbackScheduler(SweepScheduler[Record]):
         """Let the trial go on from there; False, and a note, if that cannot be."""
         found = self._find(trial, anchor)
         if found is None:
-            self._note(trial.trial_id, GONE, checkpoint=anchor.name)
+            self._sweep.note(trial.trial_id, GONE, checkpoint=anchor.name)
             return False
         resume_from(trial, found)
         return True
@@ -267,8 +271,8 @@ class RollbackScheduler(SweepScheduler[Record]):
 
     def _check(self, controller: Controller, trial: Trial) -> None:
         """Raise for what can be seen to go wrong before anything has run."""
-        if not self._checked and not self.dry_run:
-            self._checked = True
+        if not self._live.checked and not self.dry_run:
+            self._live.checked = True
             for rule in _divergence_rules(stopper_of(controller)):
                 raise ValueError(
                     f"{self.name} rescues trials that diverge, and a DivergenceStopper would stop "
