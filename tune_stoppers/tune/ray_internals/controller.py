@@ -1,6 +1,7 @@
-"""Every private name of Ray Tune that this package touches: where Ray leaves no other way.
+"""The private names of Ray's trials and controller, touched where Ray leaves no other way.
 
-Each function says what it is for; `tests/tune/test_privates.py` fails when Ray changes it.
+Each function says what it is for; `tests/tune/ray_internals` fails when Ray changes it. The other
+private names that this package touches are beside this file.
 """
 
 import copy

@@ -12,7 +12,7 @@ def calling_trial(trial_id: str) -> Trial | None:
 
     A stopper is told neither its experiment's folder nor its storage, and the controller that
     asks holds the trial in a variable of its own, `trial`. This is private to Ray: where it
-    changes, stoppers go on without a journal, and a test of ours fails.
+    changes, stoppers continue without a journal, and a test fails.
     """
     frame = sys._getframe(1)
     for _ in range(FRAMES):

@@ -49,7 +49,7 @@ def mend_before_restore() -> None:
     try:
         if mend_snapshot(found.filesystem, found.root):
             _mend_trials(found.filesystem, found.root)
-    except Exception as error:  # a restore of Ray's is not to fail by ours
+    except Exception as error:  # Ray's restore is not to fail by what is only meant to help it
         logger.warning("%s could not be looked through before the restore (%r).", found.root, error)
 
 
