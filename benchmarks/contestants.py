@@ -67,8 +67,8 @@ class OracleScheduler(AutoScheduler):
         self._bests = {c.trial_id: float(np.nanmin(c.losses(metric, mode))) for c in sweep}
 
     def _pick(self, model: Any) -> Any:
-        bests = [self._bests[trial.trial_id] for trial in self._held.trials]
-        return self._held.release(int(np.argmin(bests)))
+        bests = [self._bests[trial.trial_id] for trial in self._live.held.trials]
+        return self._live.held.release(int(np.argmin(bests)))
 
     def act(self, *given: Any) -> str:
         return str(TrialScheduler.CONTINUE)

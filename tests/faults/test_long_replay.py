@@ -65,7 +65,7 @@ def curves(trials: int, length: int) -> list[Curve]:
 
 def flush(rule: Any) -> None:
     """Wait for what is being written: virtual time runs faster than any storage."""
-    recorder = rule._recorder if isinstance(rule, Stopper) else rule._memory._recorder
+    recorder = rule._live.recorder if isinstance(rule, Stopper) else rule._memory._recorder
     assert recorder is None or recorder.flush(120)
 
 

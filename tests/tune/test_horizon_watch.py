@@ -181,8 +181,7 @@ def test_in_a_real_sweep_and_in_what_is_told_of_it(
 def test_a_pickle_of_an_earlier_version_still_works(name: str) -> None:
     """Ray's snapshot holds the scheduler: it had no watch, and its rules one set of rungs."""
     scheduler = SCHEDULERS[name](max_t=6, grace_period=1)
-    state = scheduler.__getstate__()
-    del state["_horizon"]
+    state = scheduler.__getstate__() | {"_memory": scheduler._memory, "decisions": {}}
     state["_memory"].record = None
     rule_state = {k: v for k, v in vars(scheduler.rule).items() if k != "fine_rungs"}
     rule = object.__new__(type(scheduler.rule))

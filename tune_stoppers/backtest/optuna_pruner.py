@@ -11,6 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_stoppers.core import Mode, require_choice
 from tune_stoppers.metrics import check_metric
+from tune_stoppers.tune.ray_internals.types import Controller, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +58,7 @@ class OptunaPrunerScheduler(FIFOScheduler):
         self._metric, self._mode = metric or self._metric, mode or self._mode  # type: ignore[assignment]
         return True
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """STOP where the pruner prunes; a repeated report, or an earlier step, is neutral."""
         if self._metric not in result or self.time_attr not in result:
             return str(TrialScheduler.CONTINUE)
@@ -80,18 +81,20 @@ class OptunaPrunerScheduler(FIFOScheduler):
         self._tell(key, "PRUNED")
         return str(TrialScheduler.STOP)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Tell the study of a trial that came to its end."""
         value = float(result[self._metric]) if self._metric in result else math.nan
         worst = math.inf if self._mode == "min" else -math.inf
         self._tell(trial.trial_id, "COMPLETE", value if math.isfinite(value) else worst)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash says nothing against a trial; a retry is a trial of its own."""
         self._tell(trial.trial_id, "FAIL")
         self._steps.pop(trial.trial_id, None)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial taken away while it waits is no evidence either."""
         self._tell(trial.trial_id, "FAIL")
 

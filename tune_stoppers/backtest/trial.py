@@ -1,14 +1,15 @@
 """What Ray hands to schedulers, for a trial whose curve is already known.
 
 `ReplayTrial` answers like `ray.tune.experiment.Trial` wherever a scheduler may look: status,
-configuration, last result, checkpoints, storage. It trains nothing and writes nothing.
+configuration, last result, checkpoints, storage: all of `tune.ray_internals.types.Trial`, and what
+schedulers of others use. It trains nothing and writes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.fs
 from ray.tune.experiment import Trial
@@ -157,6 +158,8 @@ class ReplayTrial:
     trainable_name = "replay"
     experiment_tag = ""
     placement_group_factory = None
+    checkpoint_freq = 0  # as of a function, which says itself when it saves
+    checkpoint_at_end = False
 
     def __init__(
         self, index: int, curve: Curve, *, max_failures: int = 0, folder: Path | None = None
@@ -251,6 +254,9 @@ class ReplayTrial:
     def set_experiment_tag(self, experiment_tag: str) -> None:
         self.experiment_tag = experiment_tag
 
+    def get_trainable_cls(self) -> None:
+        """Nothing is trained."""
+
     def init_local_path(self) -> None:
         """Ray makes the trial's log folder here; a replay has none."""
 
@@ -280,3 +286,10 @@ class ReplayTrial:
     @property
     def experiment_dir_name(self) -> str | None:
         return None if self.storage is None else self.storage.experiment_dir_name
+
+
+if TYPE_CHECKING:
+    from tune_stoppers.tune.ray_internals import types
+
+    def _as_trial(trial: ReplayTrial) -> types.Trial:
+        return trial

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tune_stoppers.backtest.trial import ReplayTrial
 
 if TYPE_CHECKING:
     from tune_stoppers.backtest.cluster import Cluster
+    from tune_stoppers.backtest.searching import NearestSearch
+    from tune_stoppers.tune.ray_internals.types import ControllerOf
 
 
 class Searcher:
@@ -55,6 +57,18 @@ class SchedulerView:
         "stop_trial",
     )
 
+    get_trials: Callable[[], list[ReplayTrial]]
+    stop_trial: Callable[[ReplayTrial], None]
+    search_alg: Searcher | NearestSearch
+
     def __init__(self, cluster: Cluster) -> None:
         for name in self.__slots__:
             setattr(self, name, getattr(cluster, name))
+
+
+if TYPE_CHECKING:
+
+    def _as_controllers(
+        cluster: Cluster, view: SchedulerView
+    ) -> tuple[ControllerOf[ReplayTrial], ControllerOf[ReplayTrial]]:
+        return cluster, view

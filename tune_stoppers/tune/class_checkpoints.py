@@ -10,6 +10,7 @@ from tune_stoppers.experiment.class_checkpoints import ITERATION, NAME
 from tune_stoppers.metrics import number
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 from tune_stoppers.tune.ray_internals.controller import keep_scored, next_checkpoint
+from tune_stoppers.tune.ray_internals.types import Trial
 
 
 class Saving(NamedTuple):
@@ -34,7 +35,7 @@ class Saving(NamedTuple):
         return self.sure or self.every <= KEPT_STATES
 
 
-def saving_at(trial: Any, result: Mapping[str, Any]) -> Saving | None:
+def saving_at(trial: Trial | None, result: Mapping[str, Any]) -> Saving | None:
     """What Ray is going to do at this report of a class trainable; None if it is none.
 
     The best that was kept so far stays, also where this report lacks the metric to compare it by.
@@ -53,20 +54,22 @@ def saving_at(trial: Any, result: Mapping[str, Any]) -> Saving | None:
     return Saving(name, iteration, due or ends or bool(result.get(SHOULD_CHECKPOINT)), every)
 
 
-def saves_when_asked(trial: Any) -> bool:
+def saves_when_asked(trial: Trial) -> bool:
     """Whether it is a class trainable that can save: Ray has it save when it is paused."""
-    cls: Any = trial.get_trainable_cls() if hasattr(trial, "get_trainable_cls") else None
+    cls = trial.get_trainable_cls() if hasattr(trial, "get_trainable_cls") else None
     if cls is None or issubclass(cls, FunctionTrainable):
         return False
     return bool(cls.save_checkpoint is not Trainable.save_checkpoint)
 
 
-def saved_at_end(trial: Any, result: Mapping[str, Any]) -> Saving | None:
+def saved_at_end(trial: Trial, result: Mapping[str, Any]) -> Saving | None:
     """The checkpoint that Ray has saved at the last report of a class trainable, if it has."""
     latest = None if CHECKPOINT_NAME in result else getattr(trial, "latest_checkpoint_result", None)
     iteration = number(result.get(TRAINING_ITERATION))
     if latest is None or number(latest.metrics.get(TRAINING_ITERATION)) != iteration:
         return None
     folder, _, name = str(latest.checkpoint.path).rpartition("/")
-    is_own = folder == str(trial.storage.trial_fs_path)  # PBT gives a trial another's
+    is_own = trial.storage is not None and folder == str(
+        trial.storage.trial_fs_path
+    )  # PBT gives a trial another's
     return Saving(name, iteration, True) if is_own and iteration is not None else None

@@ -27,7 +27,9 @@ class Reading(NamedTuple):
     done: bool  # the trial has ended
 
 
-def warn_out_of_order(owner: str, trial_id: str, time_attr: str, step: float, newest: Any) -> None:
+def warn_out_of_order(
+    owner: str, trial_id: str, time_attr: str, step: float, newest: float | None
+) -> None:
     """Say that a trial's clock runs backwards, though it has not restarted."""
     logger.warning(
         "%s: trial %s reports %s = %g after %g without having restarted; such reports are left "

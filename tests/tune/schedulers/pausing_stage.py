@@ -68,7 +68,7 @@ class StandIn:
         name = self.choose()
         if name is not None:
             self.trial(name).status = "RUNNING"
-            self.scheduler._workers.look(self.now)  # as at Ray's next turn
+            self.scheduler._live.workers.look(self.now)  # as at Ray's next turn
         return name
 
     def report(

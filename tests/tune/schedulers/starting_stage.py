@@ -68,7 +68,7 @@ class Stage:
             self._queue.remove(trial)
             self._begin(trial)
             if hasattr(self.scheduler, "use_clock"):  # it measures what a resume costs
-                self.waited.append(self.now - self.scheduler._workers.since(trial.trial_id))
+                self.waited.append(self.now - self.scheduler._live.workers.since(trial.trial_id))
         while self.free and self._queue:
             self.free -= 1
             self._begin(self._queue.pop(0))

@@ -28,6 +28,7 @@ class StandIn:
             storage_filesystem=pyarrow.fs.LocalFileSystem(),
             experiment_fs_path=str(folder / "exp"),
             experiment_driver_staging_path=str(folder / "born-1" / "exp" / "driver_artifacts"),
+            trial_dir_name=None,
         )
 
     def init_local_path(self) -> None:
@@ -361,3 +362,27 @@ def test_request_that_came_too_late_is_cleared_away(tmp_path: Path) -> None:
     scheduler._memory._recorder.requested["t0"] = "too late"
     scheduler.on_trial_complete(controller, trial, trial.last_result)
     assert scheduler._memory.requested == {}
+
+
+def test_a_scheduler_is_told_of_all_that_may_change_who_is_next(tmp_path: Path) -> None:
+    """Trials that come, leave, or are about to be stopped; not of a report that changes nothing."""
+    told: list[str] = []
+
+    class Told(ts.RuleScheduler):
+        def on_change(self) -> None:
+            told.append("change")
+
+    scheduler = Told(rules.Threshold(0.5), metric="loss", mode="min")
+    trials = [StandIn(tmp_path, n) for n in range(4)]
+    controller = started(scheduler, *trials)
+    assert len(told) == 4
+    assert report(scheduler, controller, trials[0], 1, 1.0) == "CONTINUE"
+    assert len(told) == 4
+    assert report(scheduler, controller, trials[0], 2, 0.4) == "STOP"
+    assert len(told) == 5
+    scheduler.on_trial_complete(controller, trials[0], trials[0].last_result)
+    assert len(told) == 6
+    scheduler.on_trial_error(controller, trials[1])
+    assert len(told) == 7
+    scheduler.on_trial_remove(controller, trials[2])
+    assert len(told) == 8

@@ -22,6 +22,7 @@ from tune_stoppers.core import Report
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.journal.rerun import rerun
 from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, ThawOrder
+from tune_stoppers.tune.live import Live
 
 
 def freeze_thaw(**more: Any) -> FreezeThawScheduler:
@@ -101,7 +102,7 @@ def test_what_is_compared_of_each_trial() -> None:
     assert ray.start() == "new"
     ray.scheduler.rule.note(ray.scheduler.record, "x", "cost", {"cost": 3.0})
     told: list[Any] = []
-    order = ray.scheduler._order
+    order = ray.scheduler._thaw.order
     order.choose = lambda new, begun, awaited, **more: told.append((begun, awaited, more))
     ray.choose()
     ray.report("new", 1, 1.0)
@@ -181,7 +182,7 @@ def test_where_there_is_nothing_to_do_it_is_not_asked_again(compared: list[list[
     at_first_rung(ray, 5.0, 6.0)
     assert ray.start() == "new"
     one_has_run(ray, 9.0)  # else all go on in turn
-    ray.scheduler._order.least = 2  # trials that must have reported, or likewise
+    ray.scheduler._thaw.order.least = 2  # trials that must have reported, or likewise
     assert [ray.choose() for _ in range(3)] == [None] * 3
     before = len(compared)
     assert [ray.choose() for _ in range(3)] == [None] * 3
@@ -347,7 +348,7 @@ def test_when_no_new_one_comes_only_what_has_a_chance_is_gone_on_with(ran: bool)
     ray = StandIn(freeze_thaw(least_chance=0.2))
     at_first_rung(ray, *(float(n) for n in range(8)))
     told = []
-    ray.scheduler._order.choose = lambda *_, least_chance, **more: told.append(least_chance)
+    ray.scheduler._thaw.order.choose = lambda *_, least_chance, **more: told.append(least_chance)
     assert ray.start() == "new"
     if ran:
         one_has_run(ray, 9.0)
@@ -390,10 +391,14 @@ def test_it_is_pickled_as_it_was_made() -> None:
     ray.start()
     ray.report("new", 1, 9.0)
     ray.scheduler.use_clock(time.monotonic)
-    assert not {"_order", "_trials", "_held"} & ray.scheduler.__getstate__().keys()
+    assert not any(isinstance(part, Live) for part in ray.scheduler.__getstate__().values())
     for again in (pickle.loads(pickle.dumps(ray.scheduler)), copy.deepcopy(ray.scheduler)):
         assert again.rule == ray.scheduler.rule
-        assert (again._trials, again._turn, again._order._model._fitted) == ({}, 0, 0)
+        assert (again._live.trials, again._thaw.turn, again._thaw.order._model._fitted) == (
+            {},
+            0,
+            0,
+        )
         other = StandIn(again)
         other.add("z")
         assert other.choose() == "z"

@@ -1,6 +1,7 @@
-"""Every private name of Ray Tune that this package touches: where Ray leaves no other way.
+"""The private names of Ray's trials and controller, touched where Ray leaves no other way.
 
-Each function says what it is for; `tests/tune/test_privates.py` fails when Ray changes it.
+Each function says what it is for; `tests/tune/ray_internals` fails when Ray changes it. The other
+private names that this package touches are beside this file.
 """
 
 import copy
@@ -10,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.train._internal.session import _TrainingResult
@@ -19,12 +20,20 @@ from ray.tune.stopper import CombinedStopper, NoopStopper
 from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
 
 from tune_stoppers.result_keys import STOP_REASON
+from tune_stoppers.tune.ray_internals.types import (
+    CheckpointResult,
+    Controller,
+    KeepingManager,
+    Storage,
+    StoredTrial,
+    Trial,
+)
 
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 RESTORE_FRAMES = 16  # how far up a restore may be: what is unpickled nests
 
 
-def stopper_of(controller: Any) -> Stopper:
+def stopper_of(controller: Controller) -> Stopper:
     """The sweep's stopper, of a controller as any of a scheduler's methods gets it.
 
     Some get a wrapper that logs a warning for every name but a few; what it wraps is asked.
@@ -46,7 +55,12 @@ def members_of(stopper: Stopper) -> Iterator[Stopper]:
         yield from members_of(member)
 
 
-def keep_checkpoint(trial: Any, name: str) -> None:
+def _own(trial: Trial) -> StoredTrial:
+    """`trial` as one of Ray's own, for what is never asked of a replay's."""
+    return cast(StoredTrial, trial)
+
+
+def keep_checkpoint(trial: Trial, name: str) -> None:
     """See to it that Ray does not delete `name` when it registers the trial's next checkpoint.
 
     Of its list Ray deletes what is before the last `num_to_keep`. Sorting by a score does not
@@ -54,8 +68,8 @@ def keep_checkpoint(trial: Any, name: str) -> None:
     without the metric. So `name` is put last, and there are at least two to keep: it and the new
     one.
     """
-    manager = trial.run_metadata.checkpoint_manager
-    config = getattr(manager, "checkpoint_config", None)
+    manager = _own(trial).run_metadata.checkpoint_manager
+    config = getattr(manager, "checkpoint_config", None)  # a replay's manager has none
     if config is None or config.num_to_keep is None:
         return  # nothing is ever deleted
     if config.num_to_keep < 2:
@@ -63,12 +77,12 @@ def keep_checkpoint(trial: Any, name: str) -> None:
     manager._checkpoint_results.sort(key=lambda result: name_of(result) == name)
 
 
-def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
+def keep_scored(trial: Trial, result: Mapping[str, Any]) -> None:
     """See to it that a checkpoint without the metric does not cost the trial its best one.
 
     Ray takes one whose report, `result`, lacks the score for the best, and deletes others for it.
     """
-    manager = trial.run_metadata.checkpoint_manager
+    manager = _own(trial).run_metadata.checkpoint_manager
     config, known = manager.checkpoint_config, manager._checkpoint_results
     score = config.checkpoint_score_attribute
     if score is None or config.num_to_keep is None:
@@ -80,7 +94,7 @@ def keep_scored(trial: Any, result: Mapping[str, Any]) -> None:
         keep_checkpoint(trial, name_of(max(scored, key=manager._get_checkpoint_score)))
 
 
-def checkpoint_of(trial: Any, name: str) -> Any:
+def checkpoint_of(trial: Trial, name: str) -> CheckpointResult | None:
     """What Ray has registered as the trial's checkpoint `name`, if it is still there; else None.
 
     Here the names are public, of a class that is not documented.
@@ -94,7 +108,7 @@ def checkpoint_of(trial: Any, name: str) -> Any:
     return None
 
 
-def next_checkpoint(trial: Any) -> str | None:
+def next_checkpoint(trial: Trial) -> str | None:
     """The name that Ray gives to the next checkpoint of `trial`; None without a storage.
 
     Trial and process count alike. The attribute is public, of a class that is not.
@@ -103,24 +117,25 @@ def next_checkpoint(trial: Any) -> str | None:
     return None if index is None else f"checkpoint_{index + 1:06d}"
 
 
-def remind_of(trial: Any, name: str, metrics: dict[str, Any]) -> Any:
+def remind_of(trial: Trial, name: str, metrics: dict[str, Any]) -> CheckpointResult | None:
     """Register a checkpoint in the trial's folder that Ray does not know of; as `checkpoint_of`.
 
     `metrics` are those reported with it: from them Ray takes the trial's iteration and time when
     it starts from there. Of what came after it Ray knows nothing either, and would give the names
     of those folders again, this one's too: it counts on from the last of them.
     """
-    storage, manager = trial.storage, trial.run_metadata.checkpoint_manager
+    own = _own(trial)
+    storage, manager = own.storage, own.run_metadata.checkpoint_manager
     manager.register_checkpoint(as_registered(storage, name, metrics))
     there = storage.storage_filesystem.get_file_info(FileSelector(storage.trial_fs_path))
     numbers = [int(named[1]) for info in there if (named := NUMBERED.fullmatch(info.base_name))]
     storage.current_checkpoint_index = max([storage.current_checkpoint_index, *numbers])
-    trial.invalidate_json_state()
-    trial.run_metadata.invalidate_cache()
+    own.invalidate_json_state()
+    own.run_metadata.invalidate_cache()
     return checkpoint_of(trial, name)
 
 
-def resume_from(trial: Any, result: Any) -> None:
+def resume_from(trial: Trial, result: CheckpointResult) -> None:
     """Let a trial that does not run start from `result`, which `checkpoint_of` gave.
 
     Ray offers only a trial's newest checkpoint. Its metrics are copied: Ray takes them for the
@@ -129,11 +144,12 @@ def resume_from(trial: Any, result: Any) -> None:
     """
     chosen = copy.copy(result)
     chosen.metrics = dict(result.metrics)
-    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = chosen
-    trial.run_metadata.invalidate_cache()
+    metadata = _own(trial).run_metadata
+    metadata.checkpoint_manager._latest_checkpoint_result = chosen
+    metadata.invalidate_cache()
 
 
-def drop_decision(controller: Any, trial: Any) -> None:
+def drop_decision(controller: Controller, trial: Trial) -> None:
     """See to it that Ray does nothing more to a restored trial than what is decided from now on.
 
     What is decided while a checkpoint is registered is carried out after that, and until then it
@@ -144,7 +160,7 @@ def drop_decision(controller: Any, trial: Any) -> None:
     getattr(inner, "_cached_trial_decisions", {}).pop(trial.trial_id, None)  # a replay has none
 
 
-def note_reason(trial: Any, why: str) -> None:
+def note_reason(trial: Trial, why: str) -> None:
     """Put `why` into the last result of a trial that has one, and so into Ray's next snapshot.
 
     What Ray has made ready for that is made again: else the reason is gone after a restore.
@@ -158,7 +174,7 @@ def note_reason(trial: Any, why: str) -> None:
         forget()
 
 
-def write_status(controller: Any, trial: Any) -> None:
+def write_status(controller: Controller, trial: Trial) -> None:
     """See to it that Ray's next snapshot has the status of a trial that is being stopped.
 
     Of one that has no process Ray would leave the old one on disk: PAUSED, and a restore would
@@ -169,13 +185,13 @@ def write_status(controller: Any, trial: Any) -> None:
         mark(trial)
 
 
-def is_resetting(controller: Any, trial: Any) -> bool:
+def is_resetting(controller: Controller, trial: Trial) -> bool:
     """Whether the process that another trial has left is being made ready for this one."""
     inner = getattr(controller, "_tune_controller", controller)
     return trial in getattr(inner, "_resetting_trials", ())  # a replay has none
 
 
-def takes_process(controller: Any, trial: Any) -> bool:
+def takes_process(controller: Controller, trial: Trial) -> bool:
     """Whether a pending trial would get the process that another one has left, if it were named.
 
     That is under `reuse_actors`: Ray keeps such a process for whichever trial of the same
@@ -189,7 +205,7 @@ def takes_process(controller: Any, trial: Any) -> bool:
 
 
 def sort_trials(
-    controller: Any, listed: Callable[[Any], Any], pending: Callable[[Any], Any]
+    controller: Controller, listed: Callable[[Trial], Any], pending: Callable[[Trial], Any]
 ) -> None:
     """Put the trials in another order than that in which Ray lists and starts them.
 
@@ -240,7 +256,7 @@ def with_part(text: str, part: str, value: Any) -> str:
     return json.dumps(data, indent=2)
 
 
-def registered(manager: Any) -> list[Any]:
+def registered(manager: KeepingManager) -> list[CheckpointResult]:
     """The checkpoints that Ray knows of a trial, the newest last."""
     known = [result for result in manager._checkpoint_results if result is not None]
     newest = manager._latest_checkpoint_result
@@ -249,14 +265,16 @@ def registered(manager: Any) -> list[Any]:
     return [result for result in known if name_of(result) != name_of(newest)] + [newest]
 
 
-def set_checkpoints(manager: Any, known: Iterable[Any], newest: Any) -> None:
+def set_checkpoints(
+    manager: KeepingManager, known: Iterable[CheckpointResult], newest: CheckpointResult | None
+) -> None:
     """Have Ray know these checkpoints of a trial, and continue it from `newest`, or from zero.
 
     In the order in which Ray would delete them, the first one first.
     """
     score = manager.checkpoint_config.checkpoint_score_attribute
 
-    def rank(result: Any) -> Any:
+    def rank(result: CheckpointResult) -> tuple[bool, float, str]:
         has_score = score is not None and score in result.metrics
         told = manager._get_checkpoint_score(result) if has_score else (False, -math.inf)
         return *told, name_of(result)
@@ -265,12 +283,15 @@ def set_checkpoints(manager: Any, known: Iterable[Any], newest: Any) -> None:
     manager._latest_checkpoint_result = newest
 
 
-def as_registered(storage: Any, name: str, metrics: dict[str, Any]) -> Any:
+def as_registered(storage: Storage, name: str, metrics: dict[str, Any]) -> CheckpointResult:
     """A checkpoint in the trial's folder as Ray registers it, with what was reported with it."""
     path = f"{storage.trial_fs_path}/{name}"
-    return _TrainingResult(Checkpoint(path, storage.storage_filesystem), metrics)
+    result: CheckpointResult = _TrainingResult(
+        Checkpoint(path, storage.storage_filesystem), metrics
+    )
+    return result
 
 
-def name_of(result: Any) -> str:
+def name_of(result: CheckpointResult) -> str:
     """The name of the folder of a checkpoint that Ray has registered."""
     return str(result.checkpoint.path).rsplit("/", 1)[-1]

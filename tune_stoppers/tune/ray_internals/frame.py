@@ -1,17 +1,18 @@
 """Which trial is a stopper being asked about? Ray tells it the id alone."""
 
 import sys
-from typing import Any
+
+from tune_stoppers.tune.ray_internals.types import Trial
 
 FRAMES = 16  # how far up Ray's controller may be: combined stoppers nest
 
 
-def calling_trial(trial_id: str) -> Any:
+def calling_trial(trial_id: str) -> Trial | None:
     """Ray's `Trial` with this id, from the call in progress; None outside of Ray's controller.
 
     A stopper is told neither its experiment's folder nor its storage, and the controller that
     asks holds the trial in a variable of its own, `trial`. This is private to Ray: where it
-    changes, stoppers go on without a journal, and a test of ours fails.
+    changes, stoppers continue without a journal, and a test fails.
     """
     frame = sys._getframe(1)
     for _ in range(FRAMES):

@@ -12,25 +12,26 @@ from pyarrow.fs import FileSelector, FileType
 from tune_stoppers.journal.lines import Line
 from tune_stoppers.metrics import number
 from tune_stoppers.result_keys import CHECKPOINT_NAME, TRAINING_ITERATION
+from tune_stoppers.tune.ray_internals.types import Storage
 
 CLOCKS_APART = 1.0  # seconds, of storage and driver; a trial is not started again in less
 
 
-def is_there(trial: Any, name: str) -> bool:
+def is_there(storage: Storage, name: str) -> bool:
     """Whether the trial's folder has one of this name in it."""
-    if getattr(trial.storage, "trial_dir_name", None) is None:
-        return False  # a replay has no storage, and a trial that never ran no folder
-    info = trial.storage.storage_filesystem.get_file_info(_place(trial, name))
+    if storage.trial_dir_name is None:
+        return False  # a trial that never ran has no folder
+    info = storage.storage_filesystem.get_file_info(_path(storage, name))
     return info.type is FileType.Directory
 
 
-def is_as_saved(trial: Any, name: str, line: Line) -> bool:
+def is_as_saved(storage: Storage, name: str, line: Line) -> bool:
     """Whether nothing in the folder is newer than the line of the report that it came with."""
     reported = line["time"] + CLOCKS_APART
-    inside = FileSelector(_place(trial, name), recursive=True)
+    inside = FileSelector(_path(storage, name), recursive=True)
     return all(
         info.mtime_ns is None or info.mtime_ns / 1e9 <= reported
-        for info in trial.storage.storage_filesystem.get_file_info(inside)
+        for info in storage.storage_filesystem.get_file_info(inside)
         if info.type is FileType.File
     )
 
@@ -46,5 +47,5 @@ def result_of(line: Line, metric: str | None, time_attr: str) -> dict[str, Any] 
     return known | clocks  # last: Ray counts iterations in whole numbers, a line's step is a float
 
 
-def _place(trial: Any, name: str) -> str:
-    return f"{trial.storage.trial_fs_path}/{name}"
+def _path(storage: Storage, name: str) -> str:
+    return f"{storage.trial_fs_path}/{name}"

@@ -24,6 +24,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     registered,
     set_checkpoints,
 )
+from tune_stoppers.tune.ray_internals.types import CheckpointResult, CountingStorage, KeepingManager
 from tune_stoppers.tune.restore.journalled_results import CLOCKS_APART, result_of
 
 Metrics = dict[str, Any]
@@ -83,7 +84,7 @@ def _said(run: Run, key: str) -> Any:
     return next((line[key] for line in run.lines if line.get(key)), None)
 
 
-def _metrics(line: Line, metric: Any, time_attr: Any) -> Metrics | None:
+def _metrics(line: Line, metric: str | None, time_attr: str | None) -> Metrics | None:
     if not line.get("clocks") and time_attr == TRAINING_ITERATION:
         line = line | {"clocks": {TRAINING_ITERATION: int(line["step"])}}
     known = result_of(line, metric, time_attr or TRAINING_ITERATION)
@@ -104,8 +105,8 @@ def _replaces(told: Reported, known: Reported) -> bool:
 
 def mend_checkpoints(
     trial_id: str,
-    manager: Any,
-    storage: Any,
+    manager: KeepingManager,
+    storage: CountingStorage,
     filesystem: FileSystem,
     folder: str,
     told: Callable[[], Journalled],
@@ -229,7 +230,9 @@ def _in_results(filesystem: FileSystem, folder: str, name: str) -> Metrics | Non
     return next((row for row in reversed(rows) if row.get(CHECKPOINT_NAME) == name), None)
 
 
-def _estimated(index: int, known: Mapping[str, Any], newest: Any) -> Metrics:
+def _estimated(
+    index: int, known: Mapping[str, CheckpointResult], newest: CheckpointResult
+) -> Metrics:
     """Ray's clocks at a checkpoint that nothing tells of: trials save in even steps."""
     points = sorted(
         (int(named[1]), int(iteration))

@@ -16,12 +16,13 @@ from typing import Any
 
 import pyarrow.fs as pafs
 from ray.tune import CheckpointConfig
-from ray.tune.experiment import Trial
+from ray.tune.experiment import Trial as RayTrial
 
 from tune_stoppers.experiment.journals import runs_of
 from tune_stoppers.experiment.snapshots import mend_snapshot, newest_state
 from tune_stoppers.journal.layout import put_whole
 from tune_stoppers.tune.ray_internals.controller import part_of, restoring, with_part
+from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.restore.lost_checkpoints import (
     Journalled,
     Mended,
@@ -48,7 +49,7 @@ def mend_before_restore() -> None:
     try:
         if mend_snapshot(found.filesystem, found.root):
             _mend_trials(found.filesystem, found.root)
-    except Exception as error:  # a restore of Ray's is not to fail by ours
+    except Exception as error:  # Ray's restore is not to fail by what is only meant to help it
         logger.warning("%s could not be looked through before the restore (%r).", found.root, error)
 
 
@@ -67,9 +68,9 @@ class RestorableCheckpointConfig(CheckpointConfig):
     __hash__ = None  # type: ignore[assignment]  # as of Ray's own
 
 
-def mend_trial(trial: Any) -> None:
+def mend_trial(trial: Trial) -> None:
     """Have a live trial that does not run continue from a checkpoint that is there."""
-    if not isinstance(trial, Trial) or getattr(trial.storage, "trial_dir_name", None) is None:
+    if not isinstance(trial, RayTrial) or getattr(trial.storage, "trial_dir_name", None) is None:
         return  # a replay has no folders, and a trial that never ran none either
     storage = trial.storage
     try:

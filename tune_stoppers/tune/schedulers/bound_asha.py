@@ -1,11 +1,12 @@
 """`BoundASHAScheduler`: the rule `BoundASHA` under Ray Tune."""
 
 from itertools import takewhile
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 from tune_stoppers.core import require
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA, Record
 from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 
@@ -75,7 +76,7 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
             "give one of the two.",
         )
 
-    def standing(self, trial: Any) -> Standing | None:
+    def standing(self, trial: Trial) -> Standing | None:
         """The trial's losses at the rungs that it has come to, and its best."""
         rungs, trial_id = self.record.rungs, trial.trial_id
         best = self.record.bests.get(trial_id)

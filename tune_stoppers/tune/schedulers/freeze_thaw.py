@@ -4,16 +4,28 @@ from itertools import takewhile
 from math import inf
 from typing import Any, Unpack
 
-from ray.tune.experiment import Trial
-
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.sweep.pausing import Choice, Course
 from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, Offer, ThawOrder
 from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.tune.live import Live
+from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
+
+Turn = tuple[int, bool, bool, bool, int]  # what a choice depends on
+
+
+class Thawing(Live):
+    """The model, and what has been found to be worth nothing."""
+
+    def __init__(self) -> None:
+        self.order = ThawOrder()
+        self.turn = 0  # grows with whatever may change a choice
+        self.idle_at: Turn | None = None  # at which there was nothing to do
+        self.hopeless = False  # at the end, those that wait are not gone on with
 
 
 class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
@@ -62,72 +74,49 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     def _begin(self) -> None:
         super()._begin()
-        self._order = ThawOrder()
-        self._turn = 0  # grows with whatever may change a choice
-        self._idle_at: Any = None  # the turn at which there was nothing to do
-        self._hopeless = False  # at the end, those that wait are not gone on with
+        self._thaw = Thawing()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        mine = ("_order", "_turn", "_idle_at", "_hopeless")
-        return {k: v for k, v in super().__getstate__().items() if k not in mine}
+    def on_change(self) -> None:
+        """Choose anew."""
+        self._thaw.turn += 1
 
-    def adopted(self, controller: Any, trial: Any) -> None:
-        """Hold back a new trial, and one that was paused before a restore."""
-        self._turn += 1
-        super().adopted(controller, trial)
-
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Pause at a rung, unless no other trial is worth more."""
-        self._turn += 1
         if decision.action is Action.PAUSE and result.get(CHECKPOINT_NAME):
             over = controller.search_alg.is_finished()
             trial_id, offer = self._best(over, arriving=trial.trial_id)
             if offer and trial_id == trial.trial_id and not self._declines(offer, over):
-                self._note(trial_id, RESUMED, why=f"goes on at once: {offer.why}")
+                self._sweep.note(trial_id, RESUMED, why=f"goes on at once: {offer.why}")
                 return CONTINUE
         return super().act(controller, trial, result, decision)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Record the last report of a trial that ended by itself or by a stopper."""
-        self._turn += 1
-        super().on_trial_complete(controller, trial, result)
-
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
-        """A crash or a lost node is no evidence against a trial; it may come back."""
-        self._turn += 1
-        super().on_trial_error(controller, trial)
-
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
-        """A trial that was never run, or is paused, is dropped."""
-        self._turn += 1
-        super().on_trial_remove(controller, trial)
-
-    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
         """Unless it would be given up for want of a chance."""
         return not self._least(controller.search_alg.is_finished())
 
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
-        at_work = len(self._workers.places)  # a trial is PAUSED only once it has saved
-        now = (self._turn, fresh, over, idle, at_work)
-        if self._idle_at == now:
+        at_work = len(self._live.workers.places)  # a trial is PAUSED only once it has saved
+        now = (self._thaw.turn, fresh, over, idle, at_work)
+        if self._thaw.idle_at == now:
             return None  # Ray asks at every turn of its loop
         choice = self._choice(fresh, over, idle)
-        by_itself = choice is not None and choice.move == "start" and not self._held
-        self._idle_at = now if choice is None or by_itself else None
+        by_itself = choice is not None and choice.move == "start" and not self._live.held
+        self._thaw.idle_at = now if choice is None or by_itself else None
         return choice
 
     # -- inside --------------------------------------------------------------------------------
 
     def _choice(self, fresh: bool, over: bool, idle: bool) -> Choice | None:
-        if self._hopeless and over and idle and not fresh:
+        if self._thaw.hopeless and over and idle and not fresh:
             return self._last_one()
         trial_id, offer = self._best(over)
         keep = self.rule.keep
         if offer is None:
             return Choice("start", "", keep("no trial waits: a new one starts")) if fresh else None
-        if trial_id in self._held:
+        if trial_id in self._live.held:
             return Choice("start", trial_id, keep("{why}", why=offer.why))
         if self._declines(offer, over):
             if fresh:
@@ -135,7 +124,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             if not idle:
                 return None
             if over:
-                self._hopeless = True
+                self._thaw.hopeless = True
                 return self._last_one()
         return Choice("resume", trial_id, keep("{why}", why=offer.why))
 
@@ -156,19 +145,21 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     def _declines(self, offer: Offer, over: bool) -> bool:
         """Whether what is offered, a trial that has begun, is not worth it."""
-        if self._held:
+        if self._live.held:
             return False  # it was compared with those
         if over:
             return offer.chance < self._least(over)
-        return offer.worth < self._order.worth_of_any(len(self.record.courses), self._first_rung)
+        return offer.worth < self._thaw.order.worth_of_any(
+            len(self.record.courses), self._first_rung
+        )
 
     def _least(self, over: bool) -> float:
         """The chance below which a trial is not gone on with: 0 while few say what is usual.
 
         Also while none has run to its end: what ended early says nothing of those that wait.
         """
-        few = len(self.record.courses) < self._order.least or not self.record.leader
-        return self.rule.least_chance if over and not self._held and not few else 0.0
+        few = len(self.record.courses) < self._thaw.order.least or not self.record.leader
+        return self.rule.least_chance if over and not self._live.held and not few else 0.0
 
     @property
     def _first_rung(self) -> float:
@@ -178,8 +169,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
     def _best(self, over: bool, arriving: str = "") -> tuple[str, Offer | None]:
         """The trial to start or to go on with, and why; "", None if there is none."""
         begun, ids, awaited = [], [], []
-        for trial_id, trial in self._trials.items():
-            if trial_id in self._held:
+        for trial_id, trial in self._live.trials.items():
+            if trial_id in self._live.held:
                 continue
             course = self.record.courses.get(trial_id)
             if course is not None:
@@ -187,8 +178,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
                 ids.append(trial_id)
             elif not trial.is_finished():
                 awaited.append(trial.config)
-        new = self._held.trials
-        offer = self._order.choose(
+        new = self._live.held.trials
+        offer = self._thaw.order.choose(
             [trial.config for trial in new],
             begun,
             awaited,
@@ -203,14 +194,14 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             return new[offer.place].trial_id, offer
         return ids[offer.place - len(new)], offer
 
-    def _begun(self, trial: Any, course: Course, arrives: bool) -> Begun:
+    def _begun(self, trial: Trial, course: Course, arrives: bool) -> Begun:
         rungs, max_t = self.record.times, self.rule.max_t
         at = takewhile(
             lambda loss: loss is not None,
             (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
         )
         time = min(max(course.time, 0.0), max_t)
-        over = trial.status == Trial.TERMINATED and trial.trial_id not in self.record.given_up
+        over = trial.status == TERMINATED and trial.trial_id not in self.record.given_up
         settled = over and (self.rule.is_whole(self.record, trial.trial_id) or course.loss == inf)
         marks = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
@@ -221,5 +212,5 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,
-            waits=arrives or (course.paused and trial.status == Trial.PAUSED),
+            waits=arrives or (course.paused and trial.status == PAUSED),
         )

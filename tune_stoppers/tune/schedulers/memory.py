@@ -35,6 +35,7 @@ from tune_stoppers.journal.lines import (
 from tune_stoppers.journal.recorder import Recorder, Remembered
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import number
+from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.storage import recorder_for
 
 logger = logging.getLogger("tune_stoppers")
@@ -119,7 +120,7 @@ class Memory(Generic[R]):
         self.recalled = 0  # trials remembered from before a restore
         self._lines = 0  # since the last state
 
-    def meet(self, trial: Any, sign: int, **task: Any) -> Known:
+    def meet(self, trial: Trial, sign: int, **task: Any) -> Known:
         """Ray has added a trial: a new one, one that is tried again, or one that is restored.
 
         `task`: what the journal is to say of the sweep: its metric and what counts as time.
@@ -140,7 +141,7 @@ class Memory(Generic[R]):
             self.log_event(trial.trial_id, TRIAL, config=config, **told(trial.config))
         return known
 
-    def reconfigured(self, trial: Any) -> None:
+    def reconfigured(self, trial: Trial) -> None:
         """The trial goes on with another configuration, which is as good a sign of it."""
         config = fingerprint(trial.config)
         self.trials[trial.trial_id].configs.append(config)
@@ -221,7 +222,7 @@ class Memory(Generic[R]):
             logger.warning("%s: the journal cannot be read (%s).", self.owner, error)
             return None
 
-    def _open(self, trial: Any, sign: int, task: dict[str, Any]) -> None:
+    def _open(self, trial: Trial, sign: int, task: dict[str, Any]) -> None:
         self._opened, self.sign = True, sign
         self._recorder = recorder_for(trial, self.owner, self.uid)
         if self._recorder is None:

@@ -3,23 +3,33 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, Unpack
-
-from ray.tune.experiment import Trial
 
 from tune_stoppers.core import SweepRule, require_choice
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
 from tune_stoppers.surrogate.trial_scores import Standing
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler, number_of
+from tune_stoppers.tune.live import Live
+from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
+from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 from tune_stoppers.tune.schedulers.pending_queue import Held, may_hold
+from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers
 
 logger = logging.getLogger("tune_stoppers")
 
 R = TypeVar("R")
 Order = Literal["given", "model"]
+
+
+class Starts(Live):
+    """Who has started and who is held back."""
+
+    def __init__(self, model: ModelOrder | None) -> None:
+        self.model = model  # None: in the order given
+        self.started: dict[str, Trial] = {}  # by id: all that Ray has added, but those held
+        self.held = Held()
+        self.workers = Workers()
 
 
 class OrderedScheduler(SweepScheduler[R], Generic[R]):
@@ -37,102 +47,93 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
     def __init__(
         self, rule: SweepRule[R], *, order: Order = "given", **common: Unpack[Common]
     ) -> None:
+        self.order = order
         super().__init__(rule, **common)
         require_choice(f"{self.name} order", order, ("given", "model"))
-        self.order = order
-        self._begin()
 
     def _begin(self) -> None:
-        self._model = ModelOrder() if self.order == "model" and not self.dry_run else None
-        self._started: dict[str, Any] = {}  # by id: all that Ray has added, but those held
-        self._held = Held()
-        self._workers = Workers()
+        super()._begin()
+        by_model = self.order == "model" and not self.dry_run
+        self._live = Starts(ModelOrder() if by_model else None)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        mine = ("_model", "_started", "_held", "_workers")
-        return {k: v for k, v in super().__getstate__().items() if k not in mine}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        super().__setstate__(state)
-        self._begin()
-
-    def standing(self, trial: Any) -> Standing | None:
+    def standing(self, trial: Trial) -> Standing | None:
         """How a trial does, as the model is told; None if it has not reported."""
-        known = trial.metric_analysis.get(self._metric)
+        known = trial.metric_analysis.get(self._metric or "")
         if known is None:
             return None
         best = self.sign * known["min" if self.sign == 1 else "max"]
         return Standing((), best if math.isfinite(best) else math.inf)
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial."""
         super().adopted(controller, trial)
-        if self._model is None:
+        if self._live.model is None:
             return
         trial_id = trial.trial_id
         known = self._memory.known(trial_id)
-        begun = trial_id in self._started or known.started or known.time.step is not None
-        if not begun and trial.status == Trial.PENDING and may_hold(controller.search_alg):
-            self._held.hold(trial)
+        begun = trial_id in self._live.started or known.started or known.time.step is not None
+        if not begun and trial.status == PENDING and may_hold(controller.search_alg):
+            self._live.held.hold(trial)
             return
-        self._started[trial_id] = trial
-        if trial.status == Trial.PENDING:
-            self._workers.add(trial, time.monotonic(), chosen=begun)  # before a restore, say
+        self._live.started[trial_id] = trial
+        if trial.status == PENDING:
+            self._live.workers.add(trial, time.monotonic(), chosen=begun)  # before a restore, say
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().all_adopted()
-        self._held.sort(number_of)
-        self._workers.sort(self.turn_of)
-        if self._model is not None:
-            self._model.model.recall(self._memory.fit)
+        self._live.held.sort(number_of)
+        self._live.workers.sort(self.turn_of)
+        if self._live.model is not None:
+            self._live.model.model.recall(self._memory.fit)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
-        self._held.drop(trial.trial_id)
+        self._live.held.drop(trial.trial_id)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         super().on_trial_remove(controller, trial)
-        self._held.drop(trial.trial_id)
+        self._live.held.drop(trial.trial_id)
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
-        if self._model is None:
+        if self._live.model is None:
             return super().choose_trial_to_run(controller)
         self._begin_to_choose(controller)
         now = time.monotonic()
-        self._workers.look(now)
-        first = self._workers.for_process(controller, now)
+        self._live.workers.look(now)
+        first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first
-        if not self._workers.room or self._over:
-            return self._workers.next
-        trial = self._paused() or (self._pick(self._model) if self._held else None)
+        if not self._live.workers.room or self._sweep.over:
+            return self._live.workers.next
+        trial = self._paused() or (self._pick(self._live.model) if self._live.held else None)
         if trial is None:
-            return self._workers.next
-        self._started[trial.trial_id] = trial
-        self._workers.add(trial, now, chosen=True)
+            return self._live.workers.next
+        self._live.started[trial.trial_id] = trial
+        self._live.workers.add(trial, now, chosen=True)
         return trial
 
-    def _paused(self) -> Any:
+    def _paused(self) -> Trial | None:
         """A trial that somebody has paused, Ray's `ResourceChangingScheduler` for one, or None."""
-        return next((t for t in self._started.values() if t.status == Trial.PAUSED), None)
+        return next((t for t in self._live.started.values() if t.status == PAUSED), None)
 
-    def _pick(self, model: ModelOrder) -> Any:
+    def _pick(self, model: ModelOrder) -> Trial:
         reported, awaited = [], []
-        for trial in sorted(self._started.values(), key=number_of):  # also after a restore
+        for trial in sorted(self._live.started.values(), key=number_of):  # also after a restore
             standing = self.standing(trial)
             if standing is not None:
                 reported.append((trial.config, standing))
             elif not trial.is_finished():
                 awaited.append(trial.config)
-        waiting = [trial.config for trial in self._held.trials]
-        pick = model.choose(waiting, reported, awaited, picks=len(self._started))
-        trial = self._held.release(pick.place)
+        waiting = [trial.config for trial in self._live.held.trials]
+        pick = model.choose(waiting, reported, awaited, picks=len(self._live.started))
+        trial = self._live.held.release(pick.place)
         fit, self._memory.fit = self._memory.fit, model.model.fit or self._memory.fit
         new = {} if self._memory.fit == fit else {"fit": self._memory.fit}
-        self._note(trial.trial_id, STARTED, why=pick.why, **new)
+        self._sweep.note(trial.trial_id, STARTED, why=pick.why, **new)
         return trial

@@ -7,18 +7,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
-from ray.tune.experiment import Trial
-
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausesAtRungs, Record
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
+from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import note_reason
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
-from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler, number_of
+from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
+from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
 from tune_stoppers.tune.schedulers.pending_queue import Held, is_limited, may_hold
 from tune_stoppers.tune.schedulers.resume_cost import Pace
+from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers, capacity
 
 logger = logging.getLogger("tune_stoppers")
@@ -28,6 +29,19 @@ RESUMED = "resumed"  # the note of a trial that is promoted
 AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable that has no storage
 
 P = TypeVar("P", bound=PausesAtRungs)
+
+
+class Pausing(Live):
+    """Who has started, is paused or held back, and what a pause takes."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, Trial] = {}  # all that Ray has added, by id
+        self.met: set[str] = set()  # ids of those that were pending when they were added
+        self.held = Held()  # new ones
+        self.workers = Workers()
+        self.pace = Pace()
+        self.warned = False  # that a trial has no checkpoint
+        self.makes_room = False  # a trial was given up, and the searcher has suggested none yet
 
 
 class PausingScheduler(SweepScheduler[Record], Generic[P]):
@@ -56,46 +70,31 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         super().__init__(rule, **common)
         self.rule: P = rule
         self._clock: Callable[[], float] = time.monotonic
-        self._begin()
 
     @abstractmethod
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """What a free worker does, as `Promotion.choose` has it; None: it waits."""
 
     @abstractmethod
-    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
         """Whether a trial that is due for a pause goes on where nothing else needs its worker."""
 
-    def is_alone(self, controller: Any, trial: Any) -> bool:
+    def is_alone(self, controller: Controller, trial: Trial) -> bool:
         """Whether no other trial could make use of its worker if it were paused.
 
         None waits, and none will come before one has ended. Or all have a worker of their own.
         """
         over = controller.search_alg.is_finished()
-        if over and len(self._trials) <= max(self._workers.most, capacity(trial)):
+        if over and len(self._live.trials) <= max(self._live.workers.most, capacity(trial)):
             return True
-        if self._held or not (over or is_limited(controller.search_alg)):
+        if self._live.held or not (over or is_limited(controller.search_alg)):
             return False
-        waits = (Trial.PENDING, Trial.PAUSED)
-        return not any(t.status in waits for t in self._trials.values() if t is not trial)
+        waits = (PENDING, PAUSED)
+        return not any(t.status in waits for t in self._live.trials.values() if t is not trial)
 
     def _begin(self) -> None:
-        self._trials: dict[str, Any] = {}  # all that Ray has added, by id
-        self._met: set[str] = set()  # ids of those that were pending when they were added
-        self._held = Held()  # new ones
-        self._workers = Workers()
-        self._pace = Pace()
-        self._warned = False  # that a trial has no checkpoint
-        self._makes_room = False  # a trial was given up, and the searcher has suggested none yet
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        mine = ("_trials", "_met", "_held", "_workers", "_pace", "_warned", "_makes_room")
-        return {k: v for k, v in super().__getstate__().items() if k not in mine}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        super().__setstate__(state)
-        self._begin()
+        super()._begin()
+        self._live = Pausing()
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Measure the cost of resumes by another clock: a replay has its own time."""
@@ -111,31 +110,33 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             )
         return super().set_search_properties(metric, mode, **spec)
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
-        self._trials[trial.trial_id] = trial
-        if trial.status != Trial.PENDING or self.dry_run:
+        self._live.trials[trial.trial_id] = trial
+        if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
-        again = trial_id in self._met
-        self._met.add(trial_id)
+        again = trial_id in self._live.met
+        self._live.met.add(trial_id)
         begun = again or trial_id in record.courses or self._memory.known(trial_id).started
         if not again and self.rule.is_paused(record, trial_id):
-            trial.set_status(Trial.PAUSED)
+            trial.set_status(PAUSED)
         elif not begun and may_hold(controller.search_alg):
-            self._makes_room = False
-            self._held.hold(trial)
+            self._live.makes_room = False
+            self._live.held.hold(trial)
         else:
-            self._workers.add(trial, self._clock(), chosen=begun)
+            self._live.workers.add(trial, self._clock(), chosen=begun)
 
     def all_adopted(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().all_adopted()
-        self._trials = {t.trial_id: t for t in sorted(self._trials.values(), key=number_of)}
-        self._held.sort(number_of)
-        self._workers.sort(self.turn_of)
+        self._live.trials = {
+            t.trial_id: t for t in sorted(self._live.trials.values(), key=number_of)
+        }
+        self._live.held.sort(number_of)
+        self._live.workers.sort(self.turn_of)
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         if has_train_workers(result):
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
@@ -143,57 +144,63 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
-        if not self._warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
+        if not self._live.warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
             self._warn_if_due(trial.trial_id)
         return action
 
-    def has_checkpoint(self, trial: Any, saving: Saving) -> bool:
+    def has_checkpoint(self, trial: Trial, saving: Saving) -> bool:
         """Ray saves a class trainable that can be saved when it is paused."""
         return saving.sure or saves_when_asked(trial)
 
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Pause, unless the trial is saving: it is paused at its next checkpoint then."""
         if decision.action is Action.PAUSE:
             if trial.is_saving:
                 return CONTINUE
             if self.is_alone(controller, trial) and self.goes_on_alone(controller, trial):
-                self._note(trial.trial_id, RESUMED, why="goes on at once: no other needs a worker")
+                self._sweep.note(
+                    trial.trial_id, RESUMED, why="goes on at once: no other needs a worker"
+                )
                 return CONTINUE
-            self._note(trial.trial_id, "paused")
-            self._pace.pausing(trial.trial_id, self._clock())
+            self._sweep.note(trial.trial_id, "paused")
+            self._live.pace.pausing(trial.trial_id, self._clock())
         return super().act(controller, trial, result, decision)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
         self._drop(trial.trial_id)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node is no evidence against a trial; it may come back."""
         super().on_trial_error(controller, trial)
-        self._pace.drop(trial.trial_id)
+        self._live.pace.drop(trial.trial_id)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
         super().on_trial_remove(controller, trial)
         self._drop(trial.trial_id)
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """The trial for the next worker, if there is room for one more; else who waits for it."""
         self._begin_to_choose(controller)
-        if self.dry_run or self._over:
+        if self.dry_run or self._sweep.over:
             return super().choose_trial_to_run(controller)
         now = self._clock()
-        for trial_id in self._workers.look(now):
-            self._pace.left(trial_id, now)
-        first = self._workers.for_process(controller, now)
+        for trial_id in self._live.workers.look(now):
+            self._live.pace.left(trial_id, now)
+        first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first
-        chosen = self._choose(controller) if self._workers.room else None
+        chosen = self._choose(controller) if self._live.workers.room else None
         if chosen is None:
-            return self._workers.next
-        self._workers.add(chosen, now, chosen=True)
-        self._workers.for_process(controller, now)  # it may get one at once
+            return self._live.workers.next
+        self._live.workers.add(chosen, now, chosen=True)
+        self._live.workers.for_process(controller, now)  # it may get one at once
         return chosen
 
     def debug_string(self) -> str:
@@ -204,55 +211,55 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
                 self.record.times, self.record.rungs, self.record.paused, strict=True
             )
         )
-        cost = self.rule.resume_cost(self.record)
+        cost, held = self.rule.resume_cost(self.record), len(self._live.held)
         return (
-            f"{self.name}: trials recorded at rungs {{{rungs}}}; {len(self._held)} not started; "
+            f"{self.name}: trials recorded at rungs {{{rungs}}}; {held} not started; "
             f"a resume costs {cost:.3g} of {self.time_attr}"
         )
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _choose(self, controller: Any) -> Any:
+    def _choose(self, controller: Controller) -> Trial | None:
         """A paused or held trial to run next, or None."""
-        search, workers = controller.search_alg, self._workers
+        search, workers = controller.search_alg, self._live.workers
         over, holding = search.is_finished(), may_hold(search)
         more_come = not over and not holding and not workers.idle  # by themselves
-        fresh = bool(self._held) or more_come
+        fresh = bool(self._live.held) or more_come
         while True:
             choice = self.decide(fresh=fresh, over=over, idle=workers.idle)
             if choice is None or choice.move != "give up":
                 break
             self._give_up(controller, choice)
         if choice is None:
-            if is_limited(search) and not (over or fresh or self._makes_room):
+            if is_limited(search) and not (over or fresh or self._live.makes_room):
                 self._make_room(controller)
             return None
         if choice.move == "start":
-            return self._start(choice) if self._held else None
-        trial = self._trials[choice.trial_id]
-        if trial.status != Trial.PAUSED:
+            return self._start(choice) if self._live.held else None
+        trial = self._live.trials[choice.trial_id]
+        if trial.status != PAUSED:
             return None  # its pause is still being carried out
-        self._note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
+        self._sweep.note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
         return trial
 
-    def _start(self, choice: Choice) -> Any:
+    def _start(self, choice: Choice) -> Trial:
         if not choice.trial_id:
-            return self._held.release()
-        self._note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
-        return self._held.take(choice.trial_id)
+            return self._live.held.release()
+        self._sweep.note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
+        return self._live.held.take(choice.trial_id)
 
-    def _make_room(self, controller: Any) -> None:
+    def _make_room(self, controller: Controller) -> None:
         """Give a paused trial up that keeps the searcher from suggesting another one."""
         choice = self.rule.worst(self.record)
-        if choice is not None and self._trials[choice.trial_id].status == Trial.PAUSED:
-            self._makes_room = True  # until the searcher has made use of it
+        if choice is not None and self._live.trials[choice.trial_id].status == PAUSED:
+            self._live.makes_room = True  # until the searcher has made use of it
             self._give_up(controller, choice)
 
-    def _give_up(self, controller: Any, choice: Choice) -> None:
-        trial = self._trials[choice.trial_id]
+    def _give_up(self, controller: Controller, choice: Choice) -> None:
+        trial = self._live.trials[choice.trial_id]
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
-        self._note(choice.trial_id, "given up", why=why)
+        self._sweep.note(choice.trial_id, "given up", why=why)
         note_reason(trial, why)
         controller.stop_trial(trial)
 
@@ -260,18 +267,18 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         step = result.get(self.time_attr)
         if not isinstance(step, (int, float)):
             return
-        since = self._workers.since(trial_id)
-        cost = self._pace.report(trial_id, step, self._clock(), since)
+        since = self._live.workers.since(trial_id)
+        cost = self._live.pace.report(trial_id, step, self._clock(), since)
         if cost is not None:
-            self._note(trial_id, "cost", cost=cost)
+            self._sweep.note(trial_id, "cost", cost=cost)
 
     def _drop(self, trial_id: str) -> None:
-        self._held.drop(trial_id)
-        self._pace.drop(trial_id)
+        self._live.held.drop(trial_id)
+        self._live.pace.drop(trial_id)
 
     def _warn_if_due(self, trial_id: str) -> None:
         if self.rule.is_due(self.record, trial_id):
-            self._warned = True
+            self._live.warned = True
             logger.warning(
                 "%s: trial %s came to a rung without a checkpoint. Such trials go on until they "
                 "report one: report a checkpoint with every evaluation.",

@@ -9,16 +9,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.basic_variant import BasicVariantGenerator
+
+from tune_stoppers.tune.ray_internals.types import PAUSED, SearchAlgorithm, Trial
 
 
 class Held:
     """The trials that are held back, in Ray's order."""
 
     def __init__(self) -> None:
-        self._trials: OrderedDict[str, Any] = OrderedDict()
+        self._trials: OrderedDict[str, Trial] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -27,27 +28,27 @@ class Held:
         return trial_id in self._trials
 
     @property
-    def trials(self) -> Sequence[Any]:
+    def trials(self) -> Sequence[Trial]:
         """All of them."""
         return list(self._trials.values())
 
-    def hold(self, trial: Any) -> None:
+    def hold(self, trial: Trial) -> None:
         """Show a pending trial to Ray as paused."""
         trial.init_local_path()  # without it Ray's ResultGrid fails if it is never run
-        trial.set_status(Trial.PAUSED)
+        trial.set_status(PAUSED)
         self._trials[trial.trial_id] = trial
 
-    def sort(self, key: Callable[[Any], Any]) -> None:
+    def sort(self, key: Callable[[Trial], Any]) -> None:
         """Put them in another order."""
         self._trials = OrderedDict(sorted(self._trials.items(), key=lambda pair: key(pair[1])))
 
-    def release(self, place: int = 0) -> Any:
+    def release(self, place: int = 0) -> Trial:
         """The trial at this place, which is not held any more."""
         if not place:
             return self._trials.popitem(last=False)[1]
         return self._trials.pop(list(self._trials)[place])
 
-    def take(self, trial_id: str) -> Any:
+    def take(self, trial_id: str) -> Trial:
         """This trial, which is not held any more."""
         return self._trials.pop(trial_id)
 
@@ -56,14 +57,14 @@ class Held:
         self._trials.pop(trial_id, None)
 
 
-def is_limited(search: Any) -> bool:
+def is_limited(search: SearchAlgorithm) -> bool:
     """Whether the searcher suggests no more than so many trials before one has ended."""
     if isinstance(search, SearchGenerator):
         return isinstance(search.searcher, ConcurrencyLimiter)
     return isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
 
 
-def may_hold(search: Any) -> bool:
+def may_hold(search: SearchAlgorithm) -> bool:
     """Whether new trials can be held back without drawing ever more from the searcher."""
     if isinstance(search, BasicVariantGenerator) and search.total_samples >= sys.maxsize:
         return is_limited(search)

@@ -1,9 +1,10 @@
 """`PromotionASHAScheduler`: the rule `Promotion` under Ray Tune."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from tune_stoppers.rules.sweep.pausing import Choice
 from tune_stoppers.rules.sweep.promotion import Promotion
+from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
@@ -66,7 +67,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
         """What the rule says."""
         return self.rule.choose(self.record, fresh=fresh, over=over, idle=idle)
 
-    def goes_on_alone(self, controller: Any, trial: Any) -> bool:
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
         """Unless it would be given up."""
         over = controller.search_alg.is_finished()
         return self.rule.goes_on_alone(self.record, trial.trial_id, over=over)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
 
 from ray.tune import Stopper
-from ray.tune.experiment import Trial
 
 from tune_stoppers.core import Action, BaseRule, Decision, require, require_number
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
 from tune_stoppers.rules.trial.divergence import Divergence
+from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import (
     checkpoint_of,
     keep_checkpoint,
@@ -20,6 +20,13 @@ from tune_stoppers.tune.ray_internals.controller import (
     stopper_of,
 )
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
+from tune_stoppers.tune.ray_internals.types import (
+    PAUSED,
+    PENDING,
+    CheckpointResult,
+    Controller,
+    Trial,
+)
 from tune_stoppers.tune.restore.journalled_results import is_as_saved, is_there, result_of
 from tune_stoppers.tune.schedulers.base import CONTINUE, PAUSE, Common, SweepScheduler
 from tune_stoppers.tune.schedulers.memory import fingerprint
@@ -27,6 +34,15 @@ from tune_stoppers.tune.stoppers.base import RuleStopper
 from tune_stoppers.tune.stoppers.combinators import AnyOf
 
 Config = dict[str, Any]
+
+
+class GoingBack(Live):
+    """Who is to go back, and what has been looked at."""
+
+    def __init__(self) -> None:
+        self.due: dict[str, Trial] = {}  # trials that are being paused, to go back
+        self.checked = False  # the sweep's stopper
+        self.warned = False
 
 
 class RollbackScheduler(SweepScheduler[Record]):
@@ -95,24 +111,18 @@ class RollbackScheduler(SweepScheduler[Record]):
         if mutate is not None and not callable(mutate):
             raise TypeError(f"mutate must be a function of a config, got {mutate!r}.")
         self.factor, self.lr_key, self.mutate = factor, lr_key, mutate
-        self._begin()
 
     def _begin(self) -> None:
-        self._due: dict[str, Any] = {}  # trials that are being paused, to go back
-        self._checked = False  # the sweep's stopper
-        self._warned = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The scheduler as constructed."""
-        return super().__getstate__() | {"_due": {}, "_checked": False, "_warned": False}
+        super()._begin()
+        self._live = GoingBack()
 
     # -- Ray's calls ---------------------------------------------------------------------------
 
-    def adopted(self, controller: Any, trial: Any) -> None:
+    def adopted(self, controller: Controller, trial: Trial) -> None:
         """Check a new sweep and trial; bring one that Ray has restored to where it was."""
         self._check(controller, trial)
         course = self.record.get(trial.trial_id)
-        if course is None or trial.status != Trial.PENDING:
+        if course is None or trial.status != PENDING:
             return
         known = self._memory.known(trial.trial_id)
         behind = course.rollbacks - _place(known.configs, fingerprint(trial.config))
@@ -129,7 +139,7 @@ class RollbackScheduler(SweepScheduler[Record]):
         if known.ahead is not None:
             known.ahead = known.time.step = course.step
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
         require(
             not has_train_workers(result),
@@ -139,8 +149,8 @@ class RollbackScheduler(SweepScheduler[Record]):
         course = self.record.get(trial.trial_id)
         if course is not None and course.anchor is not None:
             keep_checkpoint(trial, course.anchor.name)
-        elif self.rule.is_stranded(self.record, trial.trial_id) and not self._warned:
-            self._warned = True
+        elif self.rule.is_stranded(self.record, trial.trial_id) and not self._live.warned:
+            self._live.warned = True
             logger.warning(
                 "%s: trial %s has no checkpoint to go back to; such trials are given %d more "
                 "evaluations instead. Report a checkpoint with each evaluation; for a class "
@@ -149,7 +159,9 @@ class RollbackScheduler(SweepScheduler[Record]):
             )
         return action
 
-    def act(self, controller: Any, trial: Any, result: dict[str, Any], decision: Decision) -> str:
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
         """Pause a trial that is to go back; one that is saving waits for its next report."""
         if decision.action is not Action.PAUSE:
             return super().act(controller, trial, result, decision)
@@ -158,75 +170,78 @@ class RollbackScheduler(SweepScheduler[Record]):
             return CONTINUE
         own = anchor.name == result.get(CHECKPOINT_NAME)  # Ray registers it when it pauses
         if not own and self._find(trial, anchor) is None:
-            self._note(trial.trial_id, GONE, checkpoint=anchor.name)
+            self._sweep.note(trial.trial_id, GONE, checkpoint=anchor.name)
             return CONTINUE
-        self._due[trial.trial_id] = trial
+        self._live.due[trial.trial_id] = trial
         return PAUSE
 
-    def choose_trial_to_run(self, controller: Any) -> Any:
+    def choose_trial_to_run(self, controller: Controller) -> Trial | None:
         """A trial that goes back, else Ray's order."""
         self._begin_to_choose(controller)
-        for trial_id, trial in self._due.items():
-            if trial.status == Trial.PAUSED:
-                del self._due[trial_id]
+        for trial_id, trial in self._live.due.items():
+            if trial.status == PAUSED:
+                del self._live.due[trial_id]
                 anchor = self.rule.asks(self.record, trial_id)
                 if anchor is not None:
                     self._go_back(trial, anchor)
                 return trial
         return super().choose_trial_to_run(controller)
 
-    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(
+        self, controller: Controller, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_complete(controller, trial, result)
 
-    def on_trial_error(self, controller: Any, trial: Any) -> None:
+    def on_trial_error(self, controller: Controller, trial: Trial) -> None:
         """A crash or a lost node: if the trial comes back, what is due is done then."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_error(controller, trial)
 
-    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+    def on_trial_remove(self, controller: Controller, trial: Trial) -> None:
         """A trial that was never run, or is paused, is dropped."""
-        self._due.pop(trial.trial_id, None)
+        self._live.due.pop(trial.trial_id, None)
         super().on_trial_remove(controller, trial)
 
     def debug_string(self) -> str:
         """One line: trials and rollbacks."""
         rollbacks = sum(course.rollbacks for course in self.record.values())
-        return f"{super().debug_string()}, {rollbacks} rollbacks, {len(self._due)} under way"
+        return f"{super().debug_string()}, {rollbacks} rollbacks, {len(self._live.due)} under way"
 
     # -- going back ----------------------------------------------------------------------------
 
-    def _go_back(self, trial: Any, anchor: Anchor) -> None:
+    def _go_back(self, trial: Trial, anchor: Anchor) -> None:
         """Roll back a trial that does not run."""
         trial_id = trial.trial_id
         if not self._take_to(trial, anchor):
             return
         trial.set_config(self._next_config(trial.config))
         rate = {} if self.mutate else {"lr": number(lookup(trial.config, self.lr_key))}
-        self._note(trial_id, WENT_BACK, checkpoint=anchor.name, step=anchor.step, **rate)
+        self._sweep.note(trial_id, WENT_BACK, checkpoint=anchor.name, step=anchor.step, **rate)
         self._memory.reconfigured(trial)
         self._memory.known(trial_id).time.step = anchor.step
 
-    def _take_to(self, trial: Any, anchor: Anchor) -> bool:
+    def _take_to(self, trial: Trial, anchor: Anchor) -> bool:
         """Let the trial go on from there; False, and a note, if that cannot be."""
         found = self._find(trial, anchor)
         if found is None:
-            self._note(trial.trial_id, GONE, checkpoint=anchor.name)
+            self._sweep.note(trial.trial_id, GONE, checkpoint=anchor.name)
             return False
         resume_from(trial, found)
         return True
 
-    def _find(self, trial: Any, anchor: Anchor) -> Any:
+    def _find(self, trial: Trial, anchor: Anchor) -> CheckpointResult | None:
         """The checkpoint as Ray has it; None if it is gone, or its name is another's now."""
         found = checkpoint_of(trial, anchor.name) or self._recall(trial, anchor)
         if found is None or number(lookup(found.metrics, self.time_attr)) != anchor.step:
             return None
         return found
 
-    def _recall(self, trial: Any, anchor: Anchor) -> Any:
+    def _recall(self, trial: Trial, anchor: Anchor) -> CheckpointResult | None:
         """One that Ray's snapshot was too old to know, told to Ray; None if there is none."""
-        if not is_there(trial, anchor.name):
+        storage = trial.storage  # None in a replay
+        if storage is None or not is_there(storage, anchor.name):
             return None
         line = self._memory.naming(trial.trial_id, anchor.name)
         if line is None or line["step"] != anchor.step:
@@ -235,7 +250,7 @@ class RollbackScheduler(SweepScheduler[Record]):
             course = self.record[trial.trial_id]
             written = course.step != anchor.step or course.watch.rested == 0  # it went back there
         else:
-            written = is_as_saved(trial, anchor.name, line)
+            written = is_as_saved(storage, anchor.name, line)
         if not written:
             return None
         result = result_of(line, self._metric, self.time_attr)
@@ -254,10 +269,10 @@ class RollbackScheduler(SweepScheduler[Record]):
 
     # -- what is refused -----------------------------------------------------------------------
 
-    def _check(self, controller: Any, trial: Any) -> None:
+    def _check(self, controller: Controller, trial: Trial) -> None:
         """Raise for what can be seen to go wrong before anything has run."""
-        if not self._checked and not self.dry_run:
-            self._checked = True
+        if not self._live.checked and not self.dry_run:
+            self._live.checked = True
             for rule in _divergence_rules(stopper_of(controller)):
                 raise ValueError(
                     f"{self.name} rescues trials that diverge, and a DivergenceStopper would stop "

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.tune.experiment import Trial
 
 from tune_stoppers.tune.ray_internals.controller import takes_process
+from tune_stoppers.tune.ray_internals.types import PENDING, RUNNING, Controller, Trial
 
 
 @dataclass(slots=True)
 class Place:
     """A trial that is pending or runs."""
 
-    trial: Any
+    trial: Trial
     asked: float  # when it was first seen pending, seconds of the scheduler's clock
     chosen: bool  # by the scheduler; else it started by itself
     since: float | None = None  # when a worker came free for it; None: it still waits
@@ -34,7 +34,7 @@ class Workers:
         self.most = 0  # trials seen running at a time
         self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
 
-    def add(self, trial: Any, now: float, *, chosen: bool) -> None:
+    def add(self, trial: Trial, now: float, *, chosen: bool) -> None:
         """The trial is pending from now on."""
         self.places.pop(trial.trial_id, None)
         since = now if len(self.places) < self.most else None
@@ -46,12 +46,12 @@ class Workers:
         running = 0
         for trial_id, place in list(self.places.items()):
             status = place.trial.status
-            if status == Trial.RUNNING:
+            if status == RUNNING:
                 running += 1
                 if not place.running and place.since is None:
                     place.since = place.asked  # there was a worker that had not been seen yet
                 place.running = True
-            elif status != Trial.PENDING:
+            elif status != PENDING:
                 del self.places[trial_id]
                 gone.append(place)
         if running > self.most:
@@ -90,7 +90,7 @@ class Workers:
         in_line = sum(place.since is None for place in waiting)
         return self.free > 0 or in_line < self._ahead
 
-    def for_process(self, controller: Any, now: float) -> Any:
+    def for_process(self, controller: Controller, now: float) -> Trial | None:
         """The trial that is to get the process that another one has left; None if there is none.
 
         Under `reuse_actors` Ray gives such a process to the trial that is named. If a new choice
@@ -102,18 +102,18 @@ class Workers:
                 return place.trial
         return None
 
-    def sort(self, key: Callable[[Any], Any]) -> None:
+    def sort(self, key: Callable[[Trial], Any]) -> None:
         """Put them in another order."""
         self.places = dict(sorted(self.places.items(), key=lambda pair: key(pair[1].trial)))
 
     @property
-    def next(self) -> Any:
+    def next(self) -> Trial | None:
         """The chosen trial that has been pending longest; None if there is none."""
         pending = (p.trial for p in self.places.values() if p.chosen and not p.running)
         return next(pending, None)
 
 
-def capacity(trial: Any) -> int:
+def capacity(trial: Trial) -> int:
     """How many trials such as this one the cluster has room for; 0 in a replay."""
     request = getattr(trial, "placement_group_factory", None)
     if request is None or not ray.is_initialized():

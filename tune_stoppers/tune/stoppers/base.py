@@ -43,6 +43,7 @@ from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
+from tune_stoppers.tune.live import Live, without_live
 from tune_stoppers.tune.ray_internals.frame import calling_trial
 from tune_stoppers.tune.reader import ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.schedulers.memory import fingerprint, told
@@ -51,6 +52,16 @@ from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
 from tune_stoppers.tune.storage import recorder_for
 
 WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
+
+
+class Writing(Live):
+    """Where the sweep that this process runs is written to, and what was."""
+
+    def __init__(self) -> None:
+        self.recorder: Recorder | None = None
+        self.snapshots: SnapshotKeeper | None = None
+        self.looked = False  # for the experiment's storage
+        self.configs: dict[str, tuple[dict[str, Any], str]] = {}  # of each trial, its fingerprint
 
 
 class RuleStopper(ExplainedStopper):
@@ -119,23 +130,16 @@ class RuleStopper(ExplainedStopper):
         self._would: dict[str, str] = {}  # trials that a dry run would have stopped, and why
         self._journal = None if journal is None else Journal(journal)
         self._uid = uuid.uuid4().hex  # of this run: Tune pickles it with the experiment
-        self._recorder: Recorder | None = None
-        self._looked = False  # for the experiment's storage, in this process
-        self._configs: dict[str, tuple[Any, str]] = {}  # of each trial, with its fingerprint
-
-    _snapshots: SnapshotKeeper | None = None  # of the sweep that this process runs
+        self._live = Writing()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {
-            "_recorder": None,
-            "_looked": False,
-            "_configs": {},
-            "_snapshots": None,
-        }
+        """What it remembers of the trials, too: Ray pickles it now and then."""
+        return without_live(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Also of an earlier version, which had less to remember."""
-        super().__setstate__({"_configs": {}} | state)
+        super().__setstate__(state)
+        self._live = Writing()
         if "_horizon" not in state:
             self._horizon = HorizonWatch(self.name, self.rule, self._reader.time_attr)
 
@@ -180,12 +184,12 @@ class RuleStopper(ExplainedStopper):
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         self._open(trial_id)
-        if self._snapshots is not None:
-            self._snapshots.look()
+        if self._live.snapshots is not None:
+            self._live.snapshots.look()
         self._note_config(trial_id, result)
         saving = self._note_saving(trial_id, result)
-        if self._recorder is not None and trial_id in self._recorder.requested:
-            return self._stop_for_user(trial_id, self._recorder)
+        if self._live.recorder is not None and trial_id in self._live.recorder.requested:
+            return self._stop_for_user(trial_id, self._live.recorder)
         reading = self._reader.read(trial_id, result)
         if reading is None:
             if result.get(DONE):
@@ -245,7 +249,7 @@ class RuleStopper(ExplainedStopper):
         clocks: dict[str, Any],
         since: int | None,
     ) -> None:
-        if judged.event == "repeat" or (self._journal is None and self._recorder is None):
+        if judged.event == "repeat" or (self._journal is None and self._live.recorder is None):
             return
         sign = self._reader.metrics.sign
         line = partial(
@@ -271,43 +275,43 @@ class RuleStopper(ExplainedStopper):
         if CHECKPOINT_NAME in result:
             return None
         saving = saving_at(calling_trial(trial_id), result)
-        if saving is not None and self._recorder is not None and self._journal is None:
+        if saving is not None and self._live.recorder is not None and self._journal is None:
             line = event_line(self.name, trial_id, SAVING, **saving.told)
-            self._recorder.write(lambda: line)
+            self._live.recorder.write(lambda: line)
         return saving
 
     def _note_config(self, trial_id: str, result: dict[str, Any]) -> None:
         """Journal the configuration of a trial at its first report, and each that follows."""
         config = result.get("config")
-        if self._recorder is None or self._journal is not None or not isinstance(config, dict):
+        if self._live.recorder is None or self._journal is not None or not isinstance(config, dict):
             return
-        known, mark = self._configs.get(trial_id, ({}, ""))
+        known, mark = self._live.configs.get(trial_id, ({}, ""))
         if _equal(known, config) and mark:
             return
-        self._configs[trial_id] = config, (now := fingerprint(config))
+        self._live.configs[trial_id] = config, (now := fingerprint(config))
         if now != mark:
             more = {"config": now, "reported": result.get(TIMESTAMP)}
             line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
-            self._recorder.write(lambda: line)
+            self._live.recorder.write(lambda: line)
 
     def _log(self, line: Callable[[], Line]) -> None:
         if self._journal is not None:
             self._journal.write(line())
-        elif self._recorder is not None:
-            self._recorder.write(line)
+        elif self._live.recorder is not None:
+            self._live.recorder.write(line)
 
     def _open(self, trial_id: str) -> None:
         """Find the experiment's storage, once in each process."""
-        if self._looked:
+        if self._live.looked:
             return
-        self._looked = True
+        self._live.looked = True
         trial = calling_trial(trial_id)
-        self._recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
-        if trial is None or self._recorder is None:
+        self._live.recorder = None if trial is None else recorder_for(trial, self.name, self._uid)
+        if trial is None or self._live.recorder is None:
             return
-        self._snapshots = SnapshotKeeper(trial.storage)
-        again = self._recorder.go_on()
-        self._recorder.watch()
+        self._live.snapshots = SnapshotKeeper(trial.storage)
+        again = self._live.recorder.go_on()
+        self._live.recorder.watch()
         event = RESTORED if again else BEGINS
         metrics = self._reader.metrics
         line = event_line(
