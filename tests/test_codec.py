@@ -2,13 +2,16 @@
 
 import json
 import math
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_stoppers.codec import decode, encode
+from tune_stoppers.codec import decode, encode, pack, unpack
+from tune_stoppers.core import Action, Decision
+from tune_stoppers.journal.lines import plain
 
 
 class Inner(NamedTuple):
@@ -84,3 +87,72 @@ def test_fields_where_none_are_expected_are_refused():
     """An object is never read into a plain value."""
     with pytest.raises(ValueError, match="expected"):
         decode({"best": 1.0}, 0.0)
+
+
+@dataclass
+class Kept:
+    loss: float
+    when: float | None = None
+    seen: set[str] = field(default_factory=set)
+    by_age: dict[int, Inner] = field(default_factory=dict)
+    decision: Decision | None = None
+
+
+KEPT = {"loss": 1.0, "when": None, "seen": [], "by_age": {}, "decision": None}
+DECIDED = Decision(
+    Action.STOP,
+    "both",
+    "AllOf",
+    {"loss": math.inf, "rank": 3, "holder": "t1"},
+    ends_sweep=True,
+    parts=(Decision(Action.PAUSE, "{x:loss}", "Some", {"x": -math.inf}),),
+)
+
+
+def record_again(data, kind):
+    """Through a state file and back."""
+    return unpack(json.loads(json.dumps(plain(data), allow_nan=False)), kind)
+
+
+@given(
+    st.builds(
+        Kept,
+        st.floats(allow_nan=False) | st.integers(),
+        st.none() | st.floats(allow_nan=False),
+        st.sets(st.text()),
+        st.dictionaries(
+            st.integers(), st.builds(Inner, st.floats(allow_nan=False), st.just((1.5, -math.inf)))
+        ),
+        st.sampled_from([None, DECIDED]),
+    )
+)
+def test_a_record_comes_back_as_it_was(kept):
+    """Infinities, whole numbers, sets and integer keys, and all that a decision holds."""
+    again = record_again(pack(kept), Kept)
+    assert again == kept
+    assert type(again.loss) is type(kept.loss)
+    assert pack(again) == pack(kept)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        3,
+        [],
+        {},
+        {"loss": 1.0},
+        KEPT | {"more": 1},
+        KEPT | {"loss": None},
+        KEPT | {"loss": "high"},
+        KEPT | {"by_age": {"young": [1.0, []]}},
+        KEPT | {"by_age": {"1": [1.0]}},
+        KEPT | {"decision": {"action": "STOP"}},
+    ],
+    ids=repr,
+)
+def test_what_is_no_such_record_is_refused(wrong):
+    """With the type that was expected, a missing field too: its default would be a guess."""
+    assert unpack(KEPT, Kept) == Kept(1.0)
+    with pytest.raises(ValueError, match=r"This is no .*Kept"):
+        unpack(wrong, Kept)

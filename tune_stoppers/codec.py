@@ -6,14 +6,18 @@ lists, dicts and sets, read back by their type hints, with cattrs.
 
 JSON has no NaN or infinity, so these travel as ``{"$float": "nan"}``; named tuples travel as
 objects with their field names, so that a state written by another version is refused by name
-instead of being read into the wrong fields.
+instead of being read into the wrong fields. A record is refused if it lacks a field or has one
+more, and a scheduler's state by its `RECORD_FORMAT`.
 """
 
 import math
+from collections.abc import Callable, Mapping, Set
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+RECORD_FORMAT = 2  # of what `pack` gives; 1: each rule wrote its own
 NOT_FINITE = ("inf", "-inf", "nan")  # as the journal writes numbers that JSON lacks
 
 
@@ -62,9 +66,16 @@ def pack(value: Any) -> Any:
 def unpack(data: Any, kind: type[T]) -> T:
     """The record of type `kind` that `pack` gave; "inf", "-inf" and "nan" are read as floats.
 
-    Whatever does not fit the type raises, a cattrs error or a `ValueError`.
+    Each dataclass is to have all of its fields and no others. A trial's `State` in it stays as
+    `encode` gave it: only its rule knows the shape to `decode` it by. `ValueError` for whatever
+    does not fit the type.
     """
-    made: T = _converter().structure(data, kind)
+    try:
+        made: T = _converter().structure(data, kind)
+    except Exception as error:  # cattrs lets through whatever a constructor raises
+        raise ValueError(
+            f"This is no {getattr(kind, '__qualname__', kind)} of this version: {error!r}"
+        ) from error
     return made
 
 
@@ -73,9 +84,18 @@ def _converter() -> Any:
     from cattrs.preconf.json import make_converter  # with the first record that is read or written
 
     from tune_stoppers.core.decision import Decision
+    from tune_stoppers.core.rule import State
 
-    converter = make_converter(detailed_validation=False)
-    converter.register_structure_hook(float, lambda value, _: float(value))
+    converter = make_converter(
+        detailed_validation=False,
+        unstruct_collection_overrides={Set: sorted},  # two equal records give the same data
+    )
+    converter.register_structure_hook_factory(is_dataclass, lambda kind: _whole(kind, converter))
+    converter.register_structure_hook(float, _number)
+    # the numbers of a decision are plain: not to look at each halves the time
+    converter.register_unstructure_hook_func(lambda kind: kind == Mapping[str, Any], dict)
+    converter.register_unstructure_hook(State, encode)
+    converter.register_structure_hook(State, lambda data, _: data)
     plain = converter.get_structure_hook(Decision)
 
     def decision(data: Any, kind: Any) -> Decision:
@@ -86,3 +106,23 @@ def _converter() -> Any:
 
     converter.register_structure_hook(Decision, decision)
     return converter
+
+
+def _whole(kind: Any, converter: Any) -> Callable[[Any, Any], Any]:
+    """How a dataclass is read. cattrs itself would fill a missing field with its default."""
+    from cattrs.gen import make_dict_structure_fn
+
+    plain = make_dict_structure_fn(kind, converter, _cattrs_detailed_validation=False)
+    names = {each.name for each in fields(kind) if each.init}
+
+    def whole(data: Any, kind: Any) -> Any:
+        if data.keys() != names:
+            raise ValueError(f"{kind.__name__} has fields {sorted(data)}, expected {sorted(names)}")
+        return plain(data, kind)
+
+    return whole
+
+
+def _number(value: Any, _: Any) -> float:
+    """A float field's value; a whole number stays an `int`, as in the record that was written."""
+    return value if isinstance(value, int) else float(value)

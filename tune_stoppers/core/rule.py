@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
-from tune_stoppers.codec import decode, encode
+from tune_stoppers.codec import decode, encode, pack, unpack
 from tune_stoppers.core.checks import require, require_choice
 from tune_stoppers.core.decision import Action, Decision, OnNonfinite, Report
 
@@ -284,9 +284,14 @@ class SweepRule(BaseRule, Generic[R]):
     def note(self, record: R, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
         """Something that the scheduler did, journalled as `event` with its `numbers`."""
 
-    @abstractmethod
+    @property
+    def record_type(self) -> Any:
+        """The type of the record, by whose hints `load` reads it."""
+        return type(self.init())
+
     def dump(self, record: R) -> Any:
         """`record` as JSON data (floats that JSON lacks may be in it)."""
+        return pack(record)
 
     def freeze(self, record: R) -> Callable[[], Any]:
         """What makes the `dump` of `record` as it is now; called later, on another thread.
@@ -296,6 +301,7 @@ class SweepRule(BaseRule, Generic[R]):
         data = self.dump(record)
         return lambda: data
 
-    @abstractmethod
     def load(self, data: Any) -> R:
-        """The record that `dump` wrote."""
+        """The record that `dump` wrote. `ValueError` if it is no such record."""
+        record: R = unpack(data, self.record_type)
+        return record

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,9 +140,5 @@ def _noise(losses: list[float]) -> float:
     """
     if len(losses) < 3:
         return 0.0
-    second = sorted(
-        abs(a - 2 * b + c) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)
-    )
-    middle = len(second) // 2
-    median = second[middle] if len(second) % 2 else (second[middle - 1] + second[middle]) / 2
-    return median / 2.45
+    triples = zip(losses, losses[1:], losses[2:], strict=False)
+    return median(abs(a - 2 * b + c) for a, b, c in triples) / 2.45

@@ -105,7 +105,7 @@ def test_a_trial_that_goes_back_is_still_let_go_on() -> None:
 
 def test_a_trial_that_ends_before_its_next_rung_says_nothing() -> None:
     """Neither does one that never was."""
-    audit = Audit(2)
+    audit = Audit.of(2)
     assert audit.fails("a", 0, 10)
     audit.forget(["a", "unknown"])
     audit.comes_to_rung("a", 1, passes=True)
@@ -114,7 +114,7 @@ def test_a_trial_that_ends_before_its_next_rung_says_nothing() -> None:
 
 def test_a_suspended_quota_comes_back() -> None:
     """While it is suspended every failure is counted."""
-    audit = Audit(2)
+    audit = Audit.of(2)
     for _ in range(4):
         audit.fails("a", 0, 1)
         audit.comes_to_rung("a", 1, passes=True)

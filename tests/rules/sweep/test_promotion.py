@@ -230,15 +230,16 @@ def test_one_whose_last_report_tells_nothing_ends_with_the_one_before(step: Any)
     assert record.leader == ""
 
 
-def test_a_record_without_ends_is_read() -> None:
-    """The first versions did not write when trials ended: with their newest report."""
+def test_a_record_without_ends_is_refused() -> None:
+    """The first versions wrote none; who leads would be a guess, and the journal knows."""
     rule = Promotion(max_t=9, grace_period=1, pen=9)
     record = at_first_rung(rule, [5.0, 3.0, 4.0])
     rule.ended(record, Report("t1", 9, 1.0))
     rule.ended(record, Report("t2", 3, 0.5))
     dumped = json.loads(json.dumps(rule.dump(record)))
     del dumped["ends"]
-    assert rule.load(dumped).leader == "t1"
+    with pytest.raises(ValueError, match="'ends'"):
+        rule.load(dumped)
 
 
 def test_a_given_up_trial_does_not_count_as_run() -> None:

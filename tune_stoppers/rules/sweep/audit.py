@@ -1,7 +1,8 @@
 """How often a rung's quota is wrong in this sweep, learnt from trials that it lets go on."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 PRIOR_WRONG, PRIOR_RIGHT = 0.5, 4.5  # a quota is expected to be wrong in one case of ten
 MOST_WRONG = 0.25  # expected share of wrong stops; a quota that is beyond it is suspended
@@ -25,6 +26,7 @@ class Belief(NamedTuple):
         return self.share > MOST_WRONG
 
 
+@dataclass
 class Audit:
     """The trials let go on, and what became of them, per rung.
 
@@ -34,11 +36,15 @@ class Audit:
     trials go on, and each of them is counted, so that it may come back.
     """
 
-    def __init__(self, rungs: int) -> None:
-        self.failed = [0] * rungs
-        self.wrong = [0] * rungs
-        self.tried = [0] * rungs
-        self.spared: dict[str, int] = {}  # trial: the rung whose quota it has failed
+    failed: list[int]  # per rung, as the next two
+    wrong: list[int]
+    tried: list[int]
+    spared: dict[str, int] = field(default_factory=dict)  # trial: the rung whose quota it failed
+
+    @classmethod
+    def of(cls, rungs: int) -> "Audit":
+        """Of so many rungs, before the first trial."""
+        return cls([0] * rungs, [0] * rungs, [0] * rungs)
 
     def belief(self, rung: int) -> Belief:
         """What is known of the quota at this rung."""
@@ -69,16 +75,3 @@ class Audit:
         """These trials will not come to another rung."""
         for trial_id in trial_ids:
             self.spared.pop(trial_id, None)
-
-    def dump(self) -> list[Any]:
-        """All of it as JSON data."""
-        return [self.failed[:], self.wrong[:], self.tried[:], dict(self.spared)]
-
-    @classmethod
-    def load(cls, data: list[Any]) -> "Audit":
-        """What `dump` wrote."""
-        failed, wrong, tried, spared = data
-        audit = cls(len(failed))
-        audit.failed, audit.wrong, audit.tried = list(failed), list(wrong), list(tried)
-        audit.spared = dict(spared)
-        return audit

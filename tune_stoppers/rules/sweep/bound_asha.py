@@ -8,13 +8,12 @@ that pays for noise and for learning-rate decay.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from tune_stoppers.core import (
-    Action,
     Decision,
     Report,
     SweepRule,
@@ -24,14 +23,12 @@ from tune_stoppers.core import (
 from tune_stoppers.rules.noise import roughness
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep.audit import Audit
-from tune_stoppers.rules.sweep.dumped import as_number, dump_decision, load_decision
 from tune_stoppers.rules.sweep.rung import Rung, Times, moved, rungs_of
 
 HISTORY_RATIO = 2 ** (1 / 8)  # reports nearer in time than this are thinned: ≤ 10 a doubling
 RECENT = 6  # newest values that the noise is measured on
 SAME = 1e-9  # losses that differ by a smaller share are equal
 LEAST = 4  # reports of a trial before the bound acts: two bends, the fewest that have a middle
-NAME = "BoundASHA"
 AGES = 4  # a doubling of time is cut into so many, in each of which drops are compared
 UNKNOWN_RATE = LearningRate()
 
@@ -163,7 +160,7 @@ class BoundASHA(SweepRule[Record]):
     def init(self) -> Record:
         """The record before the first report."""
         rungs = [Rung(self.window) for _ in self.rungs]
-        return Record(rungs, Audit(len(rungs)), times=self.rungs, noises=Rung(self.window))
+        return Record(rungs, Audit.of(len(rungs)), times=self.rungs, noises=Rung(self.window))
 
     def update(
         self,
@@ -216,61 +213,6 @@ class BoundASHA(SweepRule[Record]):
         best = min(record.bests.values(), default=NOBODY, key=lambda best: best.loss)
         record.incumbent = best if best.loss < math.inf else NOBODY
 
-    def dump(self, record: Record) -> dict[str, Any]:
-        """`record` as JSON data."""
-        return {
-            "times": list(record.times),
-            "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
-            "drops": [[age, list(rung.of_trial.items())] for age, rung in record.drops.items()],
-            "noises": list(record.noises.of_trial.items()),
-            "audit": record.audit.dump(),
-            "bests": [list(best) for best in record.bests.values()],
-            "incumbent": list(record.incumbent),
-            "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
-        }
-
-    def freeze(self, record: Record) -> Callable[[], dict[str, Any]]:
-        """As `dump`, later: of what a course holds, only the times and losses are changed."""
-        rungs = [self._copy(rung) for rung in record.rungs]
-        drops = {age: self._copy(rung) for age, rung in record.drops.items()}
-        courses = {
-            trial_id: replace(c, times=c.times[:], losses=c.losses[:])
-            for trial_id, c in record.courses.items()
-        }
-        audit = Audit.load(record.audit.dump())
-        bests = dict(record.bests)
-        noises = self._copy(record.noises)
-        now = Record(rungs, audit, courses, drops, bests, record.incumbent, record.times, noises)
-        return lambda: self.dump(now)
-
-    def _copy(self, rung: Rung) -> Rung:
-        copied = Rung(rung.window)
-        copied.of_trial = dict(rung.of_trial)
-        return copied
-
-    def load(self, data: dict[str, Any]) -> Record:
-        """The record that `dump` wrote."""
-        record = self.init()
-        record.times = tuple(data.get("times", self.rungs))
-        record.rungs = [self._loaded(entries) for entries in data["rungs"]]
-        for age, entries in data["drops"]:
-            record.drops[age] = self._loaded(entries)
-        record.noises = self._loaded(data["noises"])
-        record.audit = Audit.load(data["audit"])
-        for loss, trial_id, time in data["bests"]:
-            record.bests[trial_id] = Incumbent(as_number(loss), trial_id, time)
-        loss, trial_id, time = data["incumbent"]
-        record.incumbent = Incumbent(as_number(loss), trial_id, time)
-        record.courses = {trial: _load_course(c) for trial, c in data["courses"].items()}
-        record.step = min((course.step for course in record.courses.values()), default=math.inf)
-        return record
-
-    def _loaded(self, entries: Iterable[tuple[str, float | str]]) -> Rung:
-        rung = Rung(self.window)
-        for trial_id, loss in entries:
-            rung.record(trial_id, as_number(loss))
-        return rung
-
     def _judge(
         self, record: Record, trial_id: str, course: Course, time: float, loss: float
     ) -> Decision:
@@ -280,7 +222,7 @@ class BoundASHA(SweepRule[Record]):
             if course.rung < len(record.rungs):
                 record.rungs[course.rung].record(trial_id, math.inf)
             record.audit.comes_to_rung(trial_id, course.rung, passes=False)
-            return self._stop("the value is {value}, which is not finite", value=loss)
+            return self.stop("the value is {value}, which is not finite", value=loss)
         begins = len(course.recent) < RECENT
         self._remember(course, time, loss)
         record.step = min(record.step, course.step)
@@ -301,7 +243,7 @@ class BoundASHA(SweepRule[Record]):
             if failed is not None and not self._spares(record, trial_id, index):
                 return failed
         if time >= self.max_t:
-            return self._stop("the horizon {max_t:g} is reached", max_t=self.max_t)
+            return self.stop("the horizon {max_t:g} is reached", max_t=self.max_t)
         if trial_id in record.audit.spared:
             return self._let_go_on(record, trial_id, loss)
         return self._bound(record, trial_id, course, time)
@@ -329,7 +271,7 @@ class BoundASHA(SweepRule[Record]):
             moved(record.rungs, record.times, now, self.window, trials),
             now,
         )
-        record.audit = Audit(len(now))  # what it has learnt is of other rungs
+        record.audit = Audit.of(len(now))  # what it has learnt is of other rungs
         for course in record.courses.values():
             course.rung = bisect_right(now, course.time)
 
@@ -353,7 +295,7 @@ class BoundASHA(SweepRule[Record]):
         rank = rung.rank(loss)
         if (rank - 1) * self.reduction_factor <= count - 1:
             return None
-        return self._stop(
+        return self.stop(
             "{loss:loss} is rank {rank} of {count} at rung {rung:g}: not in the best 1/{factor:g}",
             loss=loss,
             rank=rank,
@@ -377,14 +319,14 @@ class BoundASHA(SweepRule[Record]):
             else "to see if that quota errs: so far wrong for {wrong} of {tried} such trials"
         )
         wrong, tried = belief
-        return self._keep(text, loss=loss, rung=record.times[index], wrong=wrong, tried=tried)
+        return self.keep(text, loss=loss, rung=record.times[index], wrong=wrong, tried=tried)
 
     def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
         incumbent = record.incumbent
         if time <= 0 or time < self.bound_after * self.max_t:
-            return self._keep("{loss:loss}: too early for the bound", loss=course.loss)
+            return self.keep("{loss:loss}: too early for the bound", loss=course.loss)
         if course.times[0] > time / 2:
-            return self._keep("{loss:loss}: too little seen for the bound", loss=course.loss)
+            return self.keep("{loss:loss}: too little seen for the bound", loss=course.loss)
         newest = course.recent[-1]
         best = min(newest, course.recent[-2]) if len(course.recent) > 1 else newest
         drop = max(course.losses[0] - best, 0.0)
@@ -392,13 +334,13 @@ class BoundASHA(SweepRule[Record]):
             drop = max(drop, self._typical_drop(record, trial_id, time, drop))
         if len(course.recent) < LEAST:
             text = "{loss:loss}: {seen} reports are too few for the bound, {least} needed"
-            return self._keep(text, loss=course.loss, seen=len(course.recent), least=LEAST)
+            return self.keep(text, loss=course.loss, seen=len(course.recent), least=LEAST)
         if len(record.bests) < self.min_trials:
-            return self._keep("{loss:loss}: too few trials for the bound", loss=course.loss)
+            return self.keep("{loss:loss}: too few trials for the bound", loss=course.loss)
         if held := self.lr_metric and course.rate.holds(time, self.schedule_end):
-            return self._keep("{loss:loss}; no bound, {held}", loss=course.loss, held=held)
+            return self.keep("{loss:loss}; no bound, {held}", loss=course.loss, held=held)
         if trial_id == incumbent.trial_id:
-            return self._keep("the incumbent, {best:loss}", best=incumbent.loss)
+            return self.keep("the incumbent, {best:loss}", best=incumbent.loss)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
         text = (
@@ -412,7 +354,7 @@ class BoundASHA(SweepRule[Record]):
             text += ", with {allowed:.3g} allowed for noise,"
             numbers["allowed"] = allowed
         text += " gives {bound:loss}, incumbent {best:loss} (trial {holder} at {when:g})"
-        decide = self._stop if bound > incumbent.loss else self._keep
+        decide = self.stop if bound > incumbent.loss else self.keep
         return decide(
             text,
             loss=course.loss,
@@ -444,29 +386,3 @@ class BoundASHA(SweepRule[Record]):
         if trial_id not in drops.of_trial:  # what counts is when it came to this age
             drops.record(trial_id, drop)
         return drops.median if len(drops.losses) >= self.min_trials else 0.0
-
-    def _keep(self, text: str, **numbers: float | str) -> Decision:
-        return Decision(Action.CONTINUE, text, NAME, numbers)
-
-    def _stop(self, text: str, **numbers: float | str) -> Decision:
-        return Decision(Action.STOP, text, NAME, numbers)
-
-
-def _dump_course(course: Course) -> list[Any]:
-    timed = [
-        [*course.times],
-        [*course.losses],
-        course.recent,
-        course.time,
-        course.loss,
-        course.rung,
-    ]
-    return [*timed, list(course.rate), dump_decision(course.decision), course.step]
-
-
-def _load_course(data: list[Any]) -> Course:
-    times, losses, recent, time, loss, rung, (newest, highest), said, step = data
-    decision = load_decision(said, NAME)
-    rate = LearningRate(as_number(newest), as_number(highest))
-    at = as_number(time), as_number(loss)
-    return Course(times, losses, recent, *at, rung, rate, decision, as_number(step))

@@ -1,15 +1,12 @@
 """DiminishingReturns: end the sweep when going on is expected to gain less than it is worth."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 from tune_stoppers.core import (
-    Action,
     Decision,
     OnNonfinite,
     Report,
@@ -18,10 +15,8 @@ from tune_stoppers.core import (
     require_number,
 )
 from tune_stoppers.rules.noise import deviation
-from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
 from tune_stoppers.rules.trial.budget import SWEEP_SECONDS
 
-NAME = "DiminishingReturns"
 RECENT = 6  # newest values that a trial's noise is measured on
 NOISY = 5  # best trials whose noise counts
 MARK_RATIO = 2 ** (1 / 4)  # reports nearer in time than this are thinned: ≤ 5 a doubling
@@ -184,7 +179,7 @@ class DiminishingReturns(SweepRule[Record]):
         """The sweep's clock, where time has a worth."""
         return () if self.worth is None else (SWEEP_SECONDS,)
 
-    def with_policy(self, on_nonfinite: OnNonfinite) -> DiminishingReturns:
+    def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
         """The same rule under another policy for values that are not finite."""
         return replace(self, on_nonfinite=on_nonfinite)
 
@@ -206,9 +201,9 @@ class DiminishingReturns(SweepRule[Record]):
         if run is not None and run.time == time and run.decision is not None:
             return run.decision
         if run is None and trial_id in record.whole:
-            return self._keep("the trial has come to its end")
+            return self.keep("the trial has come to its end")
         if loss is None or (self.on_nonfinite == "ignore" and not math.isfinite(loss)):
-            return self._keep("nothing to judge")
+            return self.keep("nothing to judge")
         run = self._heard(record, trial_id, time)
         if math.isfinite(loss):
             _remember(run, loss)
@@ -241,35 +236,6 @@ class DiminishingReturns(SweepRule[Record]):
         record.running = {name: run for name, run in record.running.items() if name not in gone}
         record.top = [best for best in record.top if best.trial_id not in gone]
         record.quiet, record.gain = 0, None
-
-    def dump(self, record: Record) -> dict[str, Any]:
-        """`record` as JSON data."""
-        return {
-            "counts": [record.reports, record.checked, record.quiet],
-            "heard": dict(record.heard),
-            "whole": sorted(record.whole),
-            "running": {trial_id: _dump_run(run) for trial_id, run in record.running.items()},
-            "top": [list(best) for best in record.top],
-            "turn": record.turn,
-            "horizon": record.horizon,
-            "gain": None if record.gain is None else list(record.gain),
-        }
-
-    def load(self, data: dict[str, Any]) -> Record:
-        """The record that `dump` wrote."""
-        reports, checked, quiet = data["counts"]
-        return Record(
-            reports=reports,
-            heard=dict(data["heard"]),
-            turn=data["turn"],
-            whole=set(data["whole"]),
-            running={trial_id: _load_run(run) for trial_id, run in data["running"].items()},
-            top=[Best(*best) for best in data["top"]],
-            horizon=data["horizon"],
-            checked=checked,
-            quiet=quiet,
-            gain=None if data["gain"] is None else Gain(*data["gain"]),
-        )
 
     def _heard(self, record: Record, trial_id: str, time: float) -> Run:
         record.reports += 1
@@ -322,10 +288,10 @@ class DiminishingReturns(SweepRule[Record]):
 
     def _decide(self, record: Record, time: float, loss: float) -> Decision:
         if not math.isfinite(loss) and self.on_nonfinite == "stop":
-            return self._stop("the value is {value}, which is not finite", value=loss)
+            return self.stop("the value is {value}, which is not finite", value=loss)
         gain = record.gain
         if gain is None:
-            return self._keep(
+            return self.keep(
                 "{started} trials have started, {least} needed; {whole} have come to their end, "
                 "1 needed",
                 started=len(record.heard),
@@ -344,14 +310,10 @@ class DiminishingReturns(SweepRule[Record]):
         numbers = {"ahead": self.ahead, **gain._asdict(), "expected": gain.total}
         numbers |= {"quiet": record.quiet, "patience": self.patience}
         if not done:
-            return self._keep(text, **numbers)
-        return replace(self._stop(text, **numbers), ends_sweep=True)
-
-    def _keep(self, text: str, **numbers: float) -> Decision:
-        return Decision(Action.CONTINUE, text, NAME, numbers)
-
-    def _stop(self, text: str, **numbers: float) -> Decision:
-        return Decision(Action.STOP, text, NAME, numbers)
+            return self.keep(text, **numbers)
+        decision = self.stop(text, **numbers)
+        decision.ends_sweep = True
+        return decision
 
 
 _NOISE = "the noise of an evaluation is {noise:.3g}"
@@ -382,19 +344,3 @@ def _remember(run: Run, loss: float) -> None:
 
 def _loss(best: Best) -> float:
     return best.loss
-
-
-def _dump_run(run: Run) -> list[Any]:
-    said = dump_decision(run.decision)
-    ends_sweep = run.decision is not None and run.decision.ends_sweep
-    marks = [list(mark) for mark in run.marks]
-    return [run.time, run.best, marks, list(run.recent), said, ends_sweep]
-
-
-def _load_run(data: list[Any]) -> Run:
-    time, best, marks, recent, said, ends_sweep = data
-    decision = load_decision(said, NAME)
-    if decision is not None and ends_sweep:
-        decision = replace(decision, ends_sweep=True)
-    found = [(at, value) for at, value in marks]
-    return Run(time, float(best), found, list(recent), decision)  # inf may be a string

@@ -1,14 +1,11 @@
 """Forecast: stop a trial whose future best will hardly beat the target."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tune_stoppers.core import (
-    Action,
     Decision,
     OnNonfinite,
     Report,
@@ -18,12 +15,12 @@ from tune_stoppers.core import (
 )
 from tune_stoppers.rules.schedule import LearningRate, check_schedule
 from tune_stoppers.rules.sweep.bound_asha import NOBODY, Incumbent
-from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
 
-if TYPE_CHECKING:  # numpy comes with the first record
+if TYPE_CHECKING:
     from tune_stoppers.forecast import Forecaster
+else:
+    Forecaster = Any  # numpy comes with the first record
 
-NAME = "Forecast"
 UNKNOWN_RATE = LearningRate()
 
 
@@ -95,9 +92,14 @@ class Forecast(SweepRule[Record]):
         """As any rule's, with the number of earlier sweeps."""
         return f"{self!r} with {len(self.history)} earlier sweeps, version {self.version}"
 
-    def with_policy(self, on_nonfinite: OnNonfinite) -> Forecast:
+    def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
         """The same rule under another policy for values that are not finite."""
         return replace(self, on_nonfinite=on_nonfinite)
+
+    @property
+    def record_type(self) -> type[Record]:
+        """The record's, without one made of all earlier sweeps."""
+        return Record
 
     def init(self) -> Record:
         """The record before the first report."""
@@ -119,7 +121,7 @@ class Forecast(SweepRule[Record]):
         if before is not None and before[0] == time:
             return before[1]
         if loss is None or (self.on_nonfinite == "ignore" and not math.isfinite(loss)):
-            return self._keep("nothing to judge") if before is None else before[1]
+            return self.keep("nothing to judge") if before is None else before[1]
         if before is not None and time < before[0]:
             record.rates.pop(trial_id, None)
         decision = self._judge(record, report, loss)
@@ -149,29 +151,15 @@ class Forecast(SweepRule[Record]):
 
     def dump(self, record: Record) -> dict[str, Any]:
         """`record` as JSON data."""
-        judged = {t: [time, dump_decision(said)] for t, (time, said) in record.judged.items()}
-        return {
-            "forecaster": record.forecaster.dump(),
-            "judged": judged,
-            "bests": [list(best) for best in record.bests.values()],
-            "incumbent": list(record.incumbent),
-            "rates": {trial_id: list(rate) for trial_id, rate in record.rates.items()},
-        }
+        data: dict[str, Any] = super().dump(record)
+        return data | {"forecaster": record.forecaster.dump()}
 
     def load(self, data: dict[str, Any]) -> Record:
-        """The record that `dump` wrote."""
+        """The record that `dump` wrote; the forecaster needs the earlier sweeps too."""
         from tune_stoppers.forecast import Forecaster
 
-        record = Record(Forecaster.load(self.max_t, data["forecaster"], self.history))
-        for trial_id, (time, said) in data["judged"].items():
-            decision = load_decision(said, NAME)
-            assert decision is not None
-            record.judged[trial_id] = time, decision
-        for loss, trial_id, time in data["bests"]:
-            record.bests[trial_id] = Incumbent(float(loss), trial_id, time)
-        loss, trial_id, time = data["incumbent"]
-        record.incumbent = Incumbent(float(loss), trial_id, time)
-        record.rates = {t: LearningRate(*map(float, rate)) for t, rate in data["rates"].items()}
+        record = super().load(data)
+        record.forecaster = Forecaster.load(self.max_t, data["forecaster"], self.history)
         return record
 
     def _close(self, record: Record, trial_id: str, whole: bool | None) -> None:
@@ -186,27 +174,25 @@ class Forecast(SweepRule[Record]):
             rate = record.rates[trial_id] = rate.then(lr)
         record.forecaster.observe(trial_id, time, loss, lr)
         if not math.isfinite(loss) and self.on_nonfinite == "stop":
-            return self._stop("the value is {value}, which is not finite", value=loss)
+            return self.stop("the value is {value}, which is not finite", value=loss)
         if math.isfinite(loss) and loss < record.bests.get(trial_id, NOBODY).loss:
             best = record.bests[trial_id] = Incumbent(loss, trial_id, time)
             if loss < record.incumbent.loss:
                 record.incumbent = best
         if time >= self.max_t:
-            return self._stop("the horizon {max_t:g} is reached", max_t=self.max_t)
+            return self.stop("the horizon {max_t:g} is reached", max_t=self.max_t)
         if time < self.start_after:
-            return self._keep(
-                "{loss:loss}: not before {start:g}", loss=loss, start=self.start_after
-            )
+            return self.keep("{loss:loss}: not before {start:g}", loss=loss, start=self.start_after)
         if held := self.lr_metric and rate.holds(time, self.schedule_end):
-            return self._keep("{loss:loss}; no forecast, {held}", loss=loss, held=held)
+            return self.keep("{loss:loss}; no forecast, {held}", loss=loss, held=held)
         if trial_id not in record.bests:
-            return self._keep("no finite value yet")
+            return self.keep("no finite value yet")
         return self._by_forecast(record, trial_id, loss)
 
     def _by_forecast(self, record: Record, trial_id: str, loss: float) -> Decision:
         target = record.incumbent.loss if self.target is None else self.target
         if self.target is None and trial_id == record.incumbent.trial_id:
-            return self._keep("the incumbent, {best:loss}", best=target)
+            return self.keep("the incumbent, {best:loss}", best=target)
         forecast = record.forecaster.forecast(trial_id)
         skill, tested = record.forecaster.skill(trial_id)
         if not forecast.calibrated:
@@ -214,10 +200,10 @@ class Forecast(SweepRule[Record]):
                 "{loss:loss}: the forecasts are not calibrated here (better than persistence by "
                 "{skill:.2f} nats, on {tested} trials)"
             )
-            return self._keep(text, loss=loss, skill=skill, tested=tested)
+            return self.keep(text, loss=loss, skill=skill, tested=tested)
         chance = forecast.probability_below(target)
         low, high = forecast.quantile(0.05), forecast.quantile(0.95)
-        decide = self._stop if chance < self.probability else self._keep
+        decide = self.stop if chance < self.probability else self.keep
         return decide(
             "{loss:loss}; its best to come is forecast between {low:loss} and {high:loss} (90 %), "
             "with probability {chance:.3f} past the target {target:loss}, {probability:g} needed",
@@ -230,9 +216,3 @@ class Forecast(SweepRule[Record]):
             skill=skill,
             tested=tested,
         )
-
-    def _keep(self, text: str, **numbers: float | str) -> Decision:
-        return Decision(Action.CONTINUE, text, NAME, numbers)
-
-    def _stop(self, text: str, **numbers: float | str) -> Decision:
-        return Decision(Action.STOP, text, NAME, numbers)

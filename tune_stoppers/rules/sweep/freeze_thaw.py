@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tune_stoppers.core import Action, Decision, require_number
+from tune_stoppers.core import Decision, require_number
 from tune_stoppers.rules.sweep.pausing import Course, PausesAtRungs, Record
 
 
@@ -40,4 +40,4 @@ class FreezeThaw(PausesAtRungs):
         }
         if not checkpoint:
             return self.keep(text + "no pause without a checkpoint", **numbers)
-        return self.say(Action.PAUSE, text + "it is to be compared with all others", **numbers)
+        return self.pause(text + "it is to be compared with all others", **numbers)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from tune_stoppers.core import Action, Decision, Report, SweepRule
-from tune_stoppers.rules.sweep.dumped import dump_decision, load_decision
+from tune_stoppers.core import Decision, Report, SweepRule
 from tune_stoppers.rules.sweep.rung import Rung, Times, moved, rungs_of
 
 NEAR = 0.8  # of the horizon: a trial that ends by itself from there on has run to its end
@@ -229,43 +228,6 @@ class PausesAtRungs(SweepRule[Record]):
                 return self.give_up(trial_id, text, loss=loss, rung=record.times[index])
         return None
 
-    def dump(self, record: Record) -> dict[str, Any]:
-        """`record` as JSON data."""
-        return {
-            "times": list(record.times),
-            "rungs": [list(rung.of_trial.items()) for rung in record.rungs],
-            "courses": {trial: _dump_course(c) for trial, c in record.courses.items()},
-            "ended": dict(record.ended),
-            "ends": dict(record.ends),
-            "given_up": sorted(record.given_up),
-            "resumes": record.resumes,
-            "cost": record.cost,
-        }
-
-    def load(self, data: dict[str, Any]) -> Record:
-        """The record that `dump` wrote."""
-        record = self.init()
-        record.times = tuple(data.get("times", self.rungs))
-        record.rungs, record.paused = [], []
-        for entries in data["rungs"]:
-            record.paused.append([])
-            record.rungs.append(Rung(None))
-            for trial_id, loss in entries:
-                record.rungs[-1].record(trial_id, float(loss))
-        for trial_id, dumped in data["courses"].items():
-            course = record.courses[trial_id] = _load_course(dumped, type(self).__name__)
-            if course.paused:
-                course.paused = False
-                self.note(record, trial_id, "paused", {})
-        record.ended = {trial: float(loss) for trial, loss in data["ended"].items()}
-        ends = data.get("ends", {})  # the first versions wrote none
-        for trial_id in record.ended:
-            record.ends[trial_id] = float(ends.get(trial_id, record.courses[trial_id].time))
-        self._find_leader(record)
-        record.given_up = set(data["given_up"])
-        record.resumes, record.cost = data["resumes"], data["cost"]
-        return record
-
     def _judge(
         self,
         record: Record,
@@ -280,7 +242,7 @@ class PausesAtRungs(SweepRule[Record]):
         if not math.isfinite(loss):
             if course.reached < len(record.times):
                 record.rungs[course.reached].record(trial_id, math.inf)
-            return self.say(Action.STOP, "the value is {value}, which is not finite", value=loss)
+            return self.stop("the value is {value}, which is not finite", value=loss)
         course.best = min(course.best, loss)
         start = course.reached
         while course.reached < len(record.times) and record.times[course.reached] <= time:
@@ -289,7 +251,7 @@ class PausesAtRungs(SweepRule[Record]):
             there = loss if first or index == course.reached - 1 else before
             record.rungs[index].record(trial_id, there)
         if time >= self.max_t:
-            return self.say(Action.STOP, "the horizon {max_t:g} is reached", max_t=self.max_t)
+            return self.stop("the horizon {max_t:g} is reached", max_t=self.max_t)
         if course.reached > course.passed:
             return self.at_rung(record, trial_id, course, checkpoint)
         return self.keep("{loss:loss}; the next rung is not reached", loss=loss)
@@ -330,34 +292,6 @@ class PausesAtRungs(SweepRule[Record]):
         waiting = record.paused[index]
         del waiting[bisect_left(waiting, (record.rungs[index].of_trial[trial_id], trial_id))]
 
-    def keep(self, text: str, **numbers: float | str) -> Decision:
-        """The trial goes on."""
-        return self.say(Action.CONTINUE, text, **numbers)
-
-    def say(self, action: Action, text: str, **numbers: float | str) -> Decision:
-        """A decision of this rule."""
-        return Decision(action, text, type(self).__name__, numbers)
-
     def give_up(self, trial_id: str, text: str, **numbers: float | str) -> Choice:
         """The trial is not gone on with."""
-        return Choice(
-            "give up", trial_id, Decision(Action.STOP, text, type(self).__name__, numbers)
-        )
-
-
-def _dump_course(course: Course) -> list[Any]:
-    return [
-        course.time,
-        course.loss,
-        course.best,
-        course.reached,
-        course.passed,
-        course.paused,
-        dump_decision(course.decision),
-    ]
-
-
-def _load_course(data: list[Any], name: str) -> Course:
-    time, loss, best, reached, passed, paused, said = data
-    decision = load_decision(said, name)
-    return Course(float(time), float(loss), float(best), reached, passed, paused, decision)
+        return Choice("give up", trial_id, self.stop(text, **numbers))

@@ -9,7 +9,7 @@ lies between the rung and the next.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tune_stoppers.core import Action, Decision, require_number
+from tune_stoppers.core import Decision, require_number
 from tune_stoppers.rules.sweep.pausing import Choice, Course, PausesAtRungs, Record
 
 
@@ -108,7 +108,7 @@ class Promotion(PausesAtRungs):
             return self.keep(text, **numbers)
         if not checkpoint:
             return self.keep(f"{text}; no pause without a checkpoint", **numbers)
-        return self.say(Action.PAUSE, text, **numbers)
+        return self.pause(text, **numbers)
 
     def least_at(self, index: int) -> float:
         """At the first rung at least the pen."""

@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tune_stoppers.core import require, require_number
 
@@ -11,13 +12,16 @@ MOST_RUNGS = 1_000
 Times = tuple[float, ...]  # rungs, in units of the time
 
 
+@dataclass
 class Rung:
     """The losses recorded at one rung, one a trial, sorted: O(log n) to find, to add, to rank."""
 
-    def __init__(self, window: int | None) -> None:
-        self.window = window
-        self.losses: list[float] = []  # sorted
-        self.of_trial: dict[str, float] = {}  # oldest first
+    window: int | None
+    of_trial: dict[str, float] = field(default_factory=dict)  # oldest first
+    losses: list[float] = field(init=False, compare=False)  # sorted; not written, made anew
+
+    def __post_init__(self) -> None:
+        self.losses = sorted(self.of_trial.values())
 
     def record(self, trial_id: str, loss: float) -> None:
         """Add the trial's loss; a trial that is here already has its entry replaced."""

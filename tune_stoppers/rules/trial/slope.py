@@ -145,25 +145,7 @@ def least_squares(xs: tuple[float, ...], ys: tuple[float, ...]) -> tuple[float, 
 
 @lru_cache(maxsize=256)
 def student_t(confidence: float, freedom: int) -> float:
-    """The t with P(|T| < t) = `confidence` for Student's T with `freedom` degrees of freedom.
+    """The t with P(|T| < t) = `confidence` for Student's T with `freedom` degrees of freedom."""
+    from scipy.special import stdtrit  # with the first interval
 
-    By bisection of the angle atan(t/√freedom), whose probability is a finite sum.
-    """
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = _probability_within(middle, freedom) < confidence
-        low, high = (middle, high) if below else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _probability_within(angle: float, freedom: int) -> float:
-    """P(|T| < √freedom·tan(angle)): Abramowitz and Stegun (1964), 26.7.3 and 26.7.4."""
-    odd = freedom % 2
-    cosine = math.cos(angle)
-    total, term = 0.0, cosine if odd else 1.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= cosine * cosine * (power + 1) / (power + 2)
-    total *= math.sin(angle)
-    return (angle + total) * 2 / math.pi if odd else total
+    return abs(float(stdtrit(freedom, (1 - confidence) / 2)))  # there no digit is lost

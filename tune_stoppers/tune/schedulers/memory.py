@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from tune_stoppers.codec import RECORD_FORMAT
 from tune_stoppers.core import SweepRule
 from tune_stoppers.core.track import Timeline
 from tune_stoppers.experiment.configs import as_data
@@ -227,7 +228,7 @@ class Memory(Generic[R]):
         self._recorder = recorder_for(trial, self.owner, self.uid)
         if self._recorder is None:
             return
-        remembered = self._recorder.read(lambda state: state["rule"] == self.rule.signature)
+        remembered = self._recorder.read(self._accepts)
         self._recorder.watch()
         if remembered.state is None and not remembered.lines:
             if self._recorder.has_twin():
@@ -240,10 +241,25 @@ class Memory(Generic[R]):
         self.recalled = len(self._unmet)
         self.log_event("", RESTORED, trials=len(self.trials))
 
+    def _accepts(self, state: Any) -> bool:
+        """Whether `state` is of this rule and can be read; if so, its record is the record.
+
+        One of another format is left alone, as one of another rule: the journal says it all.
+        """
+        written = state["rule"], state.get("format")
+        if written != (self.rule.signature, RECORD_FORMAT):
+            return False
+        try:
+            self.record = self.rule.load(state["record"])
+        except Exception as error:  # whatever a rule's `load` runs into, also a user's own
+            text = "%s: a state cannot be used (%r); what was written before it is used."
+            logger.warning(text, self.owner, error)
+            return False
+        return True
+
     def _recall(self, remembered: Remembered) -> None:
         state = remembered.state
         if state is not None:
-            self.record = self.rule.load(state["record"])
             self.over, self.fit = state["over"], state.get("fit", [])
             for trial_id, kept in state["trials"].items():
                 configs, step, ended, stopped, metrics, *more = kept
@@ -296,6 +312,7 @@ class Memory(Generic[R]):
         self._lines = 0
         body = {
             "rule": self.rule.signature,
+            "format": RECORD_FORMAT,
             "over": self.over,
             "fit": self.fit,
             "trials": {
