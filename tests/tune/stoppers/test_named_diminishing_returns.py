@@ -13,7 +13,7 @@ from tune_stoppers import PatienceStopper, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
-from tune_stoppers.tune.stoppers.diminishing_returns import DiminishingReturnsStopper
+from tune_stoppers.tune.stoppers.named import DiminishingReturnsStopper
 
 LENGTH = 8
 
