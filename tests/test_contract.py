@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves, finite_losses, losses, maybe_losses
+from tests.stand_ins.strategies import curves, finite_losses, losses, maybe_losses
 from tune_stoppers import rules, testing
 from tune_stoppers.core import Decision, Report, Rule
 from tune_stoppers.tune.stoppers.named import (
