@@ -25,7 +25,7 @@ from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown, number
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
-from tune_stoppers.tune.stoppers.diminishing_returns import DiminishingReturnsStopper
+from tune_stoppers.tune.stoppers.named import DiminishingReturnsStopper
 
 WORKERS, TRAININGS, ORDERINGS = 8, 16.0, 2
 CHOSEN_ON = "taskset"

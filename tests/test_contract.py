@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves, finite_losses, losses, maybe_losses
+from tests.stand_ins.strategies import curves, finite_losses, losses, maybe_losses
 from tune_stoppers import rules, testing
 from tune_stoppers.core import Decision, Report, Rule
 from tune_stoppers.tune.stoppers.named import (
@@ -101,11 +102,15 @@ def test_check_rule_runs_every_check_on_each_trial_apart():
     testing.check_rule(PATIENCE, reports)
 
 
-def test_every_rule_of_the_package_is_listed():
-    """Whoever adds a rule adds it to RULES."""
-    listed = {type(rule) for rule in RULES.values()}
+def test_every_rule_of_the_package_holds_the_contract():
+    """Whoever adds a rule adds it to RULES, or calls `check_rule` in the rule's own tests."""
+    listed = {type(rule) for rule in RULES.values()} | {Rule}
     public = {value for value in vars(rules).values() if isinstance(value, type)}
-    assert {kind for kind in public if issubclass(kind, Rule)} <= listed
+    for kind in {kind for kind in public if issubclass(kind, Rule)} - listed:
+        *folders, module = kind.__module__.split(".")[1:]
+        own = Path(__file__).parent.joinpath(*folders, f"test_{module}.py")
+        checked = own.exists() and "check_rule(" in own.read_text(encoding="utf-8")
+        assert checked, f"{kind.__name__} is in no RULES, and {own} does not call check_rule."
 
 
 # -- symmetry ------------------------------------------------------------------------------------

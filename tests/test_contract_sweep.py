@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import finite_losses, losses
+from tests.stand_ins.strategies import finite_losses, losses
 from tune_stoppers import rules, testing
 from tune_stoppers.core import Report, Rule, SweepRule
 from tune_stoppers.core.per_trial import PerTrial

@@ -14,7 +14,7 @@ from ray.tune import Stopper
 from ray.tune.result import TIME_THIS_ITER_S
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import (
     AdaptivePatienceStopper,
     BudgetStopper,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ray import tune
 
-from tests.tune import tiny_trainer
-from tests.tune.tiny_trainer import rows_of
+from tests.stand_ins import tiny_trainer
+from tests.stand_ins.tiny_trainer import rows_of
 from tune_stoppers import PatienceStopper, TuneCallback, best_state, best_states, checkpoint_config
 
 README = Path(__file__).parents[1] / "README.md"

@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
-import tests.strategies  # noqa: F401  the profile of the suite
+import tests.stand_ins.strategies  # noqa: F401  the profile of the suite
 from tune_stoppers import PatienceStopper, RuleStopper
 from tune_stoppers.core import Mode
 from tune_stoppers.metrics import sign_of

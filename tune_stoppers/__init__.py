@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     )
     from tune_stoppers.tune.schedulers.rollback import RollbackScheduler as RollbackScheduler
     from tune_stoppers.tune.schedulers.rule import RuleScheduler as RuleScheduler
-    from tune_stoppers.tune.stoppers.diminishing_returns import (
-        DiminishingReturnsStopper as DiminishingReturnsStopper,
-    )
-    from tune_stoppers.tune.stoppers.forecast import ForecastStopper as ForecastStopper
     from tune_stoppers.tune.stoppers.named import AdaptivePatienceStopper as AdaptivePatienceStopper
     from tune_stoppers.tune.stoppers.named import AllOf as AllOf
     from tune_stoppers.tune.stoppers.named import AnyOf as AnyOf
     from tune_stoppers.tune.stoppers.named import BudgetStopper as BudgetStopper
+    from tune_stoppers.tune.stoppers.named import (
+        DiminishingReturnsStopper as DiminishingReturnsStopper,
+    )
     from tune_stoppers.tune.stoppers.named import DivergenceStopper as DivergenceStopper
+    from tune_stoppers.tune.stoppers.named import ForecastStopper as ForecastStopper
     from tune_stoppers.tune.stoppers.named import GradientStopper as GradientStopper
     from tune_stoppers.tune.stoppers.named import MultiMetricStopper as MultiMetricStopper
     from tune_stoppers.tune.stoppers.named import OverfitStopper as OverfitStopper
@@ -64,10 +64,10 @@ _WHERE = {
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "BudgetStopper": "tune.stoppers.named",
-    "DiminishingReturnsStopper": "tune.stoppers.diminishing_returns",
+    "DiminishingReturnsStopper": "tune.stoppers.named",
     "DivergenceStopper": "tune.stoppers.named",
     "EarlyStopping": "training.early_stopping",
-    "ForecastStopper": "tune.stoppers.forecast",
+    "ForecastStopper": "tune.stoppers.named",
     "FreeWorkers": "tune.ray_internals.train",
     "FreezeThawScheduler": "tune.schedulers.freeze_thaw",
     "GradientStopper": "tune.stoppers.named",

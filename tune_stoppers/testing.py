@@ -14,10 +14,12 @@ one curve shows little, so pass many (from Hypothesis, say). A rule must be impo
 the pickle check, so define it at the top of a module. Needs neither ray, torch nor Hypothesis.
 """
 
+import importlib
 import json
 import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from tune_stoppers.core import Action, BaseRule, Decision, Report, Rule, State, SweepRule
@@ -35,17 +37,40 @@ def check_rule(rule: BaseRule, reports: Sequence[Report]) -> None:
     checked on all reports in their order, as a scheduler shows them: those without the objective
     are left out where the rule needs it. `TypeError` for what is no rule.
     """
+    check_complete(rule)
     if isinstance(rule, SweepRule):
         shown = [r for r in reports if r.loss is not None or not rule.needs_objective]
         for sweep_check in SWEEP_CHECKS:
             sweep_check(rule, shown)
         return
-    if not isinstance(rule, Rule):
-        raise TypeError(f"check_rule needs a rule of tune_stoppers.core, got {rule!r}.")
+    assert isinstance(rule, Rule)
     curves = _per_trial(reports) if rule.scope == "trial" else [list(reports)]
     for curve in curves:
         for check in CHECKS:
             check(rule, curve)
+
+
+def check_complete(rule: BaseRule) -> None:
+    """The rule is a frozen dataclass that Tune can pickle: what Python does not check by itself."""
+    if isinstance(rule, type) and issubclass(rule, BaseRule):
+        raise TypeError(f"check_rule needs a rule, got its class; make one: {rule.__name__}(…).")
+    if not isinstance(rule, Rule | SweepRule):
+        raise TypeError(f"check_rule needs a rule of tune_stoppers.core, got {rule!r}.")
+    kind = type(rule)
+    name = kind.__qualname__
+    own = kind.__dict__
+    decorated = "__dataclass_fields__" in own or not own.get("__annotations__")
+    decorated = decorated and is_dataclass(kind)
+    assert decorated, f"{name} is no dataclass: put @dataclass(frozen=True) above its class."
+    frozen = kind.__dataclass_params__.frozen  # type: ignore[union-attr]
+    assert frozen, f"{name} can be changed after it was made: use @dataclass(frozen=True)."
+    found: Any = importlib.import_module(kind.__module__)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    assert found is kind, (
+        f"{name} is not found in {kind.__module__} by its name, by which Tune pickles it: define "
+        "it at the top of the module."
+    )
 
 
 def run_rule(rule: Rule, reports: Sequence[Report]) -> list[Decision]:
@@ -150,10 +175,10 @@ def check_state_size(rule: Rule, reports: Sequence[Report]) -> None:
 
 
 CHECKS: tuple[Callable[[Rule, Sequence[Report]], None], ...] = (
+    check_reasons,
+    check_state_round_trip,
     check_pure,
     check_idempotent,
-    check_state_round_trip,
-    check_reasons,
     check_missing_is_neutral,
     check_nonfinite,
     check_causal,
@@ -186,7 +211,7 @@ def check_record_round_trip(rule: SweepRule[Any], reports: Sequence[Report]) -> 
     """A record that goes to JSON and back at every report changes no later decision."""
     record, reloaded = rule.init(), rule.init()
     for report in reports:
-        reloaded = rule.load(_through_json(rule.freeze(reloaded)()))
+        reloaded = rule.load(_through_json(rule, rule.freeze(reloaded)()))
         decision, again = rule.update(record, report), rule.update(reloaded, report)
         _same(rule, report, "the decision with a record reloaded from JSON", decision, again)
         _equal(rule, report, "the reloaded record", _dumped(rule, record), _dumped(rule, reloaded))
@@ -224,10 +249,10 @@ def check_record_pickle(rule: SweepRule[Any], reports: Sequence[Report]) -> None
 
 
 SWEEP_CHECKS: tuple[Callable[[SweepRule[Any], Sequence[Report]], None], ...] = (
+    check_record_reasons,
+    check_record_round_trip,
     check_record_is_deterministic,
     check_record_is_idempotent,
-    check_record_round_trip,
-    check_record_reasons,
     check_record_forgets,
     check_record_pickle,
 )
@@ -255,21 +280,30 @@ def check_symmetry(
 
 
 def _check_words(rule: BaseRule, report: Report, decision: Decision) -> None:
+    _check_kind(rule, report, decision)
     for sign in (1, -1):
-        reason = decision.say(sign)
+        try:
+            reason = decision.say(sign)
+        except (KeyError, IndexError, ValueError) as error:
+            hint = "give each number that the text names: self.stop('{bad} bad', bad=3)"
+            wrong = f"the reason {decision.text!r} cannot be filled in ({error!r}); {hint}"
+            raise AssertionError(_said(rule, report, wrong)) from error
         _expect(rule, report, bool(reason.strip()), "the reason is empty")
         _expect(rule, report, "{" not in reason, f"the reason is not filled in: {reason!r}")
     _expect(rule, report, bool(decision.rule), "the decision does not name its rule")
     json.dumps(decision.plain_numbers())
 
 
-def _through_json(data: Any) -> Any:
+def _through_json(rule: BaseRule, data: Any) -> Any:
     """As the recorder writes a state: what JSON lacks becomes a string."""
-    return json.loads(json.dumps(plain(data), allow_nan=False))
+    try:
+        return json.loads(json.dumps(plain(data), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{rule!r}: its dump is no JSON data: {error}") from error
 
 
 def _dumped(rule: SweepRule[Any], record: Any) -> Any:
-    return _through_json(rule.dump(record))
+    return _through_json(rule, rule.dump(record))
 
 
 def _walk(rule: Rule, reports: Sequence[Report]) -> Iterator[tuple[State, Report, Decision]]:
@@ -277,7 +311,13 @@ def _walk(rule: Rule, reports: Sequence[Report]) -> Iterator[tuple[State, Report
     state = rule.init()
     for report in reports:
         before = state
-        state, decision = rule.update(state, report)
+        try:
+            state, decision = rule.update(before, report)
+        except (TypeError, AttributeError):
+            forgot = before.own is not None and rule.observe(before.own, report) is None
+            _expect(rule, report, not forgot, "observe returned None, not the rule's next state")
+            raise
+        _check_kind(rule, report, decision)
         yield before, report, decision
 
 
@@ -298,7 +338,17 @@ def _leaves(rule: Rule) -> Iterator[Rule]:
 
 
 def _reload(rule: Rule, state: State) -> State:
-    return rule.load(json.loads(json.dumps(rule.dump(state), allow_nan=False)))
+    try:
+        return rule.load(json.loads(json.dumps(rule.dump(state), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        wrong = f"{rule!r}: the state {state.own!r} does not come back from JSON: {error}"
+        raise AssertionError(wrong) from error
+
+
+def _check_kind(rule: BaseRule, report: Report, decision: object) -> None:
+    is_one = isinstance(decision, Decision)
+    wrong = f"{decision!r} is no decision; return self.keep(…) or self.stop(…)"
+    _expect(rule, report, is_one, wrong)
 
 
 def _poisoned(rule: Rule, report: Report, value: float) -> Report:
@@ -362,4 +412,8 @@ def _equal(rule: BaseRule, report: object, what: str, expected: object, got: obj
 
 
 def _expect(rule: BaseRule, report: object, holds: bool, message: str) -> None:
-    assert holds, f"{rule!r} at {report!r}: {message}."
+    assert holds, _said(rule, report, message)
+
+
+def _said(rule: BaseRule, report: object, message: str) -> str:
+    return f"{rule!r} at {report!r}: {message}."

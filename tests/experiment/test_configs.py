@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.tune.schedulers.rollback_stage import QUICK, Stage, journal_of
-from tests.watched import BEGIN, BIRTH, write_journal
+from tests.stand_ins.rollback_stage import QUICK, Stage, journal_of
+from tests.stand_ins.watched import BEGIN, BIRTH, write_journal
 from tune_stoppers import RollbackScheduler, best_state, best_states, explain
 from tune_stoppers.experiment.configs import as_data, differing, journalled_configs
 from tune_stoppers.journal.lines import BEGINS, CONFIG, TRIAL, Line

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.watched import BEGIN, BIRTH, OLDER, write_journal
+from tests.stand_ins.watched import BEGIN, BIRTH, OLDER, write_journal
 from tune_stoppers import best_state, best_states
 from tune_stoppers.journal.lines import AGAIN, BEGINS, FORGOT, Line
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from tests.watched import BEGIN, BIRTH, OLDER, journal_of, watched, write_journal
+from tests.stand_ins.watched import BEGIN, BIRTH, OLDER, journal_of, watched, write_journal
 from tune_stoppers.experiment.journals import merged, runs_of
 from tune_stoppers.journal.lines import event_line
 from tune_stoppers.journal.recorder import Recorder

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.experiment.test_folder import FOLDER, failure, row, write, write_journal
-from tests.snapshots import PICKLE, listed, snapshot
+from tests.stand_ins.snapshots import PICKLE, listed, snapshot
 from tune_stoppers import best_states
 from tune_stoppers.experiment.folder import Experiment
 from tune_stoppers.report import experiment_story

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import sweep_summary
-from tests.report.folders import trial
+from tests.stand_ins.folders import trial
 from tune_stoppers.report import experiment_story
 
 

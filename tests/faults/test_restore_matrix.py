@@ -13,7 +13,7 @@ from ray.tune.search.optuna import OptunaSearch
 from tests.faults.invariants import unsound
 from tests.faults.killing import runs
 from tests.faults.sweep_to_break import SCHEDULERS, SMOOTH, STEEP, descend, endings
-from tests.tune.ray_runs import end_uploads
+from tests.stand_ins.ray_runs import end_uploads
 from tune_stoppers.journal.lines import RESTORED
 
 pytestmark = [

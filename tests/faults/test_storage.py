@@ -1,7 +1,7 @@
 """Storage that is full, read-only, slow or damaged: it is said, and what was acknowledged stays.
 
-What `tests/test_recorder.py` and `tests/tune/test_restore.py` try with one file at a time is not
-tried again here: these are real disks, and damage at any place.
+What `tests/journal/test_recorder.py` and `tests/tune/schedulers/test_memory.py` try with one file
+at a time is not tried again here: these are real disks, and damage at any place.
 """
 
 import contextlib

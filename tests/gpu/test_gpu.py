@@ -10,9 +10,9 @@ import torch
 from ray import tune
 from torch import nn
 
-from tests.tiny import tiny_model
-from tests.tune.test_callback_resume import check_resuming
-from tests.tune.tiny_trainer import make_trainer
+from tests.stand_ins.tiny import tiny_model
+from tests.stand_ins.tiny_trainer import make_trainer
+from tests.tune.trainer.test_callback_resume import check_resuming
 from tune_stoppers import (
     AutoScheduler,
     BestStateKeeper,

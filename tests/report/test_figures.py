@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.report.folders import journal, stop_line, sweep
+from tests.stand_ins.folders import journal, stop_line, sweep
 from tune_stoppers.report import experiment_story, figures
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra plots")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.safety.hostile import answer, anything, hard, mutated, short_and_long, words
-from tests.watched import journal_of, watched, write_results
+from tests.stand_ins.watched import journal_of, watched, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.core import Rule, SweepRule

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.safety.hostile import answer, anything, hard, scalars, short_and_long, words
-from tests.watched import watched
+from tests.stand_ins.watched import watched
 from tune_stoppers import PatienceStopper, Sweep
 from tune_stoppers.backtest.named import build
 from tune_stoppers.cli import main

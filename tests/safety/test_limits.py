@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from tests.safety.hostile import DEEP
-from tests.watched import BIRTH, watched
+from tests.stand_ins.watched import BIRTH, watched
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.experiment.journals import runs_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from tests.watched import BIRTH, watched
+from tests.stand_ins.watched import BIRTH, watched
 from tune_stoppers import Sweep, best_state, best_states, explain
 from tune_stoppers.cli import main
 from tune_stoppers.report import experiment_story

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.folders import journal, stop_line, sweep, trial
+from tests.stand_ins.folders import journal, stop_line, sweep, trial
 from tune_stoppers.report import experiment_story
 from tune_stoppers.report.html.page import page
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.fs as pafs
 import pytest
 
-from tests.watched import BIRTH, journal_of, watched, write_journal, write_results
+from tests.stand_ins.watched import BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers import Sweep, best_states, explain
 from tune_stoppers.experiment.folder import Experiment
 from tune_stoppers.experiment.journals import runs_of

@@ -8,7 +8,7 @@ import peft
 import pytest
 import torch
 
-from tests.tiny import tiny_model
+from tests.stand_ins.tiny import tiny_model
 from tests.training.test_checkpoints import trained
 from tune_stoppers import load_state, save_state
 from tune_stoppers.training.checkpoints import load_weights

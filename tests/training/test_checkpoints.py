@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import load_state
 from tune_stoppers.training.checkpoints import load_weights
 from tune_stoppers.training.snapshot import StateMismatchError

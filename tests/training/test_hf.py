@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import BestStateKeeper, RuleCallback
 from tune_stoppers.core import Decision, MissingMetricError, Report, Rule
 from tune_stoppers.rules import Divergence, MultiMetric, Patience, Threshold

@@ -126,7 +126,7 @@ def test_a_trainer_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     told = two_ranks(
         """
         from transformers import Trainer, TrainingArguments, default_data_collator
-        from tests.tiny import tiny_model, tiny_rows
+        from tests.stand_ins.tiny import tiny_model, tiny_rows
         from tune_stoppers import BestStateKeeper, RuleCallback
         from tune_stoppers.core import MissingMetricError
 

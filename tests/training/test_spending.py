@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import EarlyStopping, RuleCallback, rules
 from tune_stoppers.training.spending import Spending
 

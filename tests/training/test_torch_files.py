@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.tiny import tiny_model
+from tests.stand_ins.tiny import tiny_model
 from tune_stoppers import load_state
 from tune_stoppers.training.checkpoints import load_weights
 from tune_stoppers.training.state_files import StateFileError

@@ -12,7 +12,7 @@ from ray import tune
 from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 
-from tests.watched import BEGIN, BIRTH, write_journal
+from tests.stand_ins.watched import BEGIN, BIRTH, write_journal
 from tune_stoppers import (
     PatienceStopper,
     PromotionASHAScheduler,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
+from tests.stand_ins.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.journal.lines import event_line, thinned
 from tune_stoppers.journal.spec import to_spec

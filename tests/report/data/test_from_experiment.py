@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.report.folders import BEGIN, journal, stop_line, sweep, trial
+from tests.stand_ins.folders import BEGIN, journal, stop_line, sweep, trial
 from tune_stoppers import best_state
 from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.report import experiment_story

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.watched import BEGIN, BIRTH, write_journal, write_results
+from tests.stand_ins.watched import BEGIN, BIRTH, write_journal, write_results
 from tune_stoppers.journal.lines import ENDED, event_line
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.report import experiment_story

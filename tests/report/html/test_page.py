@@ -13,7 +13,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler
 
 from tests.report.data.test_from_replay import recorded
-from tests.report.folders import journal, stop_line, sweep, trial
+from tests.stand_ins.folders import journal, stop_line, sweep, trial
 from tune_stoppers import Sweep, replay
 from tune_stoppers.report import experiment_story, replay_story, write_page
 from tune_stoppers.report.html.page import page

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import losses as any_losses
+from tests.stand_ins.strategies import losses as any_losses
 from tune_stoppers.core import Action, Decision, Report
 from tune_stoppers.journal.lines import plain
 from tune_stoppers.rules import Divergence

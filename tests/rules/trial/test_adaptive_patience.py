@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves
+from tests.stand_ins.strategies import curves
 from tune_stoppers.core import Action, Report
 from tune_stoppers.rules.noise import deviation
 from tune_stoppers.rules.trial.adaptive_patience import AdaptivePatience

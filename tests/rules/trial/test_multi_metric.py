@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves
+from tests.stand_ins.strategies import curves
 from tune_stoppers.core import Action, MissingMetricError, Report
 from tune_stoppers.rules.trial.multi_metric import MultiMetric
 from tune_stoppers.testing import check_rule, run_rule

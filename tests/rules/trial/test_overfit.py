@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves
+from tests.stand_ins.strategies import curves
 from tune_stoppers.core import Action, Report
 from tune_stoppers.rules.trial.overfit import Overfit
 from tune_stoppers.testing import check_rule, check_symmetry, run_rule

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import curves, maybe_losses
+from tests.stand_ins.strategies import curves, maybe_losses
 from tune_stoppers import RuleStopper
 from tune_stoppers.core import Action, Report
 from tune_stoppers.rules import Patience

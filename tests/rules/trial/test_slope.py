@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.strategies import curves
+from tests.stand_ins.strategies import curves
 from tune_stoppers import RuleStopper
 from tune_stoppers.core import Action, Report
 from tune_stoppers.rules.trial.slope import Slope, least_squares, student_t, theil_sen

@@ -9,7 +9,7 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.experiment import Trial
 
-from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_of
+from tests.stand_ins.rollback_stage import QUICK, Stage, events, journal_of
 from tests.tune.schedulers.test_base import Pausing
 from tune_stoppers import RollbackScheduler, RuleScheduler
 from tune_stoppers.experiment.class_checkpoints import claims_in

@@ -6,7 +6,7 @@ import pyarrow.fs as pafs
 import pytest
 from ray import tune
 
-from tests.tune.schedulers.test_promotion_ray import MAX_T, fit, journal, paths, statuses
+from tests.tune.schedulers.test_promotion_asha_ray import MAX_T, fit, journal, paths, statuses
 from tune_stoppers import FreezeThawScheduler
 from tune_stoppers.experiment.journals import runs_of
 from tune_stoppers.report.data.explain import verify

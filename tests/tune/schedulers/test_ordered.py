@@ -14,7 +14,7 @@ from ray.tune import TuneError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from tests.tune.ray_runs import end_uploads
+from tests.stand_ins.ray_runs import end_uploads
 from tune_stoppers import AutoScheduler, BoundASHAScheduler, Sweep, explain, replay
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.cli import main

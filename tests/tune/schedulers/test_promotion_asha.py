@@ -13,7 +13,7 @@ import pytest
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.trainable import FunctionTrainable, Trainable
 
-from tests.tune.schedulers.pausing_stage import Blind, StandIn, basic, endless, on_disk
+from tests.stand_ins.pausing_stage import Blind, StandIn, basic, endless, on_disk
 from tune_stoppers import Sweep, example_path, replay
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs

@@ -10,7 +10,7 @@ import pytest
 from ray.tune import CheckpointConfig
 from ray.tune.experiment import Trial
 
-from tests.tune.schedulers.rollback_stage import QUICK, Stage, events, journal_of
+from tests.stand_ins.rollback_stage import QUICK, Stage, events, journal_of
 from tune_stoppers import RollbackScheduler, Sweep, replay
 from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
 

@@ -7,7 +7,7 @@ import pytest
 from ray.tune import Stopper
 from ray.tune.stopper import CombinedStopper, MaximumIterationStopper
 
-from tests.tune.schedulers.rollback_stage import QUICK, Stage
+from tests.stand_ins.rollback_stage import QUICK, Stage
 from tune_stoppers import (
     AllOf,
     AnyOf,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from tests.tune.schedulers.descent import STEPS, descend, scheduler
+from tests.stand_ins.descent import STEPS, descend, scheduler
 from tune_stoppers import DivergenceStopper, RollbackScheduler
 from tune_stoppers.journal.lines import Line, read_journal
 

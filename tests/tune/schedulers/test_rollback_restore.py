@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from tests.tune.schedulers.rollback_stage import (
+from tests.stand_ins.rollback_stage import (
     QUICK,
     Stage,
     events,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from ray import cloudpickle, tune
 
-from tests.tune.ray_runs import fit
+from tests.stand_ins.ray_runs import fit
 from tune_stoppers import BudgetStopper, PatienceStopper, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.core import MissingMetricError

@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tests.tune.tiny_trainer import FailOnce, make_trainer, rows_of
+from tests.stand_ins.tiny_trainer import FailOnce, make_trainer, rows_of
 from tune_stoppers import TuneCallback, best_state, best_states
 from tune_stoppers.experiment.own_keys import share_of
 

@@ -36,6 +36,7 @@ class Patience(LrAware):
             step on (the lowest step's before that).
         min_delta: loss units ("abs") or a share of |best| ("rel"), at least 0. |best| makes the
             relative form right for negative values; at best = 0 any gain counts.
+        min_delta_mode: "abs" or "rel": what `min_delta` is measured in.
         baseline: loss units; the count also runs while the loss is not better than this.
         smoothing: {"ema": 0.9}, {"mean": 5} or {"median": 5} over the evaluations; improvement
             is then judged on the smoothed value. Non-finite values are left out of it.

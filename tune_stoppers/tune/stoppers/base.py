@@ -1,13 +1,12 @@
 """`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
 
-import inspect
 import math
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from functools import partial, wraps
-from typing import Any, TypedDict, TypeVar, cast
+from functools import partial
+from typing import Any
 
 from tune_stoppers.core import (
     Action,
@@ -39,7 +38,7 @@ from tune_stoppers.journal.lines import (
 )
 from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import to_spec
-from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
+from tune_stoppers.metrics import check_metric, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
@@ -335,24 +334,6 @@ class RuleStopper(ExplainedStopper):
         return Decision(Action.STOP, asked(why), USER)
 
 
-Init = TypeVar("Init", bound=Callable[..., None])
-
-
-def needs_objective(init: Init) -> Init:
-    """Where metric or mode is left out, say what is needed, as where it is wrong."""
-    names = tuple(inspect.signature(init).parameters)[1:3]  # after self
-
-    @wraps(init)
-    def checked(self: Any, *args: Any, **named: Any) -> None:
-        if len(args) < len(names):
-            given = dict(zip(names, args, strict=False)) | named
-            if not given.keys() >= set(names):
-                check_metric(type(self).__name__, given.get("metric"), given.get("mode"))
-        init(self, *args, **named)
-
-    return cast(Init, checked)
-
-
 def _equal(one: Any, other: Any) -> bool:
     """Whether two configurations are the same; arrays in them have no one answer."""
     try:
@@ -369,25 +350,3 @@ def check_rule_kind(owner: str, rule: Any) -> None:
         raise TypeError(
             f"{owner} cannot carry out what {rule.name} asks for: use {rule.scheduler}."
         )
-
-
-class Common(TypedDict, total=False):
-    """The keywords that every stopper takes, as `RuleStopper` documents them."""
-
-    time_attr: str
-    on_nonfinite: OnNonfinite
-    on_missing: OnMissing
-    start_after: float
-    dry_run: bool
-    journal: str | os.PathLike[str] | None
-
-
-def as_loss(
-    stopper: RuleStopper, metric: str | None, mode: Mode | None, name: str, value: float | None
-) -> float | None:
-    """The parameter `name`, given in the metric's units, as a loss; None stays None."""
-    check_metric(type(stopper).__name__, metric, mode)
-    if value is None or mode is None:
-        return None
-    require_number(name, value)
-    return sign_of(mode) * value

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Unpack
+from typing import Any
 
 from ray.tune import Stopper
 
@@ -11,15 +11,15 @@ from tune_stoppers.journal.lines import OVER, event_line
 from tune_stoppers.metrics import logger
 from tune_stoppers.rules.trial.budget import Budget
 from tune_stoppers.tune.spending import SpendingReader
-from tune_stoppers.tune.stoppers.base import Common, RuleStopper
+from tune_stoppers.tune.stoppers.of_rule import StopperOfRule
 
 
-class BudgetStopper(RuleStopper):
+class BudgetStopper(StopperOfRule):
     """Ends a trial, or the sweep, when the time it was given is spent; needs no metric and no mode.
 
     ::
 
-        BudgetStopper(trial_seconds=3600)  # of one trial's work
+        BudgetStopper(trial_seconds=60)  # time_this_iter_s 25, 25, 25: stops at report 3
         BudgetStopper(gpu_hours=100, gpus_per_trial=2)  # of all trials together
         BudgetStopper(sweep_seconds=8 * 3600, on_end="drain")
 
@@ -31,20 +31,11 @@ class BudgetStopper(RuleStopper):
     At the end of a sweep's budget, "kill" ends every trial at once; `sweep_seconds` does so also
     while no trial reports. "drain" ends each trial at its next report. A stopper cannot keep Ray
     from starting trials: those that start after that end at their first report. `rules.Budget`
-    has the formula, `RuleStopper` the common keywords.
+    has the formula.
     """
 
-    def __init__(
-        self,
-        trial_seconds: float | None = None,
-        sweep_seconds: float | None = None,
-        gpu_hours: float | None = None,
-        gpus_per_trial: float = 1,
-        on_end: Literal["kill", "drain"] = "kill",
-        **common: Unpack[Common],
-    ) -> None:
-        rule = Budget(trial_seconds, sweep_seconds, gpu_hours, gpus_per_trial, on_end)
-        super().__init__(rule, **common)
+    rule_class = Budget
+    positional = ("trial_seconds", "sweep_seconds", "gpu_hours", "gpus_per_trial", "on_end")
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> Decision:
         assert isinstance(self._reader, SpendingReader)

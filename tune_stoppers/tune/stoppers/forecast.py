@@ -1,14 +1,14 @@
 """`ForecastStopper`: one record for the whole sweep, of which each trial's reports are part."""
 
 from collections.abc import Iterable
-from typing import Any, Unpack
+from typing import Any
 
-from tune_stoppers.core import Mode
+from tune_stoppers.core import BaseRule, Mode
 from tune_stoppers.rules.sweep.forecast import Forecast
-from tune_stoppers.tune.stoppers.base import Common, RuleStopper, as_loss, needs_objective
+from tune_stoppers.tune.stoppers.of_rule import StopperOfRule
 
 
-class ForecastStopper(RuleStopper):
+class ForecastStopper(StopperOfRule):
     """Stops a trial once its future best will hardly beat the target.
 
     ::
@@ -18,32 +18,14 @@ class ForecastStopper(RuleStopper):
 
     The forecast is learnt from the sweep's own trials: it needs some that have run to the end,
     and decides only where, on those, it has done better than "the last value persists".
-    `rules.Forecast` has the formula, `tune_stoppers.forecast.Forecaster` the forecast. `target`
-    is in the metric's own units. Of trials that a scheduler stops it never learns the end: to
-    prune by rank and by forecast at once, use a scheduler that does both.
+    `rules.Forecast` has the formula, `tune_stoppers.forecast.Forecaster` the forecast. Of trials
+    that a scheduler stops it never learns the end: to prune by rank and by forecast at once, use a
+    scheduler that does both.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        max_t: float,
-        probability: float = 0.05,
-        target: float | None = None,
-        history: Iterable[Any] = (),
-        lr_metric: str | None = None,
-        schedule_end: float | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        rule = Forecast(
-            max_t=max_t,
-            probability=probability,
-            target=as_loss(self, metric, mode, "target", target),
-            history=tuple(history),
-            start_after=common.pop("start_after", 0),
-            lr_metric=lr_metric,
-            schedule_end=schedule_end,
-        )
-        super().__init__(rule, metric, mode, **common)
+    rule_class = Forecast
+    in_metric_units = ("target",)
+
+    @classmethod
+    def make_rule(cls, mode: Mode, *, history: Iterable[Any] = (), **parameters: Any) -> BaseRule:
+        return Forecast(history=tuple(history), **parameters)

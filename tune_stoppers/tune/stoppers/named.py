@@ -1,283 +1,132 @@
-"""Rules as `ray.tune.Stopper`, a few lines each."""
+"""Rules as `ray.tune.Stopper`: each class names its rule, and takes that rule's parameters.
 
-from collections.abc import Mapping
-from typing import Any, Literal, Unpack, cast
+Type checkers and editors read `named.pyi`; after a change here, or of a rule's parameters, run
+`python -m tune_stoppers.tune.stoppers.signatures`.
+"""
 
-from tune_stoppers.core import Mode, Rule, require_choice
-from tune_stoppers.metrics import check_metric, sign_of
 from tune_stoppers.rules import (
     AdaptivePatience,
+    DiminishingReturns,
     Divergence,
-    GradientNorm,
     MultiMetric,
-    Overfit,
     Patience,
     Recovery,
-    Slope,
     Threshold,
 )
-from tune_stoppers.rules.smoothing import Smoothing
-from tune_stoppers.tune.stoppers.base import Common, as_loss, needs_objective
 from tune_stoppers.tune.stoppers.base import RuleStopper as RuleStopper
 from tune_stoppers.tune.stoppers.budget import BudgetStopper as BudgetStopper
 from tune_stoppers.tune.stoppers.combinators import AllOf as AllOf
 from tune_stoppers.tune.stoppers.combinators import AnyOf as AnyOf
+from tune_stoppers.tune.stoppers.forecast import ForecastStopper as ForecastStopper
+from tune_stoppers.tune.stoppers.gradient import GradientStopper as GradientStopper
+from tune_stoppers.tune.stoppers.of_rule import StopperOfRule
+from tune_stoppers.tune.stoppers.overfit import OverfitStopper as OverfitStopper
 
 
-class PatienceStopper(RuleStopper):
+class PatienceStopper(StopperOfRule):
     """Stops a trial at the `patience`-th evaluation in a row without improvement.
 
-    `rules.Patience` says what an improvement is; `RuleStopper` documents the common keywords.
-    `baseline` is in the metric's own units. `lr_metric` and `schedule_end`: plateaus that the
-    learning rate explains do not count (`rules.schedule.LrAware`).
+    ::
+
+        PatienceStopper("loss", "min", patience=2)  # loss 3, 2, 2.5, 2: stops at report 4
+        PatienceStopper("acc", "max", patience=2, baseline=0.5)  # acc 0.3, 0.4: report 2
+
+    `rules.Patience` says what an improvement is. With `lr_metric` and `schedule_end`, plateaus that
+    the learning rate explains do not count (`rules.schedule.LrAware`).
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        patience: int | Mapping[float, int] = 5,
-        min_delta: float = 0.0,
-        min_delta_mode: Literal["abs", "rel"] = "abs",
-        baseline: float | None = None,
-        smoothing: Smoothing | None = None,
-        lr_metric: str | None = None,
-        schedule_end: float | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        baseline = as_loss(self, metric, mode, "baseline", baseline)
-        rule = Patience(
-            patience,
-            min_delta,
-            min_delta_mode,
-            baseline,
-            smoothing,
-            lr_metric=lr_metric,
-            schedule_end=schedule_end,
-        )
-        super().__init__(rule, metric, mode, **common)
+    rule_class = Patience
+    in_metric_units = ("baseline",)
 
 
-class ThresholdStopper(RuleStopper):
+class ThresholdStopper(StopperOfRule):
     """Stops a trial, or the sweep, once the metric is past its target `patience` times in a row.
 
-    Past means strictly better: below the threshold for "min", above it for "max". `threshold` is
-    in the metric's own units. `rules.Threshold` has the details.
+    ::
+
+        ThresholdStopper("loss", "min", threshold=0.1)  # loss 0.2, 0.1, 0.09: stops at report 3
+        ThresholdStopper("acc", "max", threshold=0.9, scope="sweep")  # acc 0.8, 0.95: report 2
+
+    Past means strictly better: below the threshold for "min", above it for "max".
+    `rules.Threshold` has the details.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        threshold: float,
-        patience: int = 1,
-        smoothing: Smoothing | None = None,
-        scope: Literal["trial", "sweep"] = "trial",
-        **common: Unpack[Common],
-    ) -> None:
-        loss = as_loss(self, metric, mode, "threshold", threshold)
-        rule = Threshold(cast(float, loss), patience, smoothing, scope=scope)
-        super().__init__(rule, metric, mode, **common)
+    rule_class = Threshold
+    in_metric_units = ("threshold",)
 
 
-class DivergenceStopper(RuleStopper):
+class DivergenceStopper(StopperOfRule):
     """Stops a trial that has blown up: NaN, infinity, a value beyond `limit` or far off its best.
 
-    `limit` is in the metric's own units. `rules.Divergence` has the details.
+    ::
+
+        DivergenceStopper("loss", "min")  # loss 4, 2, 9, 9: stops at report 4
+        DivergenceStopper("loss", "min")  # loss 4, nan: stops at report 2
+        DivergenceStopper("reward", "max", limit=-50)  # reward 1, -60: stops at report 2
+
+    `rules.Divergence` has the formula.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        nonfinite_strikes: int = 1,
-        factor: float | None = 3.0,
-        limit: float | None = None,
-        gradient_limit: float | None = None,
-        patience: int = 2,
-        gradient_metric: str = "grad_norm",
-        **common: Unpack[Common],
-    ) -> None:
-        limit = as_loss(self, metric, mode, "limit", limit)
-        rule = Divergence(
-            nonfinite_strikes, factor, limit, gradient_limit, patience, gradient_metric
-        )
-        super().__init__(rule, metric, mode, **common)
+    rule_class = Divergence
+    in_metric_units = ("limit",)
 
 
-class MultiMetricStopper(RuleStopper):
+class MultiMetricStopper(StopperOfRule):
     """Stops a trial whose composite of several metrics has not risen for `patience` evaluations.
 
-    `metrics` maps each name to {"mode": "min" or "max", "weight": 1}. `combine="vote"` asks each
-    metric apart: a weighted majority must have stalled. `rules.MultiMetric` has the formulas.
+    ::
+
+        both = {"loss": {"mode": "min"}, "acc": {"mode": "max", "weight": 2}}
+        MultiMetricStopper(both, patience=1)  # loss 1, 0.5, 0.6; acc 0.1, 0.2, 0.2: report 3
+
+    `combine="vote"` asks each metric apart: a weighted majority must have stalled.
+    `rules.MultiMetric` has the formulas.
     """
 
-    def __init__(
-        self,
-        metrics: Mapping[str, Mapping[str, Any]],
-        *,
-        patience: int = 5,
-        scaling: Literal["reciprocal", "relative"] = "reciprocal",
-        combine: Literal["score", "vote"] = "score",
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(MultiMetric(metrics, patience, scaling, combine), **common)
+    rule_class = MultiMetric
+    positional = ("metrics",)
 
 
-class AdaptivePatienceStopper(RuleStopper):
+class AdaptivePatienceStopper(StopperOfRule):
     """Patience that grows while a trial improves quickly and shrinks while it hardly does.
+
+    ::
+
+        AdaptivePatienceStopper("loss", "min", initial_patience=2)  # loss 1, 1, 1: report 3
 
     With `scale="noise"`, one setting serves a loss near 0.01 and one near 10.
     `rules.AdaptivePatience` has the formulas.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        initial_patience: int = 5,
-        min_patience: int = 2,
-        max_patience: int = 20,
-        window: int = 5,
-        history: int = 10,
-        grow_above: float = 0.01,
-        shrink_below: float = 0.001,
-        scale: Literal["abs", "noise"] = "abs",
-        lr_metric: str | None = None,
-        schedule_end: float | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        rule = AdaptivePatience(
-            initial_patience,
-            min_patience,
-            max_patience,
-            window,
-            history,
-            grow_above,
-            shrink_below,
-            scale,
-            lr_metric=lr_metric,
-            schedule_end=schedule_end,
-        )
-        super().__init__(rule, metric, mode, **common)
+    rule_class = AdaptivePatience
 
 
-class GradientStopper(RuleStopper):
-    """Stops a trial whose curve is flat, or whose reported gradient norm has become small.
-
-    `source="metric"`: `rules.Slope` over the last `window` evaluations, with `confidence` only
-    where the slope's interval lies inside ± `threshold`. `source="grad_norm"`:
-    `rules.GradientNorm`, which needs neither metric nor mode; `relative` to the trial's own early
-    norms, ignoring the first `warmup` units of `time_attr`.
-    """
-
-    def __init__(
-        self,
-        metric: str | None = None,
-        mode: Mode | None = None,
-        *,
-        threshold: float = 1e-3,
-        patience: int = 5,
-        source: Literal["metric", "grad_norm"] = "metric",
-        window: int = 2,
-        per: Literal["evaluation", "step"] = "evaluation",
-        confidence: float | None = None,
-        gradient_metric: str = "grad_norm",
-        relative: bool = False,
-        warmup: float = 0.0,
-        lr_metric: str | None = None,
-        schedule_end: float | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        require_choice("source", source, ("metric", "grad_norm"))
-        unused = relative or warmup if source == "metric" else confidence is not None
-        if unused:
-            raise ValueError(
-                f"GradientStopper source={source!r} does not use "
-                + ("relative and warmup." if source == "metric" else "confidence.")
-            )
-        rule: Rule = Slope(
-            threshold,
-            patience,
-            window,
-            per,
-            confidence,
-            lr_metric=lr_metric,
-            schedule_end=schedule_end,
-        )
-        if source == "grad_norm":
-            rule = GradientNorm(
-                threshold,
-                patience,
-                gradient_metric,
-                relative,
-                warmup,
-                lr_metric=lr_metric,
-                schedule_end=schedule_end,
-            )
-        super().__init__(rule, metric, mode, **common)
-
-
-class RecoveryStopper(RuleStopper):
+class RecoveryStopper(StopperOfRule):
     """Gives a trial that stopped improving `recovery_patience` more evaluations to come back.
 
-    The decision alone: nothing is rolled back. `rules.Recovery` has the formula.
+    ::
+
+        RecoveryStopper("loss", "min", patience=1, recovery_patience=1)  # loss 1, 1, 1: report 3
+
+    It only decides: nothing is rolled back. `rules.Recovery` has the formula.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        patience: int = 5,
-        recovery_patience: int = 3,
-        max_recoveries: int | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        rule = Recovery(patience, recovery_patience, max_recoveries)
-        super().__init__(rule, metric, mode, **common)
+    rule_class = Recovery
 
 
-class OverfitStopper(RuleStopper):
-    """Stops a trial that overfits, by Prechelt's (1998) criteria GL, PQ or UP.
+class DiminishingReturnsStopper(StopperOfRule):
+    """Ends the whole sweep once going on is expected to gain too little.
 
-    `mode` holds for `metric` and `train_metric`. `rules.Overfit` has the formulas.
+    ::
+
+        DiminishingReturnsStopper("eval_loss", "min")  # no more than the noise of an evaluation
+        DiminishingReturnsStopper("accuracy", "max", worth=0.002)  # or under 0.002 an hour
+
+    Never before `min_trials` have reported and one has come to its end: by itself, or at `max_t`,
+    to be given where a scheduler ends trials there. The reason says what is expected to be left on
+    the table. `rules.DiminishingReturns` has the formula. `worth` is per hour of the sweep, by a
+    clock that does not run between a crash and `Tuner.restore`. With a searcher that improves
+    as it goes on, more may be left than is said.
     """
 
-    @needs_objective
-    def __init__(
-        self,
-        metric: str,
-        mode: Mode,
-        *,
-        train_metric: str | None = None,
-        criterion: Literal["gl", "pq", "up"] = "gl",
-        alpha: float = 5.0,
-        strip: int = 5,
-        strips: int = 3,
-        lr_metric: str | None = None,
-        schedule_end: float | None = None,
-        **common: Unpack[Common],
-    ) -> None:
-        check_metric(type(self).__name__, metric, mode)
-        sign = sign_of(mode)
-        rule = Overfit(
-            train_metric,
-            criterion,
-            alpha,
-            strip,
-            strips,
-            sign,
-            lr_metric=lr_metric,
-            schedule_end=schedule_end,
-        )
-        super().__init__(rule, metric, mode, **common)
+    rule_class = DiminishingReturns

@@ -10,7 +10,7 @@ import pytest
 from ray.tune.schedulers import HyperBandScheduler
 
 from tests.report.data.test_from_replay import recorded
-from tests.report.folders import journal, stop_line, sweep
+from tests.stand_ins.folders import journal, stop_line, sweep
 from tune_stoppers import replay
 from tune_stoppers.report import experiment_story, replay_story, write_page
 

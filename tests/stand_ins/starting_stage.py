@@ -8,7 +8,7 @@ reuse, a worker that comes free goes to whoever was staged first.
 from types import SimpleNamespace
 from typing import Any
 
-from tests.tune.schedulers.pausing_stage import StandInTrial, basic
+from tests.stand_ins.pausing_stage import StandInTrial, basic
 
 # of a kind that no real cluster of these tests has
 RESOURCES = SimpleNamespace(required_resources={"worker of the stage": 1})

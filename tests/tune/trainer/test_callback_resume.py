@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from ray import tune
 from transformers import TrainerCallback
 
-from tests.tiny import tiny_model, tiny_rows
-from tests.tune.tiny_trainer import make_trainer
+from tests.stand_ins.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny_trainer import make_trainer
 from tune_stoppers import TuneCallback, load_state
 from tune_stoppers.core import MissingMetricError
 from tune_stoppers.tune.trainer.checkpoint_note import Note, rescale

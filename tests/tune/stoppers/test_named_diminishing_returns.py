@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from ray import tune
 
-from tests.tune.ray_runs import fit
+from tests.stand_ins.ray_runs import fit
 from tune_stoppers import PatienceStopper, replay
 from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
-from tune_stoppers.tune.stoppers.diminishing_returns import DiminishingReturnsStopper
+from tune_stoppers.tune.stoppers.named import DiminishingReturnsStopper
 
 LENGTH = 8
 

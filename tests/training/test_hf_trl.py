@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from experiments.model import add_lora, load, prepare
-from tests.tiny import tiny_model
+from tests.stand_ins.tiny import tiny_model
 from tune_stoppers import RuleCallback, recipes
 from tune_stoppers.rules import Threshold
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from ray import tune
 
-from tests.tune.schedulers.pausing_stage import StandIn, basic
+from tests.stand_ins.pausing_stage import StandIn, basic
 from tune_stoppers import (
     AutoScheduler,
     FreezeThawScheduler,

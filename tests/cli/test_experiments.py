@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.report import folders
-from tests.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
+from tests.stand_ins import folders
+from tests.stand_ins.watched import BEGIN, BIRTH, journal_of, watched, write_journal, write_results
 from tune_stoppers.cli import main
 from tune_stoppers.journal.lines import event_line
 from tune_stoppers.rules import Patience
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RUN = f"{BIRTH}-PatienceStopper-0123abcd"
 
 ENDINGS = """\

@@ -9,7 +9,7 @@ import pytest
 from ray import tune
 from ray.tune.stopper import MaximumIterationStopper
 
-from tests.tune.ray_runs import fit
+from tests.stand_ins.ray_runs import fit
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.tune.stoppers.named import (
     PatienceStopper,

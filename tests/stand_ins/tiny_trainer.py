@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 
 
 def make_trainer(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.watched import watched
+from tests.stand_ins.watched import watched
 from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.experiment.stop_request import ask_to_stop, meant
 

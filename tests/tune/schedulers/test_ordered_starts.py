@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.tune.schedulers.pausing_stage import on_disk
-from tests.tune.schedulers.starting_stage import Stage
+from tests.stand_ins.pausing_stage import on_disk
+from tests.stand_ins.starting_stage import Stage
 from tune_stoppers import (
     AutoScheduler,
     BoundASHAScheduler,

@@ -5,7 +5,7 @@ import pickle
 import pytest
 from hypothesis import given
 
-from tests.strategies import arrivals
+from tests.stand_ins.strategies import arrivals
 from tune_stoppers.core import Action, Report
 from tune_stoppers.core.track import KEPT_STATES, Track
 from tune_stoppers.rules import Patience

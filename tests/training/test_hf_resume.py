@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from tests.tiny import tiny_model, tiny_rows
+from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import RuleCallback
 from tune_stoppers.rules import Patience, Threshold
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.report.data.test_from_replay import recorded
-from tests.report.folders import sweep
+from tests.stand_ins.folders import sweep
 from tune_stoppers.cli import main
 
 LOSS = ("--metric", "loss", "--mode", "min")

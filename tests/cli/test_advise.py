@@ -13,7 +13,7 @@ from tune_stoppers import PatienceStopper
 from tune_stoppers.cli import main
 from tune_stoppers.expressions import parse
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BASE = ("advise", "--dataset-size", "500", "--task", "classification")
 
 

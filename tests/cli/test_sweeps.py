@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import tune_stoppers
-from tests.watched import watched
+from tests.stand_ins.watched import watched
 from tune_stoppers.backtest.compare import example_path
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.sweep import Sweep
@@ -292,7 +292,7 @@ def test_help_is_quick_and_plain():
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert process.stdout.isascii()
     assert "replay" in process.stdout
@@ -303,7 +303,7 @@ def test_help_is_quick_and_plain():
 def test_it_runs_as_a_module(parquet):
     """`python -m tune_stoppers`, with the exit status of the command."""
     run = [sys.executable, "-m", "tune_stoppers", "replay", parquet]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     good = subprocess.run(run, capture_output=True, text=True, cwd=root)
     assert (good.returncode, good.stderr) == (0, "")
     bad = subprocess.run([*run, "--stop", "No"], capture_output=True, text=True, cwd=root)
