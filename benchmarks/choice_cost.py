@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tune_stoppers.report.terminal.tables import markdown
-from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, ThawOrder
-from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
-from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.surrogate.acquisition.freeze_thaw import FreezeThawAcquisition, StartedTrial
+from tune_stoppers.surrogate.acquisition.lcb import LowerConfidenceBound
+from tune_stoppers.surrogate.trial_scores import TrialLosses
 
 SIZES = (100, 300, 1_000, 3_000)
 RUNGS = (0.04, 0.12, 0.36)  # shares of the horizon
@@ -36,17 +36,19 @@ def configs_of(count: int, chance: np.random.Generator) -> list[Config]:
     ]
 
 
-def standing_of(config: Config, place: int, chance: np.random.Generator) -> Standing:
+def standing_of(config: Config, place: int, chance: np.random.Generator) -> TrialLosses:
     """A loss that depends on the configuration, at one to three rungs."""
     loss = (config["x0"] - 0.3) ** 2 + 0.1 * chance.random()
     marks = 1 + (place % 3 == 0) + (place % 9 == 0)
-    return Standing(tuple(loss / (1 + mark) for mark in range(marks)), loss / marks)
+    return TrialLosses(tuple(loss / (1 + mark) for mark in range(marks)), loss / marks)
 
 
-def begun_of(config: Config, standing: Standing, waits: bool) -> Begun:
+def begun_of(config: Config, standing: TrialLosses, waits: bool) -> StartedTrial:
     """The trial at the last of its rungs."""
     done = RUNGS[len(standing.marks) - 1]
-    return Begun(config, standing, done, 2 * done, 1 - 3 * done if done < 0.3 else 0.0, waits)
+    return StartedTrial(
+        config, standing, done, 2 * done, 1 - 3 * done if done < 0.3 else 0.0, waits
+    )
 
 
 def chooser(name: str, count: int) -> Callable[[int], Any]:
@@ -54,10 +56,10 @@ def chooser(name: str, count: int) -> Callable[[int], Any]:
     chance = np.random.default_rng(count)
     waiting, known = configs_of(count, chance), configs_of(count, chance)
     told = [(config, standing_of(config, i, chance)) for i, config in enumerate(known)]
-    if name == "ModelOrder":
-        order = ModelOrder(explore=0)
+    if name == "LowerConfidenceBound":
+        order = LowerConfidenceBound(explore=0)
         return lambda k: order.choose(waiting, told, picks=k)
-    thaw = ThawOrder(explore=0)
+    thaw = FreezeThawAcquisition(explore=0)
     begun = [begun_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
     return lambda k: thaw.choose(waiting, begun, first_rung=RUNGS[0], picks=k)
 
@@ -68,7 +70,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20)
     runs = parser.parse_args(given).runs
     rows = []
-    for name in ("ModelOrder", "ThawOrder"):
+    for name in ("LowerConfidenceBound", "FreezeThawAcquisition"):
         for count in SIZES:
             choose, times = chooser(name, count), []
             for k in range(runs + 1):

@@ -13,5 +13,5 @@ def test_it_prints_a_row_for_each_chooser_and_size(
     assert choice_cost.main(["--runs", "2"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "Order |" in line]
     assert [row.split("|")[2].strip() for row in rows] == ["12", "20"] * 2
-    choose = choice_cost.chooser("ThawOrder", 12)
+    choose = choice_cost.chooser("FreezeThawAcquisition", 12)
     assert "chance" in choose(0).why

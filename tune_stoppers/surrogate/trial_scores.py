@@ -19,7 +19,7 @@ BLAS = ThreadpoolController()  # its threads spin while they wait, with small ma
 Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
-class Standing(NamedTuple):
+class TrialLosses(NamedTuple):
     """How a trial does: its loss at each of the marks (rungs) that it has reached, and its best."""
 
     marks: tuple[float, ...]
@@ -27,7 +27,7 @@ class Standing(NamedTuple):
     ended: bool = False  # by itself: its best will not change
 
 
-def normal_scores(standings: Sequence[Standing], among: Places | None = None) -> Floats:
+def normal_scores(standings: Sequence[TrialLosses], among: Places | None = None) -> Floats:
     """How each does among the others, as a normal score: lower is better.
 
     Two trials are compared at the last mark that both have reached, and by their bests where that

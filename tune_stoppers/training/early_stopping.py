@@ -6,10 +6,10 @@ from typing import Any
 from tune_stoppers.core import Mode, OnMissing, Rule
 from tune_stoppers.metrics import check_metric
 from tune_stoppers.training.keeper import BestStateKeeper
-from tune_stoppers.training.session import Judge, as_rule
+from tune_stoppers.training.session import RuleSession, as_rule
 
 
-class EarlyStopping(Judge):
+class EarlyStopping(RuleSession):
     """Asks a rule after each evaluation whether to go on, and keeps the best state.
 
     ::

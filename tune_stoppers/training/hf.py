@@ -9,7 +9,7 @@ from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, requir
 from tune_stoppers.metrics import MAY_SKIP, check_metric, closest, flat_keys, logger, lookup
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed
-from tune_stoppers.training.session import Judge, as_rule
+from tune_stoppers.training.session import RuleSession, as_rule
 from tune_stoppers.training.spending import TOTALS
 
 OnResume = Literal["restore", "continue", "restart"]
@@ -96,7 +96,7 @@ class RuleCallback(TrainerCallback):
         self._begin()
 
     def _begin(self) -> None:
-        self._judge = Judge(
+        self._judge = RuleSession(
             "RuleCallback",
             self.rule,
             self.metric,

@@ -63,7 +63,7 @@ class _Standing:
     run: str | None = None  # by this name its states lie in a keeper's folder
 
 
-class Judge:
+class RuleSession:
     """The face that `EarlyStopping` and `RuleCallback` share.
 
     With data parallel every rank must judge every evaluation: rank 0's value and step count, and

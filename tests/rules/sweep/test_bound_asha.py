@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from tune_stoppers.core import Action, Report
-from tune_stoppers.rules.sweep.bound_asha import BoundASHA, Record
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA, BoundASHARecord
 from tune_stoppers.rules.sweep.rung import Rung
 
 NO_BOUND = {"bound_after": 2.0}  # beyond the horizon: the quota alone
 
 
-def feed(rule: BoundASHA, record: Record, trial: str, *reports: tuple[float, float]) -> bool:
+def feed(
+    rule: BoundASHA, record: BoundASHARecord, trial: str, *reports: tuple[float, float]
+) -> bool:
     """Whether the trial is stopped at one of the (time, loss) reports; later ones are not fed."""
     return any(
         rule.update(record, Report(trial, time, loss)).action is Action.STOP
@@ -322,7 +324,7 @@ def test_an_evaluation_before_the_first_step_is_too_early_for_the_bound(drop) ->
     assert "too early for the bound" in decision.say()
 
 
-def started(rule: BoundASHA, losses: float = 0.40) -> Record:
+def started(rule: BoundASHA, losses: float = 0.40) -> BoundASHARecord:
     """A record of four trials that have reported once, the best of them."""
     record = rule.init()
     for trial in "abcd":

@@ -9,14 +9,20 @@ import pytest
 from tune_stoppers.core import Action, Report
 from tune_stoppers.journal.lines import plain
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
-from tune_stoppers.rules.sweep.pausing import Record
+from tune_stoppers.rules.sweep.pausing import PausingRecord
 
 C, P, S = Action.CONTINUE, Action.PAUSE, Action.STOP
 RULE = FreezeThaw(max_t=9, grace_period=1)  # rungs 1 and 3
 
 
 def tell(
-    rule: FreezeThaw, record: Record, trial: str, time: float, loss: float, *, saved: bool = True
+    rule: FreezeThaw,
+    record: PausingRecord,
+    trial: str,
+    time: float,
+    loss: float,
+    *,
+    saved: bool = True,
 ) -> Action:
     """Report, and pause the trial where the rule asks for it, as a scheduler does."""
     checkpoint = "checkpoint_000000" if saved else None
@@ -26,7 +32,7 @@ def tell(
     return action
 
 
-def resume(record: Record, *trials: str) -> None:
+def resume(record: PausingRecord, *trials: str) -> None:
     for trial in trials:
         RULE.note(record, trial, "resumed", {})
 
@@ -162,7 +168,7 @@ def test_a_forgotten_trial_leaves_nothing() -> None:
     assert RULE.dump(record) == RULE.dump(RULE.init())
 
 
-def play(rule: FreezeThaw, record: Record, seed: int, steps: int) -> list[object]:
+def play(rule: FreezeThaw, record: PausingRecord, seed: int, steps: int) -> list[object]:
     """What the rule says in a made-up sweep; all that happens is drawn from `seed`."""
     dice = random.Random(seed)
     said: list[object] = []

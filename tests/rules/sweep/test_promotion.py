@@ -10,13 +10,19 @@ import pytest
 
 from tune_stoppers.core import Action, Report
 from tune_stoppers.journal.lines import plain
-from tune_stoppers.rules.sweep.promotion import Choice, Promotion, Record
+from tune_stoppers.rules.sweep.promotion import Choice, PausingRecord, Promotion
 
 C, P, S = Action.CONTINUE, Action.PAUSE, Action.STOP
 
 
 def tell(
-    rule: Promotion, record: Record, trial: str, time: float, loss: float, *, saved: bool = True
+    rule: Promotion,
+    record: PausingRecord,
+    trial: str,
+    time: float,
+    loss: float,
+    *,
+    saved: bool = True,
 ) -> Action:
     """Report, and pause the trial where the rule asks for it, as a scheduler does."""
     checkpoint = "checkpoint_000000" if saved else None
@@ -26,7 +32,7 @@ def tell(
     return action
 
 
-def at_first_rung(rule: Promotion, losses: Iterable[float]) -> Record:
+def at_first_rung(rule: Promotion, losses: Iterable[float]) -> PausingRecord:
     """A record of trials "t0", "t1", … that have come to rung 1 with these losses."""
     record = rule.init()
     for i, loss in enumerate(losses):
@@ -35,7 +41,12 @@ def at_first_rung(rule: Promotion, losses: Iterable[float]) -> Record:
 
 
 def choose(
-    rule: Promotion, record: Record, *, fresh: bool = True, over: bool = False, idle: bool = False
+    rule: Promotion,
+    record: PausingRecord,
+    *,
+    fresh: bool = True,
+    over: bool = False,
+    idle: bool = False,
 ) -> tuple[str, str] | None:
     choice = rule.choose(record, fresh=fresh, over=over, idle=idle)
     return None if choice is None else (choice.move, choice.trial_id)
@@ -366,7 +377,7 @@ def test_a_report_of_a_paused_trial_takes_it_out() -> None:
     assert record.paused == [[], []]
 
 
-def play(rule: Promotion, record: Record, seed: int, steps: int) -> list[object]:
+def play(rule: Promotion, record: PausingRecord, seed: int, steps: int) -> list[object]:
     """What the rule says in a made-up sweep; all that happens is drawn from `seed`."""
     dice = random.Random(seed)
     said: list[object] = []

@@ -8,9 +8,15 @@ import pytest
 from scipy.stats import norm
 
 from tune_stoppers.surrogate.acquisition import freeze_thaw as thaw
-from tune_stoppers.surrogate.acquisition.freeze_thaw import LEFT, OWN, Begun, Offer, ThawOrder
+from tune_stoppers.surrogate.acquisition.freeze_thaw import (
+    LEFT,
+    OWN,
+    Candidate,
+    FreezeThawAcquisition,
+    StartedTrial,
+)
 from tune_stoppers.surrogate.gaussian_process import JITTER
-from tune_stoppers.surrogate.trial_scores import Standing, normal_scores
+from tune_stoppers.surrogate.trial_scores import TrialLosses, normal_scores
 
 FIRST_RUNG = 0.04
 
@@ -24,17 +30,19 @@ def loss_of(config: dict[str, Any]) -> float:
     return (math.log10(config["lr"]) + 3) ** 2
 
 
-def begun(config: dict[str, Any], loss: float | None = None, **more: Any) -> Begun:
+def begun(config: dict[str, Any], loss: float | None = None, **more: Any) -> StartedTrial:
     """A trial that is at the first of the rungs 0.04, 0.12, 0.36, and waits there."""
     loss = loss_of(config) if loss is None else loss
     given = {"done": FIRST_RUNG, "ahead": 0.08, "beyond": 0.88, "waits": True}
-    return Begun(config, Standing((loss,), loss), **given | more)
+    return StartedTrial(config, TrialLosses((loss,), loss), **given | more)
 
 
-def choose(new: list[dict[str, Any]], trials: list[Begun], awaited: Any = (), **more: Any) -> Offer:
+def choose(
+    new: list[dict[str, Any]], trials: list[StartedTrial], awaited: Any = (), **more: Any
+) -> Candidate:
     """What an order says that leaves nothing to chance."""
     given: dict[str, Any] = {"first_rung": FIRST_RUNG, "picks": len(trials)}
-    offer = ThawOrder(explore=0.0).choose(new, trials, awaited, **given | more)
+    offer = FreezeThawAcquisition(explore=0.0).choose(new, trials, awaited, **given | more)
     assert offer is not None
     return offer
 
@@ -52,7 +60,7 @@ def test_the_formula_by_hand() -> None:
         begun({}, 2.0, done=0.36, waits=True, ahead=0.7, beyond=0.0),
         begun({}, 3.0, done=1.0, waits=False, ahead=0.0, beyond=0.0),
     ]
-    order = ThawOrder()
+    order = FreezeThawAcquisition()
     offer = order.choose([], trials, first_rung=FIRST_RUNG, picks=0)
     assert offer is not None
     process = order._model._process
@@ -78,8 +86,8 @@ def test_the_formula_by_hand() -> None:
 
 def test_a_new_one_of_which_nothing_is_known_is_like_any_other() -> None:
     """One of so many, that must come to the first rung, and to the end if it is the best."""
-    assert ThawOrder().worth_of_any(9, 0.04) == pytest.approx(0.1 / (0.04 + 0.1 * 0.96))
-    assert ThawOrder().worth_of_any(0, 1.0) == 1.0
+    assert FreezeThawAcquisition().worth_of_any(9, 0.04) == pytest.approx(0.1 / (0.04 + 0.1 * 0.96))
+    assert FreezeThawAcquisition().worth_of_any(0, 1.0) == 1.0
 
 
 # -- who is worth most ---------------------------------------------------------------------------
@@ -167,7 +175,7 @@ def test_now_and_then_one_starts_in_the_order_given() -> None:
     new, known = configs(20, 2), [begun(c) for c in configs(20, 1)]
 
     def given(**more: Any) -> int:
-        order = ThawOrder()
+        order = FreezeThawAcquisition()
         told = [
             order.choose(new, known, first_rung=FIRST_RUNG, picks=n, **more) for n in range(100)
         ]
@@ -179,7 +187,7 @@ def test_now_and_then_one_starts_in_the_order_given() -> None:
 
 def test_where_nothing_can_be_done_nothing_is_said() -> None:
     """No new one, and nobody waits."""
-    order = ThawOrder()
+    order = FreezeThawAcquisition()
     assert order.choose([], [], first_rung=FIRST_RUNG, picks=0) is None
     known = [begun(c, waits=False) for c in configs(9, 1)]
     assert order.choose([], known, first_rung=FIRST_RUNG, picks=9) is None
@@ -204,7 +212,9 @@ def test_configurations_that_do_not_differ_are_compared_by_what_is_seen(config: 
 
 def test_trials_that_all_diverged_are_no_error() -> None:
     """Every loss infinite: all are equally bad, and a choice is made."""
-    trials = [Begun(c, Standing((), math.inf), 1.0, 0.0, 0.0, False) for c in configs(10, 1)]
+    trials = [
+        StartedTrial(c, TrialLosses((), math.inf), 1.0, 0.0, 0.0, False) for c in configs(10, 1)
+    ]
     assert 0 <= choose(configs(5, 2), trials).place < 5
     waiting = [begun(c, math.inf) for c in configs(10, 1)]
     assert 0 <= choose([], waiting).place < 10
@@ -213,9 +223,9 @@ def test_trials_that_all_diverged_are_no_error() -> None:
 def test_the_same_sweep_gets_the_same_choice() -> None:
     """Also from an order that was made anew, after a restore, and where chance thins it."""
     new, known = configs(300, 2), [begun(c) for c in configs(150, 1)]
-    order = ThawOrder()
+    order = FreezeThawAcquisition()
     one = order.choose(new, known, first_rung=FIRST_RUNG, picks=7)
-    assert ThawOrder().choose(new, known, first_rung=FIRST_RUNG, picks=7) == one
+    assert FreezeThawAcquisition().choose(new, known, first_rung=FIRST_RUNG, picks=7) == one
     assert order.choose(new, known, first_rung=FIRST_RUNG, picks=7) == one
 
 
@@ -239,4 +249,4 @@ def test_large_sweeps_are_thinned() -> None:
 def test_bad_parameters_are_named(given: Any, message: str) -> None:
     """One clear error, with the value given."""
     with pytest.raises(ValueError, match=message):
-        ThawOrder(**given)
+        FreezeThawAcquisition(**given)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
-from tune_stoppers.surrogate.trial_scores import Standing, normal_scores
+from tune_stoppers.surrogate.acquisition.lcb import LowerConfidenceBound
+from tune_stoppers.surrogate.trial_scores import TrialLosses, normal_scores
 
 
 def configs(n, seed):
@@ -19,13 +19,13 @@ def loss_of(config):
 
 
 def reports(known):
-    return [(config, Standing((loss_of(config),), loss_of(config))) for config in known]
+    return [(config, TrialLosses((loss_of(config),), loss_of(config))) for config in known]
 
 
 def test_it_starts_what_promises_most() -> None:
     """Its picks are far better than those waiting, nearly all in the best fifth."""
     known, waiting = configs(40, 1), configs(100, 2)
-    order = ModelOrder(explore=0.0)
+    order = LowerConfidenceBound(explore=0.0)
     known_reports, picked = reports(known), []
     for number in range(10):
         pick = order.choose(waiting, known_reports, picks=40 + number)
@@ -39,7 +39,7 @@ def test_it_starts_what_promises_most() -> None:
 
 def test_at_first_and_now_and_then_the_order_given_holds() -> None:
     """Before eight trials have reported, and for one pick in ten."""
-    order, waiting = ModelOrder(), configs(50, 2)
+    order, waiting = LowerConfidenceBound(), configs(50, 2)
     for n in range(8):
         assert order.choose(waiting, reports(configs(n, 1)), picks=n).place == 0
     known = reports(configs(40, 1))
@@ -52,15 +52,15 @@ def test_at_first_and_now_and_then_the_order_given_holds() -> None:
 def test_the_same_sweep_gets_the_same_picks() -> None:
     """Also from an order that was made anew, after a restore: the random part is the pick's own."""
     waiting, known = configs(300, 2), reports(configs(60, 1))
-    one = ModelOrder().choose(waiting, known, picks=60)
-    assert ModelOrder().choose(waiting, known, picks=60) == one
+    one = LowerConfidenceBound().choose(waiting, known, picks=60)
+    assert LowerConfidenceBound().choose(waiting, known, picks=60) == one
 
 
 def test_trials_on_their_way_keep_others_from_the_same_place() -> None:
     """An order that looks for what is unknown does not send three workers to one place."""
     known = reports(configs(12, 1))
     waiting = configs(30, 2)
-    order = ModelOrder(explore=0.0, optimism=10.0)
+    order = LowerConfidenceBound(explore=0.0, optimism=10.0)
     first = order.choose(waiting, known, picks=12)
     again = order.choose(waiting, known, [dict(waiting[first.place])] * 3, picks=12)
     assert again.place != first.place
@@ -69,41 +69,43 @@ def test_trials_on_their_way_keep_others_from_the_same_place() -> None:
 def test_large_sweeps_are_thinned() -> None:
     """Of 1,000 known and 1,000 waiting, a pick is still a good one."""
     known, waiting = reports(configs(1_000, 1)), configs(1_000, 2)
-    place = ModelOrder(explore=0.0).choose(waiting, known, picks=1_000).place
+    place = LowerConfidenceBound(explore=0.0).choose(waiting, known, picks=1_000).place
     assert loss_of(waiting[place]) < 0.3
 
 
 def test_one_alone_is_not_compared() -> None:
     """A searcher with a limit leaves one waiting at a time: no model is made for it."""
-    pick = ModelOrder(explore=0.0).choose(configs(1, 2), reports(configs(40, 1)), picks=40)
+    pick = LowerConfidenceBound(explore=0.0).choose(
+        configs(1, 2), reports(configs(40, 1)), picks=40
+    )
     assert pick == (0, "no other one waits")
 
 
 def test_nothing_to_learn_from_is_said() -> None:
     """Configurations that are all alike start in the order given."""
-    known = [({"lr": 1}, Standing((), float(n))) for n in range(10)]
-    pick = ModelOrder(explore=0.0).choose([{"lr": 1}] * 3, known, picks=10)
+    known = [({"lr": 1}, TrialLosses((), float(n))) for n in range(10)]
+    pick = LowerConfidenceBound(explore=0.0).choose([{"lr": 1}] * 3, known, picks=10)
     assert pick.place == 0
     assert "do not differ" in pick.why
 
 
 def test_trials_that_all_diverged_are_no_error() -> None:
     """Every loss infinite: all are equally bad."""
-    known = [(config, Standing((math.inf,), math.inf)) for config in configs(10, 1)]
-    assert 0 <= ModelOrder(explore=0.0).choose(configs(5, 2), known, picks=10).place < 5
+    known = [(config, TrialLosses((math.inf,), math.inf)) for config in configs(10, 1)]
+    assert 0 <= LowerConfidenceBound(explore=0.0).choose(configs(5, 2), known, picks=10).place < 5
 
 
 def test_pairs_are_compared_where_both_have_been() -> None:
     """A young trial that leads at the first rung is no worse for having had less time."""
     standings = [
-        Standing((5.0, 1.0), 1.0),  # the oldest
-        Standing((4.0,), 4.0),  # led it at the first rung
-        Standing((6.0,), 6.0),
-        Standing((), 9.0),  # not at a rung yet: by the best so far
+        TrialLosses((5.0, 1.0), 1.0),  # the oldest
+        TrialLosses((4.0,), 4.0),  # led it at the first rung
+        TrialLosses((6.0,), 6.0),
+        TrialLosses((), 9.0),  # not at a rung yet: by the best so far
     ]
     scores = normal_scores(standings)
     assert scores.argsort().tolist() == [1, 0, 2, 3]
-    assert normal_scores([Standing((), 1.0), Standing((), 1.0)]).tolist() == [0.0, 0.0]
+    assert normal_scores([TrialLosses((), 1.0), TrialLosses((), 1.0)]).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -118,12 +120,12 @@ def test_pairs_are_compared_where_both_have_been() -> None:
 def test_bad_parameters_are_named(given, message) -> None:
     """One clear error, with the value given."""
     with pytest.raises(ValueError, match=message):
-        ModelOrder(**given)
+        LowerConfidenceBound(**given)
 
 
 def test_scores_among_some_are_in_the_same_order() -> None:
     """Compared with every second one, the others keep their places."""
-    standings = [Standing((float(i),), float(i)) for i in range(20)]
+    standings = [TrialLosses((float(i),), float(i)) for i in range(20)]
     some = normal_scores(standings, np.arange(0, 20, 2))
     assert (np.argsort(some, kind="stable") == np.arange(20)).all()
     assert some == pytest.approx(normal_scores(standings), abs=0.35)

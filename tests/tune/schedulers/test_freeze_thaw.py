@@ -21,7 +21,7 @@ from tune_stoppers.backtest.table import Curve
 from tune_stoppers.core import Report
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.journal.rerun import rerun
-from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, ThawOrder
+from tune_stoppers.surrogate.acquisition.freeze_thaw import FreezeThawAcquisition, StartedTrial
 from tune_stoppers.tune.live import Live
 
 
@@ -51,15 +51,15 @@ def run_to_the_end(ray: StandIn, name: str, loss: float) -> None:
 
 
 @pytest.fixture
-def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[Begun]]:
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[StartedTrial]]:
     """The trials that were compared, each time."""
-    seen, plain = [], ThawOrder.choose
+    seen, plain = [], FreezeThawAcquisition.choose
 
     def choose(self: Any, new: Any, begun: Any, *rest: Any, **more: Any) -> Any:
         seen.append(begun)
         return plain(self, new, begun, *rest, **more)
 
-    monkeypatch.setattr(ThawOrder, "choose", choose)
+    monkeypatch.setattr(FreezeThawAcquisition, "choose", choose)
     return seen
 
 
@@ -126,7 +126,9 @@ def test_a_saving_trial_is_not_paused() -> None:
     assert ray.report("a", 2, 1.0) == "PAUSE"
 
 
-def test_without_a_checkpoint_nothing_is_compared_or_paused(compared: list[list[Begun]]) -> None:
+def test_without_a_checkpoint_nothing_is_compared_or_paused(
+    compared: list[list[StartedTrial]],
+) -> None:
     """It would start from zero."""
     ray = StandIn(freeze_thaw())
     ray.add("a", "new")
@@ -152,7 +154,7 @@ def test_a_first_value_that_is_not_finite_stops_the_trial(policy: Any) -> None:
     assert ray.start() == "b"
 
 
-def test_a_dry_run_holds_compares_and_pauses_nothing(compared: list[list[Begun]]) -> None:
+def test_a_dry_run_holds_compares_and_pauses_nothing(compared: list[list[StartedTrial]]) -> None:
     """It only says what it would have done."""
     ray = StandIn(freeze_thaw(dry_run=True))
     ray.add("a", "b")
@@ -176,7 +178,9 @@ def test_reports_without_the_metric_are_left_out() -> None:
 # -- a choice is made anew when something has changed ---------------------------------------------
 
 
-def test_where_there_is_nothing_to_do_it_is_not_asked_again(compared: list[list[Begun]]) -> None:
+def test_where_there_is_nothing_to_do_it_is_not_asked_again(
+    compared: list[list[StartedTrial]],
+) -> None:
     """Ray asks at every turn of its loop."""
     ray = StandIn(freeze_thaw(least_chance=1.0))
     at_first_rung(ray, 5.0, 6.0)
@@ -189,7 +193,7 @@ def test_where_there_is_nothing_to_do_it_is_not_asked_again(compared: list[list[
     assert len(compared) == before
 
 
-def test_one_whose_pause_took_its_time_is_chosen_then(compared: list[list[Begun]]) -> None:
+def test_one_whose_pause_took_its_time_is_chosen_then(compared: list[list[StartedTrial]]) -> None:
     """Nothing else has happened since there was nothing to do but that it has saved."""
     ray = StandIn(freeze_thaw(least_chance=0.0))
     ray.add("a", "b", "x", "new")
@@ -253,7 +257,7 @@ def test_a_user_can_stop_one_that_waits_or_is_new(tmp_path: Path) -> None:
 
 
 def test_beside_a_searcher_without_limit_those_that_wait_take_turns(
-    compared: list[list[Begun]],
+    compared: list[list[StartedTrial]],
 ) -> None:
     """Where they are worth more than one of which nothing is known; else Ray starts its own."""
     ray = StandIn(freeze_thaw(), endless())
@@ -278,7 +282,7 @@ def test_beside_a_searcher_without_limit_those_that_wait_take_turns(
     assert ray.choose() == "b"  # nothing else is there
 
 
-def test_where_a_limit_is_reached_the_worst_makes_room(compared: list[list[Begun]]) -> None:
+def test_where_a_limit_is_reached_the_worst_makes_room(compared: list[list[StartedTrial]]) -> None:
     """One at a time, where none that waits is worth more than a new one.
 
     What is known of it is what its last report said; it did not come to its end.
@@ -318,7 +322,9 @@ def test_where_a_limited_searcher_waits_and_nothing_runs_the_best_goes_on() -> N
 # -- the end --------------------------------------------------------------------------------------
 
 
-def test_at_the_end_the_others_are_given_up_with_their_reason(compared: list[list[Begun]]) -> None:
+def test_at_the_end_the_others_are_given_up_with_their_reason(
+    compared: list[list[StartedTrial]],
+) -> None:
     """None is left PAUSED. They are compared once, not again for each that goes."""
     ray = StandIn(freeze_thaw())
     losses = [float(n) for n in range(4, 14)]

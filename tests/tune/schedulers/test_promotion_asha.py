@@ -79,7 +79,7 @@ def test_a_promotion_goes_before_a_new_trial() -> None:
     ],
 )
 def test_trials_are_held_only_where_the_searcher_ends_by_itself(search: Any, held: bool) -> None:
-    """Held trials are not pending: nothing else would keep Ray from drawing more."""
+    """Trials that are held back are not pending: nothing else would keep Ray from drawing more."""
     ray = StandIn(promotion(), search)
     ray.add("a")
     assert ray.statuses() == {"a": "PAUSED" if held else "PENDING"}

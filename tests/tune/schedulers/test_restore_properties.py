@@ -61,7 +61,7 @@ def test_state_written_with_the_end_of_a_trial_says_that_it_ended(
     assert scheduler._memory._lines == 0
     second = restored(scheduler)
     started(second)
-    second._memory.meet(trial, 1)
+    second._memory.register(trial, 1)
     assert second._memory.trials["t0"].ended
 
 

@@ -1,11 +1,11 @@
-"""Pace: what a resume costs, in units of the time."""
+"""What a resume costs, in units of the time."""
 
 import pytest
 
-from tune_stoppers.tune.schedulers.resume_cost import Pace
+from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
 
 
-def usual(pace: Pace) -> None:
+def usual(pace: ResumeCostMeter) -> None:
     """A unit takes two seconds."""
     for step in (1, 2, 4):
         pace.report("other", step, 2.0 * step, 0.0)
@@ -13,7 +13,7 @@ def usual(pace: Pace) -> None:
 
 def test_the_cost_is_save_start_and_load_in_units_of_the_time() -> None:
     """1 s to save, 5 s from the worker to the first report, of which 2 s are its unit: 4 s."""
-    pace = Pace()
+    pace = ResumeCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.pausing("t", 10.0)
@@ -24,7 +24,7 @@ def test_the_cost_is_save_start_and_load_in_units_of_the_time() -> None:
 
 def test_progress_at_the_usual_pace_costs_nothing() -> None:
     """Nor does a resume that was faster than usual earn anything."""
-    pace = Pace()
+    pace = ResumeCostMeter()
     usual(pace)
     for resumed in (102.0, 101.0):
         pace.report("t", 3, 10.0, 4.0)
@@ -35,7 +35,7 @@ def test_progress_at_the_usual_pace_costs_nothing() -> None:
 
 def test_time_in_the_pause_is_no_pace() -> None:
     """The wait between the pause and the next report is not taken for training."""
-    pace = Pace()
+    pace = ResumeCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.pausing("t", 10.0)
@@ -50,7 +50,7 @@ def test_time_in_the_pause_is_no_pace() -> None:
 )
 def test_what_cannot_be_told_is_not_counted(known: bool, step: float, since: float | None) -> None:
     """No pace yet; no worker seen; the trial went back to an earlier step."""
-    pace = Pace()
+    pace = ResumeCostMeter()
     if known:
         usual(pace)
     pace.report("t", 3, 10.0, 4.0)
@@ -60,7 +60,7 @@ def test_what_cannot_be_told_is_not_counted(known: bool, step: float, since: flo
 
 def test_a_trial_that_failed_is_measured_anew() -> None:
     """Its next interval holds the failure."""
-    pace = Pace()
+    pace = ResumeCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.drop("t")

@@ -22,7 +22,7 @@ from tune_stoppers.metrics import lookup, number
 from tune_stoppers.report.data.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.data.horizons import horizon_notes
 from tune_stoppers.report.data.journalled import UNSHOWN, time_attr_of, why_of
-from tune_stoppers.report.data.savings import Course, costs_of
+from tune_stoppers.report.data.savings import TrialCourse, costs_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import KINDS, Ending
 from tune_stoppers.report.data.totals import Totals
@@ -148,7 +148,7 @@ class Explained:
     @cached_property
     def totals(self) -> Totals:
         """What the trials took, and what stopping them saved."""
-        courses = [Course(trial.record.rows, trial.ending.kind) for trial in self.trials]
+        courses = [TrialCourse(trial.record.rows, trial.ending.kind) for trial in self.trials]
         return Totals.of(costs_of(courses, self.time_attr))
 
     @property

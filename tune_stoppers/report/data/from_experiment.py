@@ -39,7 +39,7 @@ from tune_stoppers.report.data.journalled import (
     would_stop,
 )
 from tune_stoppers.report.data.rows import Row, at, seconds, spans_of, value
-from tune_stoppers.report.data.savings import Course, costs_of, horizons_of
+from tune_stoppers.report.data.savings import TrialCourse, costs_of, horizons_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import (
     EXTRAS,
@@ -114,7 +114,7 @@ def experiment_story(
     said, horizon = _said(lines, {r.record.trial_id: r.last for r in runs}), horizon_of(records)
     endings = [ending_of(experiment, run.record, said, horizon) for run in runs]
     courses = [
-        Course(run.record.rows, ending.kind) for run, ending in zip(runs, endings, strict=True)
+        TrialCourse(run.record.rows, ending.kind) for run, ending in zip(runs, endings, strict=True)
     ]
     trials = tuple(
         _trial(run, of_trial.get(run.record.trial_id, []), ending, cost, mode, begin)

@@ -36,14 +36,14 @@ WHOLE = 1 + 1e-6  # the most that a share of a trial's own course comes to
 CUT_SHORT = ("stopped", "unexplained")  # kinds of ending before a trial's own end
 
 
-class Course(NamedTuple):
+class TrialCourse(NamedTuple):
     """A trial's reports in the order recorded, those made again included, and how it ended."""
 
     rows: Sequence[Row]
     kind: Kind
 
 
-def costs_of(courses: Sequence[Course], time_attr: str) -> list[Cost]:
+def costs_of(courses: Sequence[TrialCourse], time_attr: str) -> list[Cost]:
     """What each trial of a sweep took and what stopping it saved, in the order given.
 
     Trials that failed or have not ended save nothing. Ended before its first report, a trial saves
@@ -61,7 +61,7 @@ def costs_of(courses: Sequence[Course], time_attr: str) -> list[Cost]:
     ]
 
 
-def horizons_of(courses: Sequence[Course], time_attr: str) -> list[float]:
+def horizons_of(courses: Sequence[TrialCourse], time_attr: str) -> list[float]:
     """The last steps of the trials that came to their own end, or that say where it is."""
     ends = _ends([_Trial.of(course, time_attr) for course in courses], time_attr)
     return sorted({round(end, 6) for end in ends if not math.isnan(end)})
@@ -77,7 +77,7 @@ class _Leg(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    course: Course
+    course: TrialCourse
     processes: list[list[_Leg]]
     taken: list[float]  # by each report; NaN: not known
     work: tuple[Interval, ...]
@@ -85,7 +85,7 @@ class _Trial(NamedTuple):
     gap: float  # steps from report to report
 
     @classmethod
-    def of(cls, course: Course, time_attr: str) -> _Trial:
+    def of(cls, course: TrialCourse, time_attr: str) -> _Trial:
         legs: list[list[_Leg]] = []
         taken: list[float] = []
         work: list[Interval] = []

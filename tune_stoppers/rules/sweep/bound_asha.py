@@ -45,7 +45,7 @@ NOBODY = Incumbent()
 
 
 @dataclass(slots=True)
-class Course:
+class BoundASHATrial:
     """What is remembered of a trial; once it has ended, only where it was."""
 
     times: list[float] = field(default_factory=list)  # of the newest doubling, thinned
@@ -60,12 +60,12 @@ class Course:
 
 
 @dataclass(slots=True)
-class Record:
+class BoundASHARecord:
     """The mutable state of a sweep: an update costs O(log n) in the number of trials."""
 
     rungs: list[Rung]
     audit: Audit
-    courses: dict[str, Course] = field(default_factory=dict)
+    courses: dict[str, BoundASHATrial] = field(default_factory=dict)
     drops: dict[int, Rung] = field(default_factory=dict)  # over a doubling, by age
     bests: dict[str, Incumbent] = field(default_factory=dict)  # of every trial that has reported
     incumbent: Incumbent = NOBODY
@@ -75,7 +75,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundASHA(SweepRule[Record]):
+class BoundASHA(SweepRule[BoundASHARecord]):
     """Stops a trial that fails its rung's quota, or whose optimistic bound misses the incumbent.
 
     Quota: rungs are `grace_period`·`reduction_factor`^k < `max_t`, by repeated multiplication. The
@@ -157,14 +157,16 @@ class BoundASHA(SweepRule[Record]):
         """The learning rate, where the rule is told of it."""
         return () if self.lr_metric is None else (self.lr_metric,)
 
-    def init(self) -> Record:
+    def init(self) -> BoundASHARecord:
         """The record before the first report."""
         rungs = [Rung(self.window) for _ in self.rungs]
-        return Record(rungs, Audit.of(len(rungs)), times=self.rungs, noises=Rung(self.window))
+        return BoundASHARecord(
+            rungs, Audit.of(len(rungs)), times=self.rungs, noises=Rung(self.window)
+        )
 
     def update(
         self,
-        record: Record,
+        record: BoundASHARecord,
         report: Report,
         *,
         checkpoint: str | None = None,
@@ -175,7 +177,7 @@ class BoundASHA(SweepRule[Record]):
         assert loss is not None
         course = record.courses.get(trial_id)
         if course is None:
-            course = record.courses[trial_id] = Course()
+            course = record.courses[trial_id] = BoundASHATrial()
             record.bests.setdefault(trial_id, Incumbent(math.inf, trial_id, time))
         if time == course.time and course.decision is not None:
             return course.decision
@@ -188,7 +190,7 @@ class BoundASHA(SweepRule[Record]):
         course.decision = self._judge(record, trial_id, course, time, loss)
         return course.decision
 
-    def ended(self, record: Record, report: Report) -> None:
+    def ended(self, record: BoundASHARecord, report: Report) -> None:
         """The trial has ended by itself or by somebody else's decision, with this last report."""
         course = record.courses.get(report.trial_id)
         if course is None or report.step > course.time:
@@ -197,10 +199,10 @@ class BoundASHA(SweepRule[Record]):
         course.times, course.losses, course.recent = [], [], []  # it may yet be restored
         record.audit.forget([report.trial_id])
 
-    def lost(self, record: Record, trial_id: str) -> None:
+    def lost(self, record: BoundASHARecord, trial_id: str) -> None:
         """The trial's process died: no evidence against it. It may come back, so nothing goes."""
 
-    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+    def forget(self, record: BoundASHARecord, trial_ids: Iterable[str]) -> None:
         """Drop these trials; the incumbent is the best of the others."""
         trial_ids = list(trial_ids)
         record.audit.forget(trial_ids)
@@ -214,7 +216,12 @@ class BoundASHA(SweepRule[Record]):
         record.incumbent = best if best.loss < math.inf else NOBODY
 
     def _judge(
-        self, record: Record, trial_id: str, course: Course, time: float, loss: float
+        self,
+        record: BoundASHARecord,
+        trial_id: str,
+        course: BoundASHATrial,
+        time: float,
+        loss: float,
     ) -> Decision:
         before, first = course.loss, course.time == -math.inf
         course.time = time
@@ -248,7 +255,7 @@ class BoundASHA(SweepRule[Record]):
             return self._let_go_on(record, trial_id, loss)
         return self._bound(record, trial_id, course, time)
 
-    def _remember(self, course: Course, time: float, loss: float) -> None:
+    def _remember(self, course: BoundASHATrial, time: float, loss: float) -> None:
         moved = abs(loss - course.loss)
         if moved > SAME * abs(loss):
             course.step = min(course.step, moved)  # infinite at the first report
@@ -263,7 +270,7 @@ class BoundASHA(SweepRule[Record]):
         while len(times) > 1 and times[1] <= time / 2:
             del times[0], losses[0]
 
-    def _refine(self, record: Record) -> None:
+    def _refine(self, record: BoundASHARecord) -> None:
         """Time does not come in whole steps: the rungs are those that are not rounded."""
         trials = [(name, course.time, course.loss) for name, course in record.courses.items()]
         now = self.fine_rungs
@@ -275,7 +282,7 @@ class BoundASHA(SweepRule[Record]):
         for course in record.courses.values():
             course.rung = bisect_right(now, course.time)
 
-    def _go_back(self, record: Record, course: Course, time: float) -> None:
+    def _go_back(self, record: BoundASHARecord, course: BoundASHATrial, time: float) -> None:
         course.rate = UNKNOWN_RATE
         kept = bisect_left(course.times, time)
         del course.times[kept:], course.losses[kept:]
@@ -285,7 +292,7 @@ class BoundASHA(SweepRule[Record]):
         course.loss = course.losses[-1] if course.losses else math.inf
 
     def _fails_quota(
-        self, record: Record, trial_id: str, index: int, loss: float
+        self, record: BoundASHARecord, trial_id: str, index: int, loss: float
     ) -> Decision | None:
         rung = record.rungs[index]
         rung.record(trial_id, loss)
@@ -304,13 +311,13 @@ class BoundASHA(SweepRule[Record]):
             factor=self.reduction_factor,
         )
 
-    def _spares(self, record: Record, trial_id: str, index: int) -> bool:
+    def _spares(self, record: BoundASHARecord, trial_id: str, index: int) -> bool:
         """Whether a trial that fails this rung's quota goes on, for the audit's sake."""
         if self.audit is None or index == len(record.times) - 1:
             return False
         return record.audit.fails(trial_id, index, self.audit)
 
-    def _let_go_on(self, record: Record, trial_id: str, loss: float) -> Decision:
+    def _let_go_on(self, record: BoundASHARecord, trial_id: str, loss: float) -> Decision:
         index = record.audit.spared[trial_id]
         belief = record.audit.belief(index)
         text = "{loss:loss}: fails the quota at rung {rung:g}, let go on to the next " + (
@@ -321,7 +328,9 @@ class BoundASHA(SweepRule[Record]):
         wrong, tried = belief
         return self.keep(text, loss=loss, rung=record.times[index], wrong=wrong, tried=tried)
 
-    def _bound(self, record: Record, trial_id: str, course: Course, time: float) -> Decision:
+    def _bound(
+        self, record: BoundASHARecord, trial_id: str, course: BoundASHATrial, time: float
+    ) -> Decision:
         incumbent = record.incumbent
         if time <= 0 or time < self.bound_after * self.max_t:
             return self.keep("{loss:loss}: too early for the bound", loss=course.loss)
@@ -365,7 +374,7 @@ class BoundASHA(SweepRule[Record]):
             when=incumbent.time,
         )
 
-    def _allowance(self, record: Record, course: Course) -> float:
+    def _allowance(self, record: BoundASHARecord, course: BoundASHATrial) -> float:
         """By how much the bound may be wrong, in loss units."""
         rough = roughness(course.recent)
         if len(course.recent) < RECENT:
@@ -377,7 +386,9 @@ class BoundASHA(SweepRule[Record]):
             step = min((gap for gap in gaps if gap > SAME * abs(bests[0])), default=0.0)
         return max(self.noise * rough, step * (1 + SAME))
 
-    def _typical_drop(self, record: Record, trial_id: str, time: float, drop: float) -> float:
+    def _typical_drop(
+        self, record: BoundASHARecord, trial_id: str, time: float, drop: float
+    ) -> float:
         """The median drop at this age, this trial's included; 0 while too few are known."""
         age = math.floor(AGES * math.log2(time / self.max_t))
         drops = record.drops.get(age)

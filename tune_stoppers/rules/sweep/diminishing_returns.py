@@ -53,7 +53,7 @@ class Gain(NamedTuple):
 
 
 @dataclass(slots=True)
-class Run:
+class RunningTrial:
     """A trial that has reported lately."""
 
     time: float = -math.inf  # of its newest report
@@ -64,14 +64,14 @@ class Run:
 
 
 @dataclass(slots=True)
-class Record:
+class DiminishingReturnsRecord:
     """The mutable state of a sweep: trials under way and the best in full, of others the name."""
 
     reports: int = 0
     heard: dict[str, int] = field(default_factory=dict)  # the newest report of every trial
     turn: float = 0.0  # reports from one of a trial to its next, a moving mean; 0: unknown
     whole: set[str] = field(default_factory=set)  # trained to their end
-    running: dict[str, Run] = field(default_factory=dict)  # longest silent first
+    running: dict[str, RunningTrial] = field(default_factory=dict)  # longest silent first
     top: list[Best] = field(default_factory=list)  # best first
     horizon: float = 0.0  # the longest time that a trial has reached
     checked: int = 0  # reports at the newest check
@@ -92,7 +92,7 @@ def thinned_gain(losses: Sequence[float], keep: float) -> float:
     return gain + left * (losses[-1] - losses[0])
 
 
-def gain_of(run: Run, horizon: float, incumbent: float) -> float:
+def gain_of(run: RunningTrial, horizon: float, incumbent: float) -> float:
     """By how much a trial in the last doubling of its time is expected to better the incumbent.
 
     It is taken to gain per doubling of time what it gained over the last; a power law gains less.
@@ -105,7 +105,7 @@ def gain_of(run: Run, horizon: float, incumbent: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiminishingReturns(SweepRule[Record]):
+class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
     """End the sweep once going on is expected to gain no more than the noise, or than it is worth.
 
     Looking ahead `ahead` times as long as the sweep has run, about `ahead` times as many new
@@ -183,13 +183,13 @@ class DiminishingReturns(SweepRule[Record]):
         """The same rule under another policy for values that are not finite."""
         return replace(self, on_nonfinite=on_nonfinite)
 
-    def init(self) -> Record:
+    def init(self) -> DiminishingReturnsRecord:
         """The record before the first report."""
-        return Record()
+        return DiminishingReturnsRecord()
 
     def update(
         self,
-        record: Record,
+        record: DiminishingReturnsRecord,
         report: Report,
         *,
         checkpoint: str | None = None,
@@ -213,22 +213,22 @@ class DiminishingReturns(SweepRule[Record]):
         run.decision = self._decide(record, time, loss)
         return run.decision
 
-    def ended(self, record: Record, report: Report) -> None:
+    def ended(self, record: DiminishingReturnsRecord, report: Report) -> None:
         """The trial is over, with this last report; before its end it was cut short."""
         if report.loss is not None:
             self.update(record, report)
         record.running.pop(report.trial_id, None)
 
-    def finished(self, record: Record, trial_id: str) -> None:
+    def finished(self, record: DiminishingReturnsRecord, trial_id: str) -> None:
         """The trial has come to its own end."""
         if trial_id in record.heard:
             record.whole.add(trial_id)
         record.running.pop(trial_id, None)
 
-    def lost(self, record: Record, trial_id: str) -> None:
+    def lost(self, record: DiminishingReturnsRecord, trial_id: str) -> None:
         """The trial's process died: it may come back, so nothing goes."""
 
-    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+    def forget(self, record: DiminishingReturnsRecord, trial_ids: Iterable[str]) -> None:
         """Drop these trials; the next check is without them."""
         gone = set(trial_ids)
         record.heard = {name: at for name, at in record.heard.items() if name not in gone}
@@ -237,10 +237,10 @@ class DiminishingReturns(SweepRule[Record]):
         record.top = [best for best in record.top if best.trial_id not in gone]
         record.quiet, record.gain = 0, None
 
-    def _heard(self, record: Record, trial_id: str, time: float) -> Run:
+    def _heard(self, record: DiminishingReturnsRecord, trial_id: str, time: float) -> RunningTrial:
         record.reports += 1
         _take_turn(record, trial_id)
-        run = record.running.pop(trial_id, None) or Run()
+        run = record.running.pop(trial_id, None) or RunningTrial()
         record.running[trial_id] = run
         if time < run.time:
             run.marks = [mark for mark in run.marks if mark[0] < time]
@@ -255,7 +255,7 @@ class DiminishingReturns(SweepRule[Record]):
             del record.running[oldest]
         return run
 
-    def _rank(self, record: Record, trial_id: str, run: Run) -> None:
+    def _rank(self, record: DiminishingReturnsRecord, trial_id: str, run: RunningTrial) -> None:
         top = record.top
         if len(top) == self.ranks and run.best > top[-1].loss:
             return
@@ -269,7 +269,7 @@ class DiminishingReturns(SweepRule[Record]):
         top.sort(key=_loss)
         del top[self.ranks :]
 
-    def _check(self, record: Record, seconds: float) -> None:
+    def _check(self, record: DiminishingReturnsRecord, seconds: float) -> None:
         record.checked = record.reports
         if len(record.heard) < self.min_trials or not record.whole or not record.top:
             return
@@ -286,7 +286,7 @@ class DiminishingReturns(SweepRule[Record]):
         )
         record.quiet = 0 if record.gain.is_enough(self.noise) else record.quiet + 1
 
-    def _decide(self, record: Record, time: float, loss: float) -> Decision:
+    def _decide(self, record: DiminishingReturnsRecord, time: float, loss: float) -> Decision:
         if not math.isfinite(loss) and self.on_nonfinite == "stop":
             return self.stop("the value is {value}, which is not finite", value=loss)
         gain = record.gain
@@ -320,7 +320,7 @@ _NOISE = "the noise of an evaluation is {noise:.3g}"
 _NOISE_AND_WORTH = _NOISE + ", the time is worth {needed:.3g}"
 
 
-def _take_turn(record: Record, trial_id: str) -> None:
+def _take_turn(record: DiminishingReturnsRecord, trial_id: str) -> None:
     before = record.heard.get(trial_id)
     record.heard[trial_id] = record.reports
     if before is None:
@@ -332,7 +332,7 @@ def _take_turn(record: Record, trial_id: str) -> None:
     record.turn += TURN_RATE * (turn - record.turn)
 
 
-def _remember(run: Run, loss: float) -> None:
+def _remember(run: RunningTrial, loss: float) -> None:
     run.recent = [*run.recent[1 - RECENT :], loss]
     run.best = min(run.best, loss)
     if run.marks and run.time < run.marks[-1][0] * MARK_RATIO:

@@ -25,7 +25,7 @@ UNKNOWN_RATE = LearningRate()
 
 
 @dataclass(slots=True)
-class Record:
+class ForecastRecord:
     """The mutable state of a sweep."""
 
     forecaster: Forecaster
@@ -36,7 +36,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast(SweepRule[Record]):
+class Forecast(SweepRule[ForecastRecord]):
     """Stop once P(best loss in (t, `max_t`] < `target`) < `probability`.
 
     The probability is that of `tune_stoppers.forecast.Forecaster`, learnt from the sweep's own
@@ -97,19 +97,19 @@ class Forecast(SweepRule[Record]):
         return replace(self, on_nonfinite=on_nonfinite)
 
     @property
-    def record_type(self) -> type[Record]:
+    def record_type(self) -> type[ForecastRecord]:
         """The record's, without one made of all earlier sweeps."""
-        return Record
+        return ForecastRecord
 
-    def init(self) -> Record:
+    def init(self) -> ForecastRecord:
         """The record before the first report."""
         from tune_stoppers.forecast import Forecaster
 
-        return Record(Forecaster(self.max_t, self.history))
+        return ForecastRecord(Forecaster(self.max_t, self.history))
 
     def update(
         self,
-        record: Record,
+        record: ForecastRecord,
         report: Report,
         *,
         checkpoint: str | None = None,
@@ -128,20 +128,20 @@ class Forecast(SweepRule[Record]):
         record.judged[trial_id] = time, decision
         return decision
 
-    def ended(self, record: Record, report: Report) -> None:
+    def ended(self, record: ForecastRecord, report: Report) -> None:
         """The trial is over, with this last report; before `max_t` it was cut short."""
         if report.loss is not None:
             self.update(record, report)
         self._close(record, report.trial_id, None)
 
-    def finished(self, record: Record, trial_id: str) -> None:
+    def finished(self, record: ForecastRecord, trial_id: str) -> None:
         """The trial has come to its own end, also if that is before `max_t`."""
         self._close(record, trial_id, True)
 
-    def lost(self, record: Record, trial_id: str) -> None:
+    def lost(self, record: ForecastRecord, trial_id: str) -> None:
         """The trial's process died: it may come back, so nothing goes."""
 
-    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+    def forget(self, record: ForecastRecord, trial_ids: Iterable[str]) -> None:
         """Drop these trials; the incumbent is the best of the others."""
         for trial_id in trial_ids:
             record.forecaster.forget(trial_id)
@@ -149,12 +149,12 @@ class Forecast(SweepRule[Record]):
                 known.pop(trial_id, None)
         record.incumbent = min(record.bests.values(), default=NOBODY, key=lambda best: best.loss)
 
-    def dump(self, record: Record) -> dict[str, Any]:
+    def dump(self, record: ForecastRecord) -> dict[str, Any]:
         """`record` as JSON data."""
         data: dict[str, Any] = super().dump(record)
         return data | {"forecaster": record.forecaster.dump()}
 
-    def load(self, data: dict[str, Any]) -> Record:
+    def load(self, data: dict[str, Any]) -> ForecastRecord:
         """The record that `dump` wrote; the forecaster needs the earlier sweeps too."""
         from tune_stoppers.forecast import Forecaster
 
@@ -162,11 +162,11 @@ class Forecast(SweepRule[Record]):
         record.forecaster = Forecaster.load(self.max_t, data["forecaster"], self.history)
         return record
 
-    def _close(self, record: Record, trial_id: str, whole: bool | None) -> None:
+    def _close(self, record: ForecastRecord, trial_id: str, whole: bool | None) -> None:
         record.forecaster.ended(trial_id, whole)
         record.rates.pop(trial_id, None)
 
-    def _judge(self, record: Record, report: Report, loss: float) -> Decision:
+    def _judge(self, record: ForecastRecord, report: Report, loss: float) -> Decision:
         trial_id, time, _, metrics = report
         lr = metrics.get(self.lr_metric) if self.lr_metric is not None else None
         rate = record.rates.get(trial_id, UNKNOWN_RATE)
@@ -189,7 +189,7 @@ class Forecast(SweepRule[Record]):
             return self.keep("no finite value yet")
         return self._by_forecast(record, trial_id, loss)
 
-    def _by_forecast(self, record: Record, trial_id: str, loss: float) -> Decision:
+    def _by_forecast(self, record: ForecastRecord, trial_id: str, loss: float) -> Decision:
         target = record.incumbent.loss if self.target is None else self.target
         if self.target is None and trial_id == record.incumbent.trial_id:
             return self.keep("the incumbent, {best:loss}", best=target)

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tune_stoppers.core import Decision, require_number
-from tune_stoppers.rules.sweep.pausing import Course, PausesAtRungs, Record
+from tune_stoppers.rules.sweep.pausing import PausingRecord, PausingRule, PausingTrial
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreezeThaw(PausesAtRungs):
+class FreezeThaw(PausingRule):
     """Pauses a trial at each rung, at its first report there with a checkpoint.
 
-    Rungs, and what is recorded at them: as `PausesAtRungs` says. Who goes on is not a matter of
+    Rungs, and what is recorded at them: as `PausingRule` says. Who goes on is not a matter of
     ranks: whoever applies the rule compares all that wait and all that are new by what a worker is
-    worth there (`surrogate.thaw`), and notes "resumed" for the one that goes on.
+    worth there (`surrogate.acquisition.freeze_thaw`), and notes "resumed" for the one that goes on.
 
     Units: `least_chance` is a probability: when no new trial comes, one that waits with less
     chance than this to be the best is not gone on with.
@@ -27,7 +27,9 @@ class FreezeThaw(PausesAtRungs):
         super().__post_init__()
         require_number("least_chance", self.least_chance, at_least=0, at_most=1)
 
-    def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
+    def at_rung(
+        self, record: PausingRecord, trial_id: str, course: PausingTrial, checkpoint: bool
+    ) -> Decision:
         """It waits until it is worth a worker."""
         rung = record.rungs[course.reached - 1]
         loss = rung.of_trial[trial_id]

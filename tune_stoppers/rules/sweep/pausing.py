@@ -24,7 +24,7 @@ class Choice(NamedTuple):
 
 
 @dataclass(slots=True)
-class Course:
+class PausingTrial:
     """What is remembered of a trial."""
 
     time: float = -math.inf  # of the newest report
@@ -37,12 +37,12 @@ class Course:
 
 
 @dataclass(slots=True)
-class Record:
+class PausingRecord:
     """The mutable state of a sweep: an update costs O(log n) in the number of trials."""
 
     rungs: list[Rung]
     paused: list[list[tuple[float, str]]]  # per rung: loss there and trial, best first
-    courses: dict[str, Course] = field(default_factory=dict)
+    courses: dict[str, PausingTrial] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)  # lowest losses, of trials that have run
     ends: dict[str, float] = field(default_factory=dict)  # when those ended
     leader: str = ""  # the best of those that ended near the horizon
@@ -53,7 +53,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PausesAtRungs(SweepRule[Record]):
+class PausingRule(SweepRule[PausingRecord]):
     """What the rules that pause trials at rungs share; `at_rung` says who is paused.
 
     Rungs are those of `BoundASHA`, rounded up or not as it says, and so is what is recorded: a rung
@@ -86,7 +86,9 @@ class PausesAtRungs(SweepRule[Record]):
         self.__dict__.update({"fine_rungs": state["rungs"]} | state)
 
     @abstractmethod
-    def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
+    def at_rung(
+        self, record: PausingRecord, trial_id: str, course: PausingTrial, checkpoint: bool
+    ) -> Decision:
         """On a trial that has come to a rung, now or earlier, and was not let go on from it yet.
 
         Where it may go on, `course.passed` becomes `course.reached`.
@@ -96,13 +98,15 @@ class PausesAtRungs(SweepRule[Record]):
         """How many losses a rung must hold before its ranks mean something."""
         return self.reduction_factor
 
-    def init(self) -> Record:
+    def init(self) -> PausingRecord:
         """The record before the first report."""
-        return Record([Rung(None) for _ in self.rungs], [[] for _ in self.rungs], times=self.rungs)
+        return PausingRecord(
+            [Rung(None) for _ in self.rungs], [[] for _ in self.rungs], times=self.rungs
+        )
 
     def update(
         self,
-        record: Record,
+        record: PausingRecord,
         report: Report,
         *,
         checkpoint: str | None = None,
@@ -114,7 +118,7 @@ class PausesAtRungs(SweepRule[Record]):
         """
         trial_id, time, loss, _ = report
         assert loss is not None
-        course = record.courses.setdefault(trial_id, Course())
+        course = record.courses.setdefault(trial_id, PausingTrial())
         if time == course.time and course.decision is not None:
             return course.decision
         self.take_out(record, trial_id)  # a paused trial that reports has been resumed
@@ -127,7 +131,7 @@ class PausesAtRungs(SweepRule[Record]):
         course.decision = self._judge(record, trial_id, course, time, loss, bool(checkpoint))
         return course.decision
 
-    def ended(self, record: Record, report: Report) -> None:
+    def ended(self, record: PausingRecord, report: Report) -> None:
         """The trial has ended by itself or by somebody else's decision, with this last report."""
         if report.trial_id in record.given_up:
             return
@@ -139,7 +143,7 @@ class PausesAtRungs(SweepRule[Record]):
         if report.loss is not None and math.isfinite(report.loss):
             self._close(record, report.trial_id, course.best, report.step)
 
-    def unjudged(self, record: Record, trial_id: str, step: float | None) -> None:
+    def unjudged(self, record: PausingRecord, trial_id: str, step: float | None) -> None:
         """The trial has ended, at `step` if that is known, with the newest report judged."""
         self.take_out(record, trial_id)
         course = record.courses.get(trial_id)
@@ -147,11 +151,11 @@ class PausesAtRungs(SweepRule[Record]):
             return
         self._close(record, trial_id, course.best, course.time if step is None else step)
 
-    def lost(self, record: Record, trial_id: str) -> None:
+    def lost(self, record: PausingRecord, trial_id: str) -> None:
         """The trial's process died or it was dropped: what it recorded stays, it waits no more."""
         self.take_out(record, trial_id)
 
-    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+    def forget(self, record: PausingRecord, trial_ids: Iterable[str]) -> None:
         """Drop everything about these trials."""
         for trial_id in trial_ids:
             self.take_out(record, trial_id)
@@ -163,12 +167,14 @@ class PausesAtRungs(SweepRule[Record]):
                 rung.drop(trial_id)
         self._find_leader(record)
 
-    def note(self, record: Record, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
+    def note(
+        self, record: PausingRecord, trial_id: str, event: str, numbers: Mapping[str, Any]
+    ) -> None:
         """ "paused": it waits from now on. "resumed": it is promoted. "cost": what that took.
 
         The cost is in `numbers["cost"]`, in units of the time.
         """
-        course = record.courses.get(trial_id) or Course()
+        course = record.courses.get(trial_id) or PausingTrial()
         if event == "paused" and not course.paused and course.reached:
             course.paused = True
             index = course.reached - 1
@@ -184,17 +190,17 @@ class PausesAtRungs(SweepRule[Record]):
             record.resumes += 1
             record.cost += numbers["cost"]
 
-    def is_paused(self, record: Record, trial_id: str) -> bool:
+    def is_paused(self, record: PausingRecord, trial_id: str) -> bool:
         """Whether the trial waits at a rung."""
         course = record.courses.get(trial_id)
         return course is not None and course.paused
 
-    def is_due(self, record: Record, trial_id: str) -> bool:
+    def is_due(self, record: PausingRecord, trial_id: str) -> bool:
         """Whether the trial goes on only because it could not be paused."""
         course = record.courses.get(trial_id)
         return course is not None and course.reached > course.passed and not course.paused
 
-    def is_whole(self, record: Record, trial_id: str) -> bool:
+    def is_whole(self, record: PausingRecord, trial_id: str) -> bool:
         """Whether the trial has run to its end: it ended by itself, near the horizon.
 
         One that ended earlier, however good it was by then, says nothing of what those that wait
@@ -202,16 +208,16 @@ class PausesAtRungs(SweepRule[Record]):
         """
         return record.ends.get(trial_id, -math.inf) >= NEAR * self.max_t
 
-    def is_behind(self, record: Record, index: int, loss: float) -> float | None:
+    def is_behind(self, record: PausingRecord, index: int, loss: float) -> float | None:
         """What the leader had at this rung, if `loss` is no better there; else None."""
         theirs = record.rungs[index].of_trial.get(record.leader, math.inf)
         return theirs if loss >= theirs else None
 
-    def resume_cost(self, record: Record) -> float:
+    def resume_cost(self, record: PausingRecord) -> float:
         """What a resume costs in units of the time, by the mean of those measured; at first 0."""
         return record.cost / record.resumes if record.resumes else 0.0
 
-    def worst(self, record: Record) -> Choice | None:
+    def worst(self, record: PausingRecord) -> Choice | None:
         """Whom to give up where paused trials keep the searcher from suggesting new ones.
 
         The worst that waits at the lowest rung where that can hurt little: where the quota rules
@@ -230,9 +236,9 @@ class PausesAtRungs(SweepRule[Record]):
 
     def _judge(
         self,
-        record: Record,
+        record: PausingRecord,
         trial_id: str,
-        course: Course,
+        course: PausingTrial,
         time: float,
         loss: float,
         checkpoint: bool,
@@ -256,7 +262,7 @@ class PausesAtRungs(SweepRule[Record]):
             return self.at_rung(record, trial_id, course, checkpoint)
         return self.keep("{loss:loss}; the next rung is not reached", loss=loss)
 
-    def _refine(self, record: Record) -> None:
+    def _refine(self, record: PausingRecord) -> None:
         """Time does not come in whole steps: the rungs are those that are not rounded."""
         trials = [(name, course.time, course.loss) for name, course in record.courses.items()]
         before, now = record.times, self.fine_rungs
@@ -271,18 +277,18 @@ class PausesAtRungs(SweepRule[Record]):
                 course.paused = False
                 self.note(record, trial_id, "paused", {})
 
-    def _close(self, record: Record, trial_id: str, best: float, time: float) -> None:
+    def _close(self, record: PausingRecord, trial_id: str, best: float, time: float) -> None:
         record.ended[trial_id] = best
         record.ends[trial_id] = max(time, record.courses[trial_id].time)
         if self.is_whole(record, trial_id):
             leads = not record.leader or best < record.ended[record.leader]
             record.leader = trial_id if leads else record.leader
 
-    def _find_leader(self, record: Record) -> None:
+    def _find_leader(self, record: PausingRecord) -> None:
         whole = (trial_id for trial_id in record.ended if self.is_whole(record, trial_id))
         record.leader = min(whole, key=record.ended.__getitem__, default="")
 
-    def take_out(self, record: Record, trial_id: str) -> None:
+    def take_out(self, record: PausingRecord, trial_id: str) -> None:
         """The trial, if it waits, waits no more."""
         course = record.courses.get(trial_id)
         if course is None or not course.paused:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tune_stoppers.core import Decision, require_number
-from tune_stoppers.rules.sweep.pausing import Choice, Course, PausesAtRungs, Record
+from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule, PausingTrial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promotion(PausesAtRungs):
+class Promotion(PausingRule):
     """Pauses a trial at a rung unless it is among the best there; promotes the best that wait.
 
-    Rungs, and what is recorded at them: as `PausesAtRungs` says.
+    Rungs, and what is recorded at them: as `PausingRule` says.
 
     Quota: of n losses recorded at a rung, those of rank <= n / `reduction_factor`, ties in the
     trial's favour, may go on; at the first rung once n >= `pen`, the cold start. A trial that may
@@ -52,7 +52,9 @@ class Promotion(PausesAtRungs):
         require_number("pen", self.pen, at_least=1, integer=True)
         require_number("resume_share", self.resume_share, above=0)
 
-    def choose(self, record: Record, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
+    def choose(
+        self, record: PausingRecord, *, fresh: bool, over: bool, idle: bool
+    ) -> Choice | None:
         """What a free worker should do; None: wait. Changes nothing; O(number of rungs).
 
         Args:
@@ -73,14 +75,16 @@ class Promotion(PausesAtRungs):
             return dear
         return self._at_rest(record, over)
 
-    def goes_on_alone(self, record: Record, trial_id: str, *, over: bool) -> bool:
+    def goes_on_alone(self, record: PausingRecord, trial_id: str, *, over: bool) -> bool:
         """Whether a trial that is due for a pause would be resumed if nothing else was there."""
         self.note(record, trial_id, "paused", {})
         choice = self.choose(record, fresh=False, over=over, idle=True)
         self.take_out(record, trial_id)
         return choice is not None and choice[:2] == ("resume", trial_id)
 
-    def at_rung(self, record: Record, trial_id: str, course: Course, checkpoint: bool) -> Decision:
+    def at_rung(
+        self, record: PausingRecord, trial_id: str, course: PausingTrial, checkpoint: bool
+    ) -> Decision:
         """In the pen, or outside the quota: paused."""
         index = course.reached - 1
         rung = record.rungs[index]
@@ -114,7 +118,7 @@ class Promotion(PausesAtRungs):
         """At the first rung at least the pen."""
         return max(self._pen(index), self.reduction_factor)
 
-    def _promotion(self, record: Record, index: int, last: bool) -> Choice | None:
+    def _promotion(self, record: PausingRecord, index: int, last: bool) -> Choice | None:
         """The best paused trial at a rung, if the quota lets it go on."""
         waiting, rung = record.paused[index], record.rungs[index]
         count = len(rung.losses)
@@ -134,7 +138,7 @@ class Promotion(PausesAtRungs):
         )
         return Choice("resume", trial_id, decision)
 
-    def _at_rest(self, record: Record, over: bool) -> Choice | None:
+    def _at_rest(self, record: PausingRecord, over: bool) -> Choice | None:
         """Nothing runs, is pending or is promoted."""
         firsts = ((-index, waiting[0]) for index, waiting in enumerate(record.paused) if waiting)
         best = min(((loss, place, trial_id) for place, (loss, trial_id) in firsts), default=None)
@@ -156,7 +160,7 @@ class Promotion(PausesAtRungs):
         """How many trials wait for each other: above the first rung they were chosen already."""
         return 0 if index else self.pen
 
-    def _is_dear(self, record: Record, index: int) -> bool:
+    def _is_dear(self, record: PausingRecord, index: int) -> bool:
         """Whether a resume costs too much of what lies between this rung and the next."""
         beyond = record.times[index + 1] if index + 1 < len(record.times) else self.max_t
         return self.resume_cost(record) > self.resume_share * (beyond - record.times[index])

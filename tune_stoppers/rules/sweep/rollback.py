@@ -50,7 +50,7 @@ class Anchor(NamedTuple):
 
 
 @dataclass(slots=True)
-class Course:
+class RollbackTrial:
     """What is remembered of a trial."""
 
     watch: Watch
@@ -60,11 +60,11 @@ class Course:
     kept: list[tuple[float, Watch]] = field(default_factory=list)  # at the newest checkpoints
 
 
-Record = dict[str, Course]
+RollbackRecord = dict[str, RollbackTrial]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollback(SweepRule[Record]):
+class Rollback(SweepRule[RollbackRecord]):
     """Asks for a rollback (PAUSE) of a trial in trouble, and stops one that does not recover.
 
     Trouble: `divergence` would stop the trial; or, outside a recovery, `patience` evaluations in
@@ -116,15 +116,15 @@ class Rollback(SweepRule[Record]):
     @property
     def record_type(self) -> Any:
         """A course for each trial."""
-        return Record
+        return RollbackRecord
 
-    def init(self) -> Record:
+    def init(self) -> RollbackRecord:
         """No trial yet."""
         return {}
 
     def update(
         self,
-        record: Record,
+        record: RollbackRecord,
         report: Report,
         *,
         checkpoint: str | None = None,
@@ -139,7 +139,7 @@ class Rollback(SweepRule[Record]):
         assert loss is not None
         course = record.get(trial_id)
         if course is None:
-            course = record[trial_id] = Course(self._fresh())
+            course = record[trial_id] = RollbackTrial(self._fresh())
         if step == course.step or (self.on_nonfinite == "ignore" and not math.isfinite(loss)):
             return self._decide(course)
         if course.step is not None and step < course.step:
@@ -153,20 +153,22 @@ class Rollback(SweepRule[Record]):
             course.kept = [*course.kept[1 - KEPT_STATES :], (step, course.watch)]
         return self._decide(course)
 
-    def ended(self, record: Record, report: Report) -> None:
+    def ended(self, record: RollbackRecord, report: Report) -> None:
         """The trial has ended; only its best checkpoint and its rollbacks are of interest now."""
         if report.trial_id in record:
             record[report.trial_id].kept = []
 
-    def lost(self, record: Record, trial_id: str) -> None:
+    def lost(self, record: RollbackRecord, trial_id: str) -> None:
         """The trial may come back from a checkpoint: nothing goes."""
 
-    def forget(self, record: Record, trial_ids: Iterable[str]) -> None:
+    def forget(self, record: RollbackRecord, trial_ids: Iterable[str]) -> None:
         """Drop these trials."""
         for trial_id in trial_ids:
             record.pop(trial_id, None)
 
-    def note(self, record: Record, trial_id: str, event: str, numbers: Mapping[str, Any]) -> None:
+    def note(
+        self, record: RollbackRecord, trial_id: str, event: str, numbers: Mapping[str, Any]
+    ) -> None:
         """ "rollback": the trial has gone back. "checkpoint gone": it cannot."""
         course = record.get(trial_id)
         if course is None:
@@ -182,19 +184,19 @@ class Rollback(SweepRule[Record]):
             course.anchor = None
             course.watch = course.watch._replace(phase=course.watch.phase or 0)
 
-    def asks(self, record: Record, trial_id: str) -> Anchor | None:
+    def asks(self, record: RollbackRecord, trial_id: str) -> Anchor | None:
         """The checkpoint to which the trial is to go back, if its newest report asks for that."""
         course = record.get(trial_id)
         if course is None or self._decide(course).action is not Action.PAUSE:
             return None
         return course.anchor
 
-    def is_stranded(self, record: Record, trial_id: str) -> bool:
+    def is_stranded(self, record: RollbackRecord, trial_id: str) -> bool:
         """Whether the trial should have gone back and has no checkpoint."""
         course = record.get(trial_id)
         return course is not None and course.anchor is None and course.watch.phase is not None
 
-    def freeze(self, record: Record) -> Callable[[], Any]:
+    def freeze(self, record: RollbackRecord) -> Callable[[], Any]:
         """As `dump`, later: what a course holds is replaced at a report, never changed.
 
         The trials wait for it: with 10,000 of them a `dump` takes 2 s and this 50 ms.
@@ -202,7 +204,7 @@ class Rollback(SweepRule[Record]):
         now = {trial_id: copy(course) for trial_id, course in record.items()}
         return lambda: self.dump(now)
 
-    def load(self, data: Any) -> Record:
+    def load(self, data: Any) -> RollbackRecord:
         """The record that `dump` wrote; the states of `divergence` are read by its own."""
         like = self._fresh().divergence
 
@@ -235,7 +237,7 @@ class Rollback(SweepRule[Record]):
         phase = None if watch.phase is None else watch.phase + 1
         return watch._replace(bad=watch.bad + 1, phase=phase)
 
-    def _mark(self, course: Course, checkpoint: str) -> None:
+    def _mark(self, course: RollbackTrial, checkpoint: str) -> None:
         """The newest report came with `checkpoint`: is it the best?"""
         watch, best = course.watch, course.anchor
         better = math.isfinite(watch.loss) and (best is None or watch.loss < best.loss)
@@ -243,14 +245,14 @@ class Rollback(SweepRule[Record]):
             assert course.step is not None
             course.anchor = Anchor(watch.loss, course.step, checkpoint, watch)
 
-    def _put_back(self, course: Course, step: float) -> None:
+    def _put_back(self, course: RollbackTrial, step: float) -> None:
         """The trial has restarted from below `step`, after a failure."""
         course.kept = [kept for kept in course.kept if kept[0] < step]
         course.watch = course.kept[-1][1] if course.kept else self._fresh()
 
     # -- what follows from it ------------------------------------------------------------------
 
-    def _decide(self, course: Course) -> Decision:
+    def _decide(self, course: RollbackTrial) -> Decision:
         watch, anchor = course.watch, course.anchor
         if course.step is None:
             return self.keep("nothing to judge yet")
@@ -294,7 +296,7 @@ class Rollback(SweepRule[Record]):
             return False
         return self.divergence.verdict(watch.divergence).action is Action.STOP
 
-    def _in_order(self, course: Course, decide: Callable[..., Decision]) -> Decision:
+    def _in_order(self, course: RollbackTrial, decide: Callable[..., Decision]) -> Decision:
         """A trial that does not diverge, and is not due for a rollback by its patience."""
         watch = course.watch
         if watch.bad == 0:

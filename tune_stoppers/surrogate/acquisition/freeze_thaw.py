@@ -14,7 +14,13 @@ from scipy.stats import norm
 
 from tune_stoppers.core import require_number
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.trial_scores import BLAS, ConfigModel, Standing, normal_scores, some_of
+from tune_stoppers.surrogate.trial_scores import (
+    BLAS,
+    ConfigModel,
+    TrialLosses,
+    normal_scores,
+    some_of,
+)
 
 MOST_KNOWN = 100  # trials that the model is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
@@ -22,18 +28,18 @@ OWN = 0.2  # of the noise variance of an early report: what stays with the trial
 LEFT = 0.1  # of the rest of it: what is still there at the horizon
 
 
-class Begun(NamedTuple):
+class StartedTrial(NamedTuple):
     """A trial that has reported."""
 
     config: Mapping[str, Any]
-    standing: Standing
+    standing: TrialLosses
     done: float  # share of the horizon that it has come to; 1 also for one that diverged
     ahead: float  # to its next rung, a resume with it, as a share of the horizon
     beyond: float  # from there to the horizon, likewise
     waits: bool  # it can be gone on with
 
 
-class Offer(NamedTuple):
+class Candidate(NamedTuple):
     """What to do with a worker."""
 
     place: int  # among the new configurations; of a trial that has begun: behind all of those
@@ -42,10 +48,10 @@ class Offer(NamedTuple):
     why: str
 
 
-class ThawOrder:
+class FreezeThawAcquisition:
     """Goes where a worker is expected to find a new best soonest.
 
-    How a trial will do in the end, as a normal score among the others (`surrogate.order` says how
+    How a trial will do in the end, as a normal score among the others (`surrogate.trial_scores` says how
     they are compared; lower is better), is g(configuration) + h: a Gaussian process, and what is
     the trial's own. What is seen of it has noise beside, which falls with the root of the share of
     the horizon done. With m ± s believed of a trial, and t the lowest belief about any other, its
@@ -71,14 +77,14 @@ class ThawOrder:
     def choose(
         self,
         new: Sequence[Mapping[str, Any]],
-        begun: Sequence[Begun],
+        begun: Sequence[StartedTrial],
         awaited: Sequence[Mapping[str, Any]] = (),
         *,
         first_rung: float,
         picks: int,
         arrives: bool = False,
         least_chance: float = 0.0,
-    ) -> Offer | None:
+    ) -> Candidate | None:
         """What a worker should do; None if nothing can be done.
 
         Args:
@@ -91,15 +97,15 @@ class ThawOrder:
             least_chance: what has less is chosen only if there is nothing else.
         """
         if new and len(begun) < self.least:
-            return Offer(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
+            return Candidate(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
         chance = np.random.default_rng([self.seed, picks])
         if new and not arrives and chance.random() < self.explore:
-            return Offer(0, 1.0, 1.0, "in the order given, as one now and then is")
+            return Candidate(0, 1.0, 1.0, "in the order given, as one now and then is")
         waiting = [place for place, trial in enumerate(begun) if trial.waits]
         if not new and not waiting:
             return None
         if len(begun) == 1:
-            return Offer(len(new), 1.0, 1.0, "no other one is there to compare with")
+            return Candidate(len(new), 1.0, 1.0, "no other one is there to compare with")
         asked = np.arange(len(new))
         if len(new) > MOST_ASKED:
             asked = np.sort(chance.choice(len(new), MOST_ASKED, replace=False))
@@ -112,12 +118,12 @@ class ThawOrder:
             f"a chance of {chances[best]:.0%} to be the best in the end "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
-        return Offer(place, float(chances[best]), float(worth[best]), why)
+        return Candidate(place, float(chances[best]), float(worth[best]), why)
 
     def _beliefs(
         self,
         new: Sequence[Mapping[str, Any]],
-        begun: Sequence[Begun],
+        begun: Sequence[StartedTrial],
         awaited: Sequence[Mapping[str, Any]],
         asked: np.ndarray[Any, np.dtype[np.intp]],
         chance: np.random.Generator,
@@ -151,7 +157,7 @@ class ThawOrder:
         return float(_worth(np.float64(1 / (others + 1)), first_rung, 1 - first_rung))
 
     def _compared(
-        self, mean: Floats, sd: Floats, begun: Sequence[Begun], asked: int, first_rung: float
+        self, mean: Floats, sd: Floats, begun: Sequence[StartedTrial], asked: int, first_rung: float
     ) -> tuple[Floats, Floats]:
         """The chance of each to be the best, and what going on with it is worth."""
         expected = np.where(np.arange(len(mean)) < asked, np.inf, mean)

@@ -13,7 +13,7 @@ from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     MOST_KNOWN,
     ConfigModel,
-    Standing,
+    TrialLosses,
     normal_scores,
     some_of,
 )
@@ -21,14 +21,14 @@ from tune_stoppers.surrogate.trial_scores import (
 MOST_ASKED = 200  # configurations that are compared for one choice
 
 
-class Pick(NamedTuple):
+class Candidate(NamedTuple):
     """The configuration to start, by its place among those asked about, and why."""
 
     place: int
     why: str
 
 
-class ModelOrder:
+class LowerConfidenceBound:
     """Chooses by the lower confidence bound of a Gaussian process over the configurations.
 
     What is modelled is how a trial does among the others. Of two trials the better one is that
@@ -63,11 +63,11 @@ class ModelOrder:
     def choose(
         self,
         waiting: Sequence[Mapping[str, Any]],
-        reported: Sequence[tuple[Mapping[str, Any], Standing]],
+        reported: Sequence[tuple[Mapping[str, Any], TrialLosses]],
         awaited: Sequence[Mapping[str, Any]] = (),
         *,
         picks: int,
-    ) -> Pick:
+    ) -> Candidate:
         """The place in `waiting` of the configuration to start next.
 
         Args:
@@ -78,11 +78,11 @@ class ModelOrder:
         """
         chance = np.random.default_rng([self.seed, picks])
         if len(reported) < self.least:
-            return Pick(0, f"the first {self.least} trials start in the order given")
+            return Candidate(0, f"the first {self.least} trials start in the order given")
         if chance.random() < self.explore:
-            return Pick(0, "in the order given, as one now and then is")
+            return Candidate(0, "in the order given, as one now and then is")
         if len(waiting) == 1:
-            return Pick(0, "no other one waits")
+            return Candidate(0, "no other one waits")
         known = some_of([standing.best for _, standing in reported], MOST_KNOWN, chance)
         values = normal_scores([reported[place][1] for place in known])
         asked = np.arange(len(waiting))
@@ -90,7 +90,9 @@ class ModelOrder:
             asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
         rows, groups, _ = self.model.points(waiting, [config for config, _ in reported], awaited)
         if not len(groups):
-            return Pick(0, "the configurations do not differ in anything that a model could use")
+            return Candidate(
+                0, "the configurations do not differ in anything that a model could use"
+            )
         first, second = len(waiting), len(waiting) + len(reported)
         points = rows[first + known]
         on_their_way = rows[second:] if len(awaited) else None
@@ -102,4 +104,4 @@ class ModelOrder:
             f"the model expects it to do better than {norm.cdf(-mean[best]):.0%} of those so far "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
-        return Pick(int(asked[best]), why)
+        return Candidate(int(asked[best]), why)

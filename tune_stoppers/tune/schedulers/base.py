@@ -185,10 +185,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     def on_change(self) -> None:
         """A trial is added, leaves, or is about to be paused or stopped: who is next may change."""
 
-    def adopted(self, controller: Controller, trial: Trial) -> None:
+    def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Ray has added `trial`, and what was remembered of it is in the record."""
 
-    def all_adopted(self) -> None:
+    def on_trials_restored(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
 
     def turn_of(self, trial: Trial) -> tuple[bool, float]:
@@ -226,7 +226,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         try:
             if trial.status == PENDING:
                 mend_trial(trial)
-            self._take_in(controller, trial)
+            self._register(controller, trial)
         except Exception as error:
             self._sweep.broken = error  # in a restore Ray goes on after it, and waits for ever
             raise
@@ -321,9 +321,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _take_in(self, controller: Controller, trial: Trial) -> None:
+    def _register(self, controller: Controller, trial: Trial) -> None:
         task = {"metric": self._metric, "time_attr": self.time_attr} | planned(controller)
-        known = self._memory.meet(trial, self.sign, **task)
+        known = self._memory.register(trial, self.sign, **task)
         if self._sweep.snapshots is None and self._memory.keeps:
             self._sweep.snapshots = SnapshotKeeper(trial.storage)
         if trial.status != TERMINATED:
@@ -334,7 +334,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if not known.ended:
                 self._end(trial.trial_id, trial.last_result or {})
         self.on_change()
-        self.adopted(controller, trial)
+        self.on_trial_adopted(controller, trial)
 
     def _take(
         self,
@@ -370,7 +370,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             sweep.is_sorted = True
             if self._memory.recalled:  # without a restore they are in order, and may be many
                 sort_trials(controller, number_of, self.turn_of)
-            self.all_adopted()
+            self.on_trials_restored()
         sweep.settle(controller)
 
     def _note_saving(self, trial: Trial, saving: Saving | None, result: dict[str, Any]) -> None:

@@ -4,14 +4,14 @@ from itertools import takewhile
 from typing import Literal, Unpack
 
 from tune_stoppers.core import require
-from tune_stoppers.rules.sweep.bound_asha import BoundASHA, Record
-from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.rules.sweep.bound_asha import BoundASHA, BoundASHARecord
+from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.schedulers.base import Common
 from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 
 
-class BoundASHAScheduler(OrderedScheduler[Record]):
+class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
     """ASHA's quota, or an optimistic bound that cannot reach the incumbent: whichever comes first.
 
     `rules.bound_asha.BoundASHA` says exactly when a trial stops. Needs no checkpoints.
@@ -76,14 +76,14 @@ class BoundASHAScheduler(OrderedScheduler[Record]):
             "give one of the two.",
         )
 
-    def standing(self, trial: Trial) -> Standing | None:
+    def standing(self, trial: Trial) -> TrialLosses | None:
         """The trial's losses at the rungs that it has come to, and its best."""
         rungs, trial_id = self.record.rungs, trial.trial_id
         best = self.record.bests.get(trial_id)
         if best is None:
             return None
         at = takewhile(lambda loss: loss is not None, (r.of_trial.get(trial_id) for r in rungs))
-        return Standing(tuple(loss for loss in at if loss is not None), best.loss)
+        return TrialLosses(tuple(loss for loss in at if loss is not None), best.loss)
 
     def debug_string(self) -> str:
         """One line: rungs with their entries, and the incumbent."""

@@ -7,9 +7,13 @@ from typing import Any, Unpack
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
-from tune_stoppers.rules.sweep.pausing import Choice, Course
-from tune_stoppers.surrogate.acquisition.freeze_thaw import Begun, Offer, ThawOrder
-from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.rules.sweep.pausing import Choice, PausingTrial
+from tune_stoppers.surrogate.acquisition.freeze_thaw import (
+    Candidate,
+    FreezeThawAcquisition,
+    StartedTrial,
+)
+from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
@@ -22,18 +26,18 @@ class Thawing(Live):
     """The model, and what has been found to be worth nothing."""
 
     def __init__(self) -> None:
-        self.order = ThawOrder()
+        self.order = FreezeThawAcquisition()
         self.turn = 0  # grows with whatever may change a choice
         self.idle_at: Turn | None = None  # at which there was nothing to do
         self.hopeless = False  # at the end, those that wait are not gone on with
 
 
 class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
-    """At each rung and for each free worker: start a new trial or go on with one, and which.
+    """At each rung and for each free worker: start a new trial or continue one, and which.
 
-    `surrogate.thaw.ThawOrder` says how they are compared: by the chance to become the best, over
-    what it takes to find out, a resume with it, under a model of all configurations that is told
-    how every trial does. A trial that comes to a rung goes on at once while none is worth more;
+    `surrogate.acquisition.freeze_thaw` says how they are compared: by the probability to become
+    the best, over what it takes to find out, a resume included. The model of all configurations
+    behind it is told how every trial does. A trial that comes to a rung goes on at once while none is worth more;
     else it is paused there. When no new trial will come, eight have reported and one has run to
     its end, those that wait with less than `least_chance` to become the best are given up.
 
@@ -143,7 +147,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         )
         return self.rule.give_up(trial_id, text, least=self.rule.least_chance)
 
-    def _declines(self, offer: Offer, over: bool) -> bool:
+    def _declines(self, offer: Candidate, over: bool) -> bool:
         """Whether what is offered, a trial that has begun, is not worth it."""
         if self._live.held:
             return False  # it was compared with those
@@ -166,7 +170,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         times = self.record.times
         return times[0] / self.rule.max_t if times else 1.0
 
-    def _best(self, over: bool, arriving: str = "") -> tuple[str, Offer | None]:
+    def _best(self, over: bool, arriving: str = "") -> tuple[str, Candidate | None]:
         """The trial to start or to go on with, and why; "", None if there is none."""
         begun, ids, awaited = [], [], []
         for trial_id, trial in self._live.trials.items():
@@ -194,7 +198,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             return new[offer.place].trial_id, offer
         return ids[offer.place - len(new)], offer
 
-    def _begun(self, trial: Trial, course: Course, arrives: bool) -> Begun:
+    def _begun(self, trial: Trial, course: PausingTrial, arrives: bool) -> StartedTrial:
         rungs, max_t = self.record.times, self.rule.max_t
         at = takewhile(
             lambda loss: loss is not None,
@@ -206,9 +210,9 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         marks = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
         resume = 0.0 if arrives else self.rule.resume_cost(self.record)
-        return Begun(
+        return StartedTrial(
             config=trial.config,
-            standing=Standing(marks, course.best, ended=over and course.loss < inf),
+            standing=TrialLosses(marks, course.best, ended=over and course.loss < inf),
             done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,

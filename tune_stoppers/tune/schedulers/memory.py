@@ -121,7 +121,7 @@ class Memory(Generic[R]):
         self.recalled = 0  # trials remembered from before a restore
         self._lines = 0  # since the last state
 
-    def meet(self, trial: Trial, sign: int, **task: Any) -> Known:
+    def register(self, trial: Trial, sign: int, **task: Any) -> Known:
         """Ray has added a trial: a new one, one that is tried again, or one that is restored.
 
         `task`: what the journal is to say of the sweep: its metric and what counts as time.
@@ -155,7 +155,7 @@ class Memory(Generic[R]):
             known = self.trials[trial_id] = Known([])
         return known
 
-    def settle(self) -> None:
+    def finish_restore(self) -> None:
         """All restored trials have been met: the others never were."""
         if self._unmet is None:
             return
@@ -206,7 +206,7 @@ class Memory(Generic[R]):
         if self._recorder is not None:
             self._recorder.flush()
 
-    def naming(self, trial_id: str, checkpoint: str) -> Line | None:
+    def last_line_with_checkpoint(self, trial_id: str, checkpoint: str) -> Line | None:
         """The newest line about a report of the trial that came with a checkpoint of this name.
 
         None if there is none, or the storage cannot be read.

@@ -7,12 +7,12 @@ from typing import Any, Generic, Literal, TypeVar, Unpack
 
 from tune_stoppers.core import SweepRule, require_choice
 from tune_stoppers.journal.lines import STARTED
-from tune_stoppers.surrogate.acquisition.lcb import ModelOrder
-from tune_stoppers.surrogate.trial_scores import Standing
+from tune_stoppers.surrogate.acquisition.lcb import LowerConfidenceBound
+from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
-from tune_stoppers.tune.schedulers.pending_queue import Held, may_hold
+from tune_stoppers.tune.schedulers.pending_queue import PendingQueue, may_hold
 from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers
 
@@ -25,10 +25,10 @@ Order = Literal["given", "model"]
 class Starts(Live):
     """Who has started and who is held back."""
 
-    def __init__(self, model: ModelOrder | None) -> None:
+    def __init__(self, model: LowerConfidenceBound | None) -> None:
         self.model = model  # None: in the order given
         self.started: dict[str, Trial] = {}  # by id: all that Ray has added, but those held
-        self.held = Held()
+        self.held = PendingQueue()
         self.workers = Workers()
 
 
@@ -38,8 +38,8 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
     Args:
         order: "given": Ray's order. "model": once eight trials have reported, the next to start is
             mostly the configuration that a model of those so far promises most of
-            (`surrogate.order.ModelOrder`). New trials are held back for that, Ray shows them as
-            PAUSED; a searcher without a limit, such as a plain `OptunaSearch`, is left alone: it
+            (`surrogate.acquisition.lcb`). New trials are held back for that, and Ray shows them as
+            PAUSED. A searcher without a limit, such as a plain `OptunaSearch`, is left alone: it
             orders its trials itself.
         common: those of `SweepScheduler`. In a dry run trials start in the order given.
     """
@@ -54,19 +54,19 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
     def _begin(self) -> None:
         super()._begin()
         by_model = self.order == "model" and not self.dry_run
-        self._live = Starts(ModelOrder() if by_model else None)
+        self._live = Starts(LowerConfidenceBound() if by_model else None)
 
-    def standing(self, trial: Trial) -> Standing | None:
+    def standing(self, trial: Trial) -> TrialLosses | None:
         """How a trial does, as the model is told; None if it has not reported."""
         known = trial.metric_analysis.get(self._metric or "")
         if known is None:
             return None
         best = self.sign * known["min" if self.sign == 1 else "max"]
-        return Standing((), best if math.isfinite(best) else math.inf)
+        return TrialLosses((), best if math.isfinite(best) else math.inf)
 
-    def adopted(self, controller: Controller, trial: Trial) -> None:
+    def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial."""
-        super().adopted(controller, trial)
+        super().on_trial_adopted(controller, trial)
         if self._live.model is None:
             return
         trial_id = trial.trial_id
@@ -79,9 +79,9 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         if trial.status == PENDING:
             self._live.workers.add(trial, time.monotonic(), chosen=begun)  # before a restore, say
 
-    def all_adopted(self) -> None:
+    def on_trials_restored(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
-        super().all_adopted()
+        super().on_trials_restored()
         self._live.held.sort(number_of)
         self._live.workers.sort(self.turn_of)
         if self._live.model is not None:
@@ -122,7 +122,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
         """A trial that somebody has paused, Ray's `ResourceChangingScheduler` for one, or None."""
         return next((t for t in self._live.started.values() if t.status == PAUSED), None)
 
-    def _pick(self, model: ModelOrder) -> Trial:
+    def _pick(self, model: LowerConfidenceBound) -> Trial:
         reported, awaited = [], []
         for trial in sorted(self._live.started.values(), key=number_of):  # also after a restore
             standing = self.standing(trial)

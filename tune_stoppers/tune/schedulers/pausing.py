@@ -10,15 +10,15 @@ from typing import Any, Generic, TypeVar, Unpack
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
-from tune_stoppers.rules.sweep.pausing import Choice, PausesAtRungs, Record
+from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import note_reason
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
 from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
-from tune_stoppers.tune.schedulers.pending_queue import Held, is_limited, may_hold
-from tune_stoppers.tune.schedulers.resume_cost import Pace
+from tune_stoppers.tune.schedulers.pending_queue import PendingQueue, is_limited, may_hold
+from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
 from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers, capacity
 
@@ -28,7 +28,7 @@ BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
 RESUMED = "resumed"  # the note of a trial that is promoted
 AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable that has no storage
 
-P = TypeVar("P", bound=PausesAtRungs)
+P = TypeVar("P", bound=PausingRule)
 
 
 class Pausing(Live):
@@ -37,14 +37,14 @@ class Pausing(Live):
     def __init__(self) -> None:
         self.trials: dict[str, Trial] = {}  # all that Ray has added, by id
         self.met: set[str] = set()  # ids of those that were pending when they were added
-        self.held = Held()  # new ones
+        self.held = PendingQueue()  # new ones
         self.workers = Workers()
-        self.pace = Pace()
+        self.pace = ResumeCostMeter()
         self.warned = False  # that a trial has no checkpoint
         self.makes_room = False  # a trial was given up, and the searcher has suggested none yet
 
 
-class PausingScheduler(SweepScheduler[Record], Generic[P]):
+class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     """A scheduler that pauses trials at rungs; subclasses say what a free worker does.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
@@ -110,7 +110,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
             )
         return super().set_search_properties(metric, mode, **spec)
 
-    def adopted(self, controller: Controller, trial: Trial) -> None:
+    def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
         self._live.trials[trial.trial_id] = trial
         if trial.status != PENDING or self.dry_run:
@@ -127,9 +127,9 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
         else:
             self._live.workers.add(trial, self._clock(), chosen=begun)
 
-    def all_adopted(self) -> None:
+    def on_trials_restored(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
-        super().all_adopted()
+        super().on_trials_restored()
         self._live.trials = {
             t.trial_id: t for t in sorted(self._live.trials.values(), key=number_of)
         }
@@ -171,7 +171,7 @@ class PausingScheduler(SweepScheduler[Record], Generic[P]):
     def on_trial_complete(
         self, controller: Controller, trial: Trial, result: dict[str, Any]
     ) -> None:
-        """Record the last report of a trial that ended by itself or by a stopper."""
+        """PausingRecord the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
         self._drop(trial.trial_id)
 

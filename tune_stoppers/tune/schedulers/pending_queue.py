@@ -15,7 +15,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from tune_stoppers.tune.ray_internals.types import PAUSED, SearchAlgorithm, Trial
 
 
-class Held:
+class PendingQueue:
     """The trials that are held back, in Ray's order."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ class Pause:
     left: float | None = None  # when it had given up its worker
 
 
-class Pace:
+class ResumeCostMeter:
     """Seconds a unit of the time takes, over all trials; and what each resume takes beside that.
 
     The cost of a resume: from the decision to pause until the worker is free (the save), and from

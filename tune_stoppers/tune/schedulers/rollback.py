@@ -8,7 +8,14 @@ from ray.tune import Stopper
 from tune_stoppers.core import Action, BaseRule, Decision, require, require_number
 from tune_stoppers.metrics import closest, flat_keys, logger, lookup, number
 from tune_stoppers.result_keys import CHECKPOINT_NAME
-from tune_stoppers.rules.sweep.rollback import BLOWN_UP, GONE, WENT_BACK, Anchor, Record, Rollback
+from tune_stoppers.rules.sweep.rollback import (
+    BLOWN_UP,
+    GONE,
+    WENT_BACK,
+    Anchor,
+    Rollback,
+    RollbackRecord,
+)
 from tune_stoppers.rules.trial.divergence import Divergence
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import (
@@ -45,7 +52,7 @@ class GoingBack(Live):
         self.warned = False
 
 
-class RollbackScheduler(SweepScheduler[Record]):
+class RollbackScheduler(SweepScheduler[RollbackRecord]):
     """Sends a trial that is stuck or diverges back to its best checkpoint, at a lower rate.
 
     `rules.rollback.Rollback` says exactly when; it goes on at once, before other trials. The
@@ -118,7 +125,7 @@ class RollbackScheduler(SweepScheduler[Record]):
 
     # -- Ray's calls ---------------------------------------------------------------------------
 
-    def adopted(self, controller: Controller, trial: Trial) -> None:
+    def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Check a new sweep and trial; bring one that Ray has restored to where it was."""
         self._check(controller, trial)
         course = self.record.get(trial.trial_id)
@@ -190,7 +197,7 @@ class RollbackScheduler(SweepScheduler[Record]):
     def on_trial_complete(
         self, controller: Controller, trial: Trial, result: dict[str, Any]
     ) -> None:
-        """Record the last report of a trial that ended by itself or by a stopper."""
+        """RollbackRecord the last report of a trial that ended by itself or by a stopper."""
         self._live.due.pop(trial.trial_id, None)
         super().on_trial_complete(controller, trial, result)
 
@@ -243,7 +250,7 @@ class RollbackScheduler(SweepScheduler[Record]):
         storage = trial.storage  # None in a replay
         if storage is None or not is_there(storage, anchor.name):
             return None
-        line = self._memory.naming(trial.trial_id, anchor.name)
+        line = self._memory.last_line_with_checkpoint(trial.trial_id, anchor.name)
         if line is None or line["step"] != anchor.step:
             return None
         if trial.checkpoint_freq:  # of a class, saved after that report and before the next

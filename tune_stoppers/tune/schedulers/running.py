@@ -115,7 +115,7 @@ class RunningSweep(Live, Generic[R]):
         if self.snapshots is not None:
             self.snapshots.look()
         memory = self.memory
-        memory.settle()
+        memory.finish_restore()
         if memory.over and not self._closed:
             self._close(controller)
         requested = memory.requested
