@@ -58,7 +58,9 @@ def test_tuples_of_any_shape_come_back(value):
     assert repr(there_and_back(value, value)) == repr(value)
 
 
-@pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, object(), 1j, b"x"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [[1], {"a": 1}, {1}, object(), 1j, b"x"], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_plain_data_is_refused(value):
     """The type is named, not silently turned into something else."""
     with pytest.raises(TypeError, match="Rule state holds numbers, strings, None and tuples"):

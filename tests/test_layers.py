@@ -12,7 +12,7 @@ import tune_stoppers
 
 ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
-    0: ("core", "codec", "metrics", "result_keys", "expressions", "forecast"),
+    0: ("core", "codec", "metrics", "result_keys", "expressions", "forecast", "moved"),
     1: ("rules", "surrogate", "advice"),
     2: ("journal",),
     3: ("training", "recipes", "testing"),

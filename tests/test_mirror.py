@@ -19,6 +19,8 @@ CROSS_CUTTING = {
     "test_parity",
     "test_pickle_midcurve",
     "test_readme",
+    "experiment/test_version_0_1",  # folders that an earlier version wrote
+    "tune/schedulers/test_record_format",  # states that an earlier version wrote
     "backtest/test_fidelity",  # the replay beside Ray's own controller
     "training/test_real_model",
     "tune/schedulers/test_class_trainables",  # what follows for every scheduler, as the next two

@@ -6,6 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tune_stoppers.moved import watch_imports
+
 if TYPE_CHECKING:
     from tune_stoppers.advice import MetricAdvice as MetricAdvice
     from tune_stoppers.advice import recommend_metric as recommend_metric
@@ -100,7 +102,10 @@ _WHERE = {
 }
 
 __all__ = sorted(_WHERE)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+
+watch_imports()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from tune_stoppers.journal.lines import plain
 from tune_stoppers.journal.spec import from_spec, to_spec
 from tune_stoppers.rules.sweep.diminishing_returns import (
     DiminishingReturns,
-    Run,
+    RunningTrial,
     gain_of,
     thinned_gain,
 )
@@ -78,7 +78,7 @@ def test_a_running_trial_goes_on_at_the_pace_of_its_last_doubling(
     time, horizon, incumbent, expected
 ):
     """Its best fell from 1.5 to 1 over that."""
-    run = Run(time=time, best=1.0, marks=[(time / 2, 1.5), (time, 1.0)])
+    run = RunningTrial(time=time, best=1.0, marks=[(time / 2, 1.5), (time, 1.0)])
     assert gain_of(run, horizon, incumbent) == pytest.approx(expected)
 
 

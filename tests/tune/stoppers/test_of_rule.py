@@ -19,6 +19,7 @@ from tune_stoppers import (
     ThresholdStopper,
     rules,
 )
+from tune_stoppers.core import BaseRule
 from tune_stoppers.tune.stoppers.of_rule import StopperOfRule
 
 PUBLIC = [getattr(tune_stoppers, name) for name in tune_stoppers.__all__]
@@ -162,7 +163,7 @@ class Doubtful(StopperOfRule):
     @classmethod
     def make_rule(
         cls, mode: Literal["min", "max"], *, doubt: int = 0, **parameters: Any
-    ) -> rules.BaseRule:
+    ) -> BaseRule:
         return rules.Patience(**parameters | {"patience": parameters["patience"] + doubt})
 
 

@@ -51,11 +51,11 @@ class Candidate(NamedTuple):
 class FreezeThawAcquisition:
     """Goes where a worker is expected to find a new best soonest.
 
-    How a trial will do in the end, as a normal score among the others (`surrogate.trial_scores` says how
-    they are compared; lower is better), is g(configuration) + h: a Gaussian process, and what is
-    the trial's own. What is seen of it has noise beside, which falls with the root of the share of
-    the horizon done. With m ± s believed of a trial, and t the lowest belief about any other, its
-    chance to be the best is Φ((t - m) / s), and going on with it is worth
+    How a trial will do in the end, as a normal score among the others (`surrogate.trial_scores`
+    says how they are compared; lower is better), is g(configuration) + h: a Gaussian process, and
+    what is the trial's own. What is seen of it has noise beside, which falls with the root of the
+    share of the horizon done. With m ± s believed of a trial, and t the lowest belief about any
+    other, its chance to be the best is Φ((t - m) / s), and going on with it is worth
 
         chance / (ahead + chance · beyond):
 

@@ -37,9 +37,10 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     `surrogate.acquisition.freeze_thaw` says how they are compared: by the probability to become
     the best, over what it takes to find out, a resume included. The model of all configurations
-    behind it is told how every trial does. A trial that comes to a rung goes on at once while none is worth more;
-    else it is paused there. When no new trial will come, eight have reported and one has run to
-    its end, those that wait with less than `least_chance` to become the best are given up.
+    behind it is told how every trial does. A trial that comes to a rung continues at once while
+    none is worth more, else it is paused there. When no new trial will come, eight have reported
+    and one has run to its end, those that wait with less than `least_chance` to become the best
+    are given up.
 
     It gains with one worker or few, cheap checkpoints, and early losses that say much. Where early
     ranks lie, as under a long warm-up, or with many workers, `AutoScheduler` does better, and needs
