@@ -18,7 +18,7 @@ def advise(
     model: Annotated[str, typer.Option(help="transformer or rnn.")] = "transformer",
     as_json: Json = False,
 ) -> None:
-    """Which metric to watch, and how patiently: what to begin with, before there are sweeps."""
+    """Suggest a starting metric, mode and patience for a task."""
     from rich.console import Console
     from rich.text import Text
 

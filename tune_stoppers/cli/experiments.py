@@ -125,7 +125,7 @@ def best(
     top: Annotated[int, typer.Option(min=1, help="Trials listed.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Each trial's best state: its value, and where the checkpoint is that can be gone on with."""
+    """Each trial's best state: its value, and the path of the checkpoint to resume from."""
     from tune_stoppers.report.terminal.best import best_of
     from tune_stoppers.report.terminal.tables import clean, console, show
 

@@ -30,7 +30,7 @@ Line = dict[str, Any]
 
 # events: what a line that judges no report is about
 BEGINS, RESTORED = "begins", "restored"  # a process of the run starts
-TRIAL, CONFIG = "trial", "config"  # a trial was added; it goes on with another configuration
+TRIAL, CONFIG = "trial", "config"  # a trial was added; it continues with another configuration
 ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
 AGAIN = "saved again"  # a restored trial repeats a report, with a checkpoint; its name and step
 STARTED = "started"  # a trial that a scheduler had held back was chosen to run
@@ -38,7 +38,7 @@ SAVING = "saving"  # a report of a class trainable: the name that its checkpoint
 UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be judged
 FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search
-GIVEN_UP = "given up"  # a paused trial: it is not gone on with
+GIVEN_UP = "given up"  # a paused trial: it is not continued
 USER = "user"  # who asked for a trial to be stopped, in place of a rule
 STOPPER = "stopper"  # who wrote the line, in `by` of the first one: trials have sessions
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
@@ -84,7 +84,7 @@ def event_line(owner: str, trial: str, event: str, **more: Any) -> Line:
 
 
 def thinned(line: Line) -> Line:
-    """A decision to go on without its words and numbers; every other line as it is.
+    """A decision to continue without its words and numbers; every other line as it is.
 
     What is left is what the rule saw and what it decided: the rule can be run over it again.
     """

@@ -66,7 +66,7 @@ def put_back_parts(
     with _unchanged_by_errors(optimizer, scheduler):
         for kind, (target, kept) in parts.items():
             if target is not None:
-                # it goes on with the very tensors and lists that it is given, hence the copy
+                # it continues with the very tensors and lists that it is given, hence the copy
                 _load(kind, target, copied(kept, clone))
         if load_model is not None:
             load_model()

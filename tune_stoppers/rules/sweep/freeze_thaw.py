@@ -16,7 +16,7 @@ class FreezeThaw(PausingRule):
     worth there (`surrogate.acquisition.freeze_thaw`), and notes "resumed" for the one that goes on.
 
     Units: `least_chance` is a probability: when no new trial comes, one that waits with less
-    chance than this to be the best is not gone on with.
+    chance than this to be the best is not continued.
     """
 
     scheduler: ClassVar[str] = "FreezeThawScheduler"

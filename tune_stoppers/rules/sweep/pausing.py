@@ -299,5 +299,5 @@ class PausingRule(SweepRule[PausingRecord]):
         del waiting[bisect_left(waiting, (record.rungs[index].of_trial[trial_id], trial_id))]
 
     def give_up(self, trial_id: str, text: str, **numbers: float | str) -> Choice:
-        """The trial is not gone on with."""
+        """The trial is not continued."""
         return Choice("give up", trial_id, self.stop(text, **numbers))

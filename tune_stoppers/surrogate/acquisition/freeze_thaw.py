@@ -36,7 +36,7 @@ class StartedTrial(NamedTuple):
     done: float  # share of the horizon that it has come to; 1 also for one that diverged
     ahead: float  # to its next rung, a resume with it, as a share of the horizon
     beyond: float  # from there to the horizon, likewise
-    waits: bool  # it can be gone on with
+    waits: bool  # it can be continued
 
 
 class Candidate(NamedTuple):
@@ -100,7 +100,7 @@ class FreezeThawAcquisition:
             return Candidate(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
         chance = np.random.default_rng([self.seed, picks])
         if new and not arrives and chance.random() < self.explore:
-            return Candidate(0, 1.0, 1.0, "in the order given, as one now and then is")
+            return Candidate(0, 1.0, 1.0, "random exploration: next in the given order")
         waiting = [place for place, trial in enumerate(begun) if trial.waits]
         if not new and not waiting:
             return None
@@ -159,7 +159,7 @@ class FreezeThawAcquisition:
     def _compared(
         self, mean: Floats, sd: Floats, begun: Sequence[StartedTrial], asked: int, first_rung: float
     ) -> tuple[Floats, Floats]:
-        """The chance of each to be the best, and what going on with it is worth."""
+        """The chance of each to be the best, and what continuing with it is worth."""
         expected = np.where(np.arange(len(mean)) < asked, np.inf, mean)
         leader = int(np.argmin(expected))
         target = np.full(len(mean), expected[leader])

@@ -80,7 +80,7 @@ class LowerConfidenceBound:
         if len(reported) < self.least:
             return Candidate(0, f"the first {self.least} trials start in the order given")
         if chance.random() < self.explore:
-            return Candidate(0, "in the order given, as one now and then is")
+            return Candidate(0, "random exploration: next in the given order")
         if len(waiting) == 1:
             return Candidate(0, "no other one waits")
         known = some_of([standing.best for _, standing in reported], MOST_KNOWN, chance)

@@ -29,7 +29,7 @@ class Thawing(Live):
         self.order = FreezeThawAcquisition()
         self.turn = 0  # grows with whatever may change a choice
         self.idle_at: Turn | None = None  # at which there was nothing to do
-        self.hopeless = False  # at the end, those that wait are not gone on with
+        self.hopeless = False  # at the end, those that wait are not continued
 
 
 class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
@@ -159,7 +159,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         )
 
     def _least(self, over: bool) -> float:
-        """The chance below which a trial is not gone on with: 0 while few say what is usual.
+        """The chance below which a trial is not continued: 0 while few say what is usual.
 
         Also while none has run to its end: what ended early says nothing of those that wait.
         """
@@ -172,7 +172,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         return times[0] / self.rule.max_t if times else 1.0
 
     def _best(self, over: bool, arriving: str = "") -> tuple[str, Candidate | None]:
-        """The trial to start or to go on with, and why; "", None if there is none."""
+        """The trial to start or to continue with, and why; "", None if there is none."""
         begun, ids, awaited = [], [], []
         for trial_id, trial in self._live.trials.items():
             if trial_id in self._live.held:

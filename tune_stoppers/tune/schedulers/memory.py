@@ -143,7 +143,7 @@ class Memory(Generic[R]):
         return known
 
     def reconfigured(self, trial: Trial) -> None:
-        """The trial goes on with another configuration, which is as good a sign of it."""
+        """The trial continues with another configuration, which identifies it too."""
         config = fingerprint(trial.config)
         self.trials[trial.trial_id].configs.append(config)
         self.log_event(trial.trial_id, CONFIG, config=config, **told(trial.config))
