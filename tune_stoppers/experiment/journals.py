@@ -34,7 +34,7 @@ class Run:
 
     @property
     def spec(self) -> Any:
-        """The rule as `rules.spec` writes it; None where the journal does not say."""
+        """The rule as `journal.spec` writes it; None where the journal does not say."""
         return next((line["spec"] for line in self.lines if line.get("spec")), None)
 
     @property

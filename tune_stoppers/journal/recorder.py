@@ -63,7 +63,7 @@ class Recorder:
 
     `requested` maps trials to why a user wants them stopped. If the storage fails, one warning
     says so, lines are held (the newest 100,000) and tried again every 2 seconds. After 50,000
-    lines of a process, decisions to go on are thinned as `journal.thinned` says. What is still to
+    lines of a process, decisions to go on are thinned as `journal.lines.thinned` says. What is still to
     be written when the recorder is dropped, or the process ends, is written then.
     """
 
@@ -73,13 +73,13 @@ class Recorder:
         self.filesystem, self.folder, self._requests = filesystem, folder, requests
         self.requested: dict[str, str] = {}
         self._appends = isinstance(filesystem, pafs.LocalFileSystem)
-        self._lock = threading.Lock()  # of what both sides change: the next six
+        self._lock = threading.Lock()  # of `requested` and the next five
         self._lines: deque[Callable[[], Line]] = deque(maxlen=HELD_LINES)
         self._count = 0  # lines taken in by this process
         self._state: tuple[int, Callable[[], Any]] | None = None  # with the lines it has taken in
         self._honoured: set[str] = set()
         self._idle = threading.Event()
-        self._anchor: list[Recorder] = []  # this one, while it has something to write
+        self._anchor: list[Recorder] = []  # this recorder, while it has something to write
         self._idle.set()
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None

@@ -179,7 +179,7 @@ def test_now_and_then_one_starts_in_the_order_given() -> None:
         told = [
             order.choose(new, known, first_rung=FIRST_RUNG, picks=n, **more) for n in range(100)
         ]
-        return sum("order given" in offer.why for offer in told if offer)
+        return sum("random exploration" in offer.why for offer in told if offer)
 
     assert 3 <= given() <= 20
     assert given(arrives=True) == 0

@@ -1,4 +1,4 @@
-"""What `tune-stoppers explain` prints, out of what `report.explain` found."""
+"""What `tune-stoppers explain` prints, out of what `report.data.explain` found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rules that pause trials at rungs remember of a sweep, whoever then says who goes on."""
+"""What rules that pause trials at rungs share: the record, and whom to give up to make room."""
 
 import math
 from abc import abstractmethod

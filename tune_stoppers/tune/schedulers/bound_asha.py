@@ -14,7 +14,7 @@ from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
     """ASHA's quota, or an optimistic bound that cannot reach the incumbent: whichever comes first.
 
-    `rules.bound_asha.BoundASHA` says exactly when a trial stops. Needs no checkpoints.
+    `rules.BoundASHA` says exactly when a trial stops. Needs no checkpoints.
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.

@@ -1,4 +1,4 @@
-"""What the schedulers that pause trials at rungs share: holding, choosing, measuring, giving up."""
+"""What the schedulers that pause trials share: holding back, resuming, carrying out the rule."""
 
 import logging
 import os
@@ -171,7 +171,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     def on_trial_complete(
         self, controller: Controller, trial: Trial, result: dict[str, Any]
     ) -> None:
-        """PausingRecord the last report of a trial that ended by itself or by a stopper."""
+        """Record the last report of a trial that ended by itself or by a stopper."""
         super().on_trial_complete(controller, trial, result)
         self._drop(trial.trial_id)
 

@@ -12,7 +12,7 @@ from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 class PromotionASHAScheduler(PausingScheduler[Promotion]):
     """Pauses trials at rungs and promotes the best; the others wait, and are given up at the end.
 
-    `rules.promotion.Promotion` says exactly who is paused, promoted and given up. It is for few
+    `rules.Promotion` says exactly who is paused, promoted and given up. It is for few
     workers: with many, `BoundASHAScheduler` finds as much as soon, and needs no checkpoints.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero

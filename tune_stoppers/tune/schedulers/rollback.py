@@ -55,7 +55,7 @@ class GoingBack(Live):
 class RollbackScheduler(SweepScheduler[RollbackRecord]):
     """Sends a trial that is stuck or diverges back to its best checkpoint, at a lower rate.
 
-    `rules.rollback.Rollback` says exactly when; it goes on at once, before other trials. The
+    `rules.Rollback` says exactly when; it goes on at once, before other trials. The
     trainable is started again with the changed `config`, and `tune.get_checkpoint()` is the best
     one. It must put its own learning rate into the optimizer after loading the optimizer's
     state: `TuneCallback` does so. Time (`time_attr`) goes back too.
@@ -197,7 +197,7 @@ class RollbackScheduler(SweepScheduler[RollbackRecord]):
     def on_trial_complete(
         self, controller: Controller, trial: Trial, result: dict[str, Any]
     ) -> None:
-        """RollbackRecord the last report of a trial that ended by itself or by a stopper."""
+        """Record the last report of a trial that ended by itself or by a stopper."""
         self._live.due.pop(trial.trial_id, None)
         super().on_trial_complete(controller, trial, result)
 
