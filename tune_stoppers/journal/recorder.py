@@ -63,8 +63,8 @@ class Recorder:
 
     `requested` maps trials to why a user wants them stopped. If the storage fails, one warning
     says so, lines are held (the newest 100,000) and tried again every 2 seconds. After 50,000
-    lines of a process, decisions to go on are thinned as `journal.lines.thinned` says. What is still to
-    be written when the recorder is dropped, or the process ends, is written then.
+    lines of a process, decisions to continue are thinned as `journal.lines.thinned` says. What is
+    still to be written when the recorder is dropped, or the process ends, is written then.
     """
 
     def __init__(
