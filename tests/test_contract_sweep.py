@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stand_ins.strategies import finite_losses, losses
-from tune_stoppers import rules, testing
-from tune_stoppers.core import Report, Rule, SweepRule
+from tune_stoppers import RuleScheduler, RuleStopper, rules, testing
+from tune_stoppers.core import Action, Report, Rule, SweepRule
 from tune_stoppers.core.per_trial import PerTrial
+from tune_stoppers.core.track import Sessions
 from tune_stoppers.journal.spec import from_spec, to_spec
 
 BOUND = rules.BoundASHA(max_t=8, grace_period=1)
@@ -108,3 +109,43 @@ def test_what_is_no_rule_is_refused():
         rules.AnyOf(BOUND, 3)
     with pytest.raises(ValueError, match="k <= the number of rules, 2, got 3"):
         rules.AtLeast(3, BOUND, FORECAST)
+
+
+def test_a_combination_needs_the_scheduler_that_a_member_needs():
+    """A stopper cannot carry out a pause that hides behind an `or`."""
+    for rule in (rules.Promotion(max_t=9) | rules.Patience(3), rules.Not(rules.Rollback())):
+        with pytest.raises(TypeError, match=r"cannot carry out what .* asks for: use"):
+            RuleStopper(rule, "loss", "min")
+        with pytest.raises(TypeError, match=r"cannot carry out what .* asks for: use"):
+            RuleScheduler(rule)
+
+
+def test_a_member_sees_reports_that_only_it_reads():
+    """A report without the objective still shows a gradient norm to the rule that watches it."""
+    rule = rules.GradientNorm(1e-3, 2) | rules.Forecast(max_t=20)
+    session = Sessions(rule).of("a")
+    session.update(Report("a", 1, 3.0, {"grad_norm": 1e-9}))
+    said = [session.update(Report("a", n, None, {"grad_norm": 1e-9})) for n in (2, 3, 4)]
+    assert any(each.decision.action is Action.STOP for each in said)
+
+
+def test_the_second_row_of_a_step_is_judged_and_kept():
+    """Trainers log the training, then the evaluation of a step; a rewind finds the evaluation."""
+    for rule in (rules.Patience(3), BOUND):
+        session = Sessions(rule).of("a")
+        for step in (1, 2):
+            session.update(Report("a", step, None, {}), checkpoint=True)
+            judged = session.update(Report("a", step, float(step), {}), checkpoint=True)
+            assert judged.event is None  # so that it is journalled
+            again = session.update(Report("a", step, float(step), {}), checkpoint=True)
+            assert (again.event, again.decision) == ("repeat", judged.decision)
+
+
+@pytest.mark.parametrize("kind", [rules.Promotion, rules.FreezeThaw])
+def test_a_trial_that_was_never_finite_goes_back_without_harm(kind):
+    """As in a dry run, whose stops are not taken, after a crash."""
+    rule = kind(max_t=20, grace_period=1)
+    record = rule.init()
+    for step in range(1, 11):
+        rule.update(record, Report("b", step, float("inf"), {}), checkpoint="c")
+    assert rule.update(record, Report("b", 8, 0.2, {}), checkpoint="c").action is not Action.STOP

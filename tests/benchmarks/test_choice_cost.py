@@ -11,7 +11,11 @@ def test_it_prints_a_row_for_each_chooser_and_size(
     """Choices that are really made, first and later ones."""
     monkeypatch.setattr(choice_cost, "SIZES", (12, 20))
     assert choice_cost.main(["--runs", "2"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if "Order |" in line]
+    rows = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("| LowerConfidenceBound |", "| FreezeThawAcquisition |"))
+    ]
     assert [row.split("|")[2].strip() for row in rows] == ["12", "20"] * 2
     choose = choice_cost.chooser("FreezeThawAcquisition", 12)
     assert "chance" in choose(0).why

@@ -79,7 +79,7 @@ def _renamed(
 ) -> Arranged:
     """The columns under a sweep's names, and a sentence that says which they were."""
     time = source[TIME]
-    frame = _merged(frame, source[TRIAL], time)
+    frame = _merged(frame, source[TRIAL], time, source.get(SECONDS))
     columns: dict[str, Any] = {TRIAL: frame[source[TRIAL]]}
     told = [f"Trials by {source[TRIAL]!r}"]
     numbers = pd.to_numeric(frame[time], errors="coerce")
@@ -246,7 +246,7 @@ def _check_rising(frame: pd.DataFrame, numbers: pd.Series[Any], source: dict[str
         raise ValueError(f"row {row} (trial {who!r}): {source[TIME]} must grow, got {what!r}.")
 
 
-def _merged(frame: pd.DataFrame, trial: str, time: str) -> pd.DataFrame:
+def _merged(frame: pd.DataFrame, trial: str, time: str, clock: str | None) -> pd.DataFrame:
     """Rows of one trial at one time as one, where no metric is in several of them.
 
     Trackers write a row for the training and one for the evaluation of a step.
@@ -265,7 +265,8 @@ def _merged(frame: pd.DataFrame, trial: str, time: str) -> pd.DataFrame:
         for row, rows in first.items():
             found = [cells[each] for each in rows if not _is_null(cells[each])]
             differ = len({str(cell) for cell in found}) > 1
-            if differ and name.lower() not in clocks and not BOOKKEEPING.match(name):
+            of_time = name == clock or name.lower() in clocks
+            if differ and not of_time and not BOOKKEEPING.match(name):
                 return frame  # `cut` says which time is there twice
             nan = [cells[each] for each in rows if isinstance(cells[each], float)]
             cells[row] = found[-1] if found else (nan[0] if nan else cells[row])

@@ -105,7 +105,7 @@ def csv_frame(path: str | os.PathLike[str], trial: str | None = None) -> pd.Data
     the run "3e10" is no number. Raises ValueError where it is no table, or has no rows.
     """
     path = Path(path).expanduser()
-    opened = gzip.open if path.suffix == ".gz" else open
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         try:
             header = file.readline()

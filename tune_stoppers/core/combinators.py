@@ -230,6 +230,8 @@ class SweepCombination(SweepRule[list[Any]]):
         require_number("After step", self.step, at_least=0)
         parts = tuple(PerTrial(c) if isinstance(c, Rule) else c for c in self.children)
         object.__setattr__(self, "_parts", parts)
+        needed = next((child.scheduler for child in self.children if child.scheduler), "")
+        object.__setattr__(self, "scheduler", needed)  # it pauses or rolls back all the same
 
     @property
     def name(self) -> str:
@@ -272,7 +274,7 @@ class SweepCombination(SweepRule[list[Any]]):
         """Show the report to every child that it concerns, and combine what they decide."""
         decided = [
             part.update(own, report, checkpoint=checkpoint, since_restore=since_restore)
-            if report.loss is not None or not part.needs_objective or isinstance(part, PerTrial)
+            if part.judges(report)
             else part.keep(NOTHING_TO_JUDGE)
             for part, own in zip(self._parts, record, strict=True)
         ]
@@ -282,10 +284,17 @@ class SweepCombination(SweepRule[list[Any]]):
             return not_before(self.name, self.step, report.step, decided)
         return at_least(self.name, self.k, decided)
 
+    def judges(self, report: Report) -> bool:
+        """Whether any child does."""
+        return any(part.judges(report) for part in self._parts)
+
     def ended(self, record: list[Any], report: Report) -> None:
-        """Tell the children."""
+        """Tell the children; one to whom the report says nothing hears of an unjudged end."""
         for part, own in zip(self._parts, record, strict=True):
-            part.ended(own, report)
+            if part.judges(report):
+                part.ended(own, report)
+            else:
+                part.unjudged(own, report.trial_id, report.step)
 
     def finished(self, record: list[Any], trial_id: str) -> None:
         """Tell the children."""

@@ -32,6 +32,10 @@ class PerTrial(SweepRule[Tracks]):
         """The rule under another policy, for each trial by itself."""
         return replace(self, rule=self.rule.with_policy(on_nonfinite))
 
+    def judges(self, report: Report) -> bool:
+        """Whether it carries what the rule reads."""
+        return self.rule.concerns(report)
+
     def init(self) -> Tracks:
         """No trial yet."""
         return {}

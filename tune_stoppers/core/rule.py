@@ -236,6 +236,10 @@ class SweepRule(BaseRule, Generic[R]):
         )
         return self
 
+    def judges(self, report: Report) -> bool:
+        """Whether `report` carries what an update needs; otherwise it is left out."""
+        return report.loss is not None or not self.needs_objective
+
     @abstractmethod
     def init(self) -> R:
         """The record before the first report."""

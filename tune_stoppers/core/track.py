@@ -112,7 +112,10 @@ class Track:
             return Judgement(self.rule.verdict(self.state), event, warn=in_order)
         if event == "rewind":
             self._rewind(report.step)
-        self.state, decision = self.rule.update(self.state, report)
+        before = self.state
+        self.state, decision = self.rule.update(before, report)
+        if event == "repeat" and self.state is not before:
+            event = None  # the first report at this step that told the rule something
         if checkpoint and event != "repeat":
             self._kept = [*self._kept[1 - KEPT_STATES :], (report.step, self.state)]
         return Judgement(decision, event)
@@ -149,6 +152,7 @@ class SharedTrack:
     def __init__(self, rule: SweepRule[Any], record: Any, trial_id: str) -> None:
         self.rule, self._record, self._trial_id = rule, record, trial_id
         self.time = Timeline()
+        self._judged: tuple[float, Decision] | None = None  # the newest step, and what was decided
 
     @property
     def step(self) -> float | None:
@@ -164,12 +168,17 @@ class SharedTrack:
         if event == "out of order":
             decision = self.rule.keep("a report out of order is left out")
             return Judgement(decision, event, warn=in_order)
-        if report.loss is None and self.rule.needs_objective:
-            return Judgement(self.rule.keep("the report does not carry the objective"), event)
+        if not self.rule.judges(report):
+            return Judgement(self.rule.keep("the report does not carry what the rule reads"), event)
+        if event == "repeat":
+            if self._judged is not None and self._judged[0] == report.step:
+                return Judgement(self._judged[1], event)
+            event = None  # the first report at this step that told the rule something
         name = "checkpoint" if checkpoint else None
         decision = self.rule.update(
             self._record, report, checkpoint=name, since_restore=since_restore
         )
+        self._judged = report.step, decision
         return Judgement(decision, event)
 
     def finish(self) -> None:

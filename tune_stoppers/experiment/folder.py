@@ -142,7 +142,6 @@ class Experiment:
         self,
         statuses: Mapping[str, str] | None = None,
         journal: list[Line] | None = None,
-        snapshot: Listing | None = None,
     ) -> list[TrialRecord]:
         """Every trial of the sweep, also one that has not started, in order of folder names.
 
@@ -155,7 +154,7 @@ class Experiment:
         journal knows of.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
-        `journal`, `snapshot`: what `journal` and `listing` gave, if they have been read already.
+        `journal`: what `journal` gave, if it has been read already.
         `ExperimentError` if this is no experiment.
         """
         lines = self.journal() if journal is None else journal

@@ -30,6 +30,8 @@ def fold(
             )
             yield line, decision
         elif event == ENDED:
+            if line.get("whole"):
+                rule.finished(record, line["trial"])
             rule.ended(record, report_of(line, sign))
         elif event == UNJUDGED:
             rule.unjudged(record, line["trial"], line.get("step"))

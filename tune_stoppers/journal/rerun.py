@@ -6,7 +6,8 @@ from typing import NamedTuple
 from tune_stoppers.core import BaseRule, Decision, SweepRule
 from tune_stoppers.core.track import Sessions
 from tune_stoppers.journal.fold import fold, report_of
-from tune_stoppers.journal.lines import BEGINS, ENDED, RESTORED, STOPPER, Line, asks_to_stop
+from tune_stoppers.journal.lines import BEGINS, ENDED, RESTORED, STOPPER, TRIAL, Line, asks_to_stop
+from tune_stoppers.rules import DiminishingReturns, Forecast
 
 
 class Difference(NamedTuple):
@@ -51,7 +52,11 @@ def judge_again(
 ) -> Iterator[tuple[Line, Decision | None]]:
     """Each judged line with the decision made on it now; None where that is not to be known."""
     lines = list(lines)
-    by_stopper = any(line.get("by") == STOPPER for line in lines)
+    # version 0.1 does not say; it had rules of these two kinds under stoppers alone
+    by_stopper = any(line.get("by") == STOPPER for line in lines) or (
+        isinstance(rule, (DiminishingReturns, Forecast))
+        and not any(line.get("event") == TRIAL for line in lines)
+    )
     if isinstance(rule, SweepRule) and not by_stopper:
         return fold(rule, rule.init(), lines, sign)
     return _by_session(rule, lines, sign)
@@ -65,17 +70,18 @@ def same(line: Line, decision: Decision, sign: int) -> bool:
 
 
 def _by_session(
-    rule: BaseRule, lines: Iterable[Line], sign: int
+    rule: BaseRule, lines: list[Line], sign: int
 ) -> Iterator[tuple[Line, Decision | None]]:
     """As a stopper asks it: one session a trial. It forgets what Tune's snapshot did not have."""
     sessions = Sessions(rule)
+    ends = {(line["trial"], line.get("step")) for line in lines if line.get("event") == ENDED}
     known: set[str] = set()
     unsure: set[str] = set()
     for line in lines:
         trial_id, event = line["trial"], line.get("event")
         if event in (BEGINS, RESTORED):
             unsure |= known
-        elif event == ENDED:
+        elif event == ENDED and sessions.of(trial_id).step == line.get("step"):
             sessions.of(trial_id).finish()
         if "action" not in line:
             continue
@@ -86,6 +92,8 @@ def _by_session(
         if judged.event != event:  # the stopper had begun this trial anew
             sessions.drop(trial_id)
             judged = sessions.of(trial_id).update(report, checkpoint=kept, since_restore=since)
+        if (trial_id, line["step"]) in ends:
+            sessions.of(trial_id).finish()  # as live: before it is known to have been stopped
         if asks_to_stop(line):
             sessions.of(trial_id).cut(report)
         shared = isinstance(rule, SweepRule) and bool(unsure)

@@ -144,8 +144,10 @@ def _ends(line: Line) -> bool:
 
 def _is_horizon(line: Line) -> bool:
     """Whether a scheduler only stopped the trial because it was through."""
-    limit = number((line.get("numbers") or {}).get("max_t"))
-    return limit is not None and (number(line.get("step")) or 0.0) >= limit
+    numbers = line.get("numbers") or {}
+    limits = [number(part.get("max_t")) for part in (numbers, *numbers.get("parts", ()))]
+    step = number(line.get("step")) or 0.0
+    return any(limit is not None and step >= limit for limit in limits)
 
 
 def _words(line: Line) -> str:

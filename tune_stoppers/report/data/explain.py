@@ -113,7 +113,7 @@ class Explained:
         experiment = Experiment.at(path, filesystem, generation)
         runs, listing = experiment.runs(), experiment.listing()
         lines = merged(runs)
-        records = experiment.trials(journal=lines, snapshot=listing)
+        records = experiment.trials(journal=lines)
         said, horizon = said_by(runs), horizon_of(records)
         of_trial: dict[str, list[Line]] = {}
         for line in lines:

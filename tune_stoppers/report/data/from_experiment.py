@@ -91,7 +91,7 @@ def experiment_story(
         place = results.experiment_path
         experiment = Experiment.of(results)
     lines, listing = experiment.journal(), experiment.listing()
-    records = experiment.trials(journal=lines, snapshot=listing)
+    records = experiment.trials(journal=lines)
     metric, mode = _objective(experiment, records, lines, metric, mode)
     time_attr = time_attr or time_attr_of(records, lines)
     _check_time_attr(experiment, records, time_attr)

@@ -66,7 +66,7 @@ def _groupings(pairs: Sequence[tuple[Any, float]], numeric: bool) -> Iterable[Gr
     names = [value if numeric else str(value) for value, _ in pairs]
     distinct = {name: index for index, name in enumerate(sorted(set(names)))}
     which = np.array([distinct[name] for name in names])
-    if len(distinct) <= BINS[1] or not numeric:
+    if not numeric or len(distinct) <= min(BINS[1], len(pairs) // 2):
         return [which] if 2 * len(distinct) <= len(pairs) else []
     places = (_ranks(which.tolist()) - 0.5) / len(pairs)  # equal values stay together
     most = min(max(len(pairs) // PER_BIN, BINS[0]), BINS[1])

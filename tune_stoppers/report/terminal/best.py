@@ -102,7 +102,7 @@ def best_of(
     metric = metric or said_metric
     if metric is None or mode is None:
         raise ExperimentError("the experiment does not say: give --metric NAME --mode min or max.")
-    records = experiment.trials(journal=lines, snapshot=listing)
+    records = experiment.trials(journal=lines)
     time_attr = time_attr or time_attr_of(records, lines)
     wanted: Literal["min", "max"] = mode  # type: ignore[assignment]  # best_states checks it
     states = best_states(path, metric, wanted, time_attr=time_attr, generation=generation)

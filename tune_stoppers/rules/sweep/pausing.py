@@ -126,7 +126,7 @@ class PausingRule(SweepRule[PausingRecord]):
         if time % 1 and record.times != self.fine_rungs:
             self._refine(record)
         if time < course.time:
-            course.reached = bisect_left(record.times, time)
+            course.reached = min(course.reached, bisect_left(record.times, time))
             course.time, course.loss = -math.inf, math.inf
         course.decision = self._judge(record, trial_id, course, time, loss, bool(checkpoint))
         return course.decision

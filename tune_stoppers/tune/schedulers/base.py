@@ -395,7 +395,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if not known.ended:
                 self._sweep.end_unjudged(trial_id, number(result.get(self.time_attr)))
         elif not known.ended:
-            self._sweep.end_judged(reading, self.sign)
+            whole = by_itself and _is_sound(reading)
+            self._sweep.end_judged(reading, self.sign, whole=whole)
         known.ended = True
         if trial_id in self._memory.requested:
             self._memory.honoured(trial_id)  # it came too late: nothing is left to stop
@@ -421,7 +422,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 known_names = {self.time_attr, self._metric or "", *self.rule.reads}
                 reader.metrics.seen |= known_names  # or the first report had raised
         reading = reader.read(trial_id, result)
-        if reading is None or (reading.report.loss is None and self.rule.needs_objective):
+        if reading is None or not self.rule.judges(reading.report):
             return None
         loss = reading.report.loss
         if self.on_nonfinite == "ignore" and loss is not None and not math.isfinite(loss):

@@ -66,12 +66,16 @@ class RunningSweep(Live, Generic[R]):
             )
         )
 
-    def end_judged(self, reading: Reading, sign: int) -> None:
-        """The trial has ended with this report."""
+    def end_judged(self, reading: Reading, sign: int, *, whole: bool = False) -> None:
+        """The trial has ended with this report; `whole`: it has come to its own end."""
         report, memory = reading.report, self.memory
         memory.known(report.trial_id).end(report.step)  # before the line: a state may follow it
+        if whole:
+            memory.rule.finished(memory.record, report.trial_id)
         memory.rule.ended(memory.record, report)
-        seen = {"metrics": dict(report.metrics)} if report.metrics else {}
+        seen: dict[str, Any] = {"metrics": dict(report.metrics)} if report.metrics else {}
+        if whole:
+            seen["whole"] = True
         value = value_of(reading, sign)
         memory.log_event(report.trial_id, ENDED, step=report.step, value=value, **seen)
 
