@@ -12,6 +12,8 @@ Each check raises `AssertionError` with the rule, the report and the two answers
 reports are those of any curve: gaps, ties, NaN, repeated steps and absent metrics are welcome, and
 one curve shows little, so pass many (from Hypothesis, say). A rule must be importable by name for
 the pickle check, so define it at the top of a module. Needs neither ray, torch nor Hypothesis.
+
+In one file, as it is the contract, read from top to bottom.
 """
 
 import importlib

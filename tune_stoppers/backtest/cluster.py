@@ -9,6 +9,8 @@ The order in which the scheduler and the stopper are called, and with what, foll
 Where Ray's loop idles between reports (every 0.1 s) it asks the scheduler again and again; here it
 is asked until its answer changes nothing. Where Ray hides an error of a scheduler (in `stop_trial`)
 or waits for ever, the replay raises.
+
+Long, as it follows one loop of Ray's controller in that loop's own order: it is read beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which rule would have served these sweeps best: many rules, many orders of the same trials."""
+"""Which rule would have served these sweeps best: many rules, many orders of the same trials.
+
+Over 350 lines by the docstring of `compare`, which is the reference of its keywords.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Run a recorded sweep again under any Ray scheduler and stopper, in virtual time."""
+"""Run a recorded sweep again under any Ray scheduler and stopper, in virtual time.
+
+Over 350 lines by the docstrings of `replay` and `ReplayResult`, which are their reference.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ column `config/NAME` per hyperparameter.
 Missing is not diverged: an empty cell, a null, None and an absent key say that the metric was not
 reported; a NaN that was reported is a value, and a bad one. Where a source cannot tell the two
 apart, `nan="auto"` goes by `holes.holes`; `Sweep.reading` says what was taken for what.
+
+Over 350 lines by the docstrings of the readers, which say how each kind of cell is taken.
 """
 
 from __future__ import annotations

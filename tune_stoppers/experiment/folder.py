@@ -2,6 +2,8 @@
 
 Reads `params.json`, `result.json`, `error.txt`, our own journal and, of Ray's snapshots, the text.
 Nothing is unpickled.
+
+In one file, as what is known of a trial is put together from several of its files at once.
 """
 
 import logging

@@ -1,4 +1,7 @@
-"""Keep a training run's best state, in memory or on disk, and put it back."""
+"""Keep a training run's best state, in memory or on disk, and put it back.
+
+In one file: memory and disk keep the same promises, side by side.
+"""
 
 import math
 import os

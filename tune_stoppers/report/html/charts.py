@@ -1,4 +1,7 @@
-"""The pictures of a story as SVG: curves, best so far, time line, hyperparameters."""
+"""The pictures of a story as SVG: curves, best so far, time line, hyperparameters.
+
+One class a picture; they share their margins and marks, and are changed together.
+"""
 
 from __future__ import annotations
 

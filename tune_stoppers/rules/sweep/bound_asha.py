@@ -4,6 +4,8 @@ The quota is that of asynchronous successive halving (Li et al. 2020), in its st
 bound is ours: for a power law the gain per doubling of time shrinks, so the gain of the last
 doubling, again at every doubling left, already overestimates what is to come; `optimism` times
 that pays for noise and for learning-rate decay.
+
+In one file, as quota, bound and audit judge by one record and are read together.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""What every scheduler of this package shares: reading, judging, explaining."""
+"""What every scheduler of this package shares: reading, judging, explaining.
+
+Over 350 lines, as it has each of Ray's calls and each hook with its promise.
+"""
 
 import math
 import uuid

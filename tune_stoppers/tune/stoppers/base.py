@@ -1,4 +1,7 @@
-"""`RuleStopper`: the adapter owns the state of each trial, the rule the choice."""
+"""`RuleStopper`: the adapter owns the state of each trial, the rule the choice.
+
+Over 350 lines by the docstring of `RuleStopper`, the reference of the common keywords.
+"""
 
 import math
 import os
