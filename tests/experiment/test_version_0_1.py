@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tune_stoppers import Sweep, best_states, explain
+from tune_stoppers.cli import main
 from tune_stoppers.report import experiment_story, write_page
 from tune_stoppers.report.data.explain import Explained, verify
 
@@ -74,3 +75,9 @@ def test_a_module_that_never_was_is_an_ordinary_mistake() -> None:
         ModuleNotFoundError, match=r"No module named 'tune_stoppers\.rules\.nothing'"
     ):
         importlib.import_module("tune_stoppers.rules.nothing")
+
+
+def test_a_replay_takes_the_sweep_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest by default; where there is no other one, a line says so."""
+    assert main(["replay", str(HERE / "auto"), "--generation", "1"]) == 2
+    assert "has no sweep generation=1, only 0 (the newest)" in capsys.readouterr().err

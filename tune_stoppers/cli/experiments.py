@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_stoppers.cli.shell import Json, UsageError, app, mistakes, working
+from tune_stoppers.cli.shell import Generation, Json, UsageError, app, mistakes, working
 
 EXPERIMENT = "The folder of a Ray Tune experiment, or its URI."
 TRIAL = "A trial's id, its name in Ray's tables, or how its id begins or ends."
@@ -17,11 +17,6 @@ Metric = Annotated[str | None, typer.Option(help="Default: what the journal says
 Mode = Annotated[str | None, typer.Option(help="min or max. Default: as metric.")]
 TimeAttr = Annotated[
     str | None, typer.Option(help="What counts as the step. Default: what the journal counts.")
-]
-
-Generation = Annotated[
-    int,
-    typer.Option(min=0, help="Which sweep, if the folder holds several: 0 is the newest."),
 ]
 
 

@@ -18,6 +18,10 @@ app = typer.Typer(
     "and why the trials of a sweep ended.",
 )
 
+Generation = Annotated[
+    int,
+    typer.Option(min=0, help="Which sweep, if the folder holds several: 0 is the newest."),
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 PATIENCE_SECONDS = 2.0  # after which a command says what it is doing
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from tune_stoppers.cli.shell import Json, UsageError, app, mistakes
+from tune_stoppers.cli.shell import Generation, Json, UsageError, app, mistakes
 
 if TYPE_CHECKING:
     from tune_stoppers.backtest.sweep import Sweep
@@ -61,6 +61,7 @@ def replay(
     trial: Trial = None,
     time: Time = None,
     seconds: Seconds = None,
+    generation: Generation = 0,
     workers: Workers = 8,
     seed: Annotated[int, typer.Option(help="Of the order of the trials.")] = 0,
     cost: Annotated[
@@ -85,7 +86,7 @@ def replay(
     if (sweep is None) != example:
         raise UsageError("replay: name one sweep, or --example.")
     reading = Reading(metric, mode, nan, trial, time, seconds)
-    recorded = _load(str(example_path()) if sweep is None else sweep, reading)
+    recorded = _load(str(example_path()) if sweep is None else sweep, reading, generation)
     unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
     if cost != unit:
         raise UsageError(f"--cost: reports or seconds, got {cost!r}.")
@@ -223,7 +224,7 @@ def compare(
         out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 
 
-def _load(path: str, reading: Reading) -> Sweep:
+def _load(path: str, reading: Reading, generation: int = 0) -> Sweep:
     """A recorded sweep whose objective is known."""
     from tune_stoppers.backtest.files import is_csv, is_parquet
     from tune_stoppers.backtest.sweep import Sweep
@@ -238,7 +239,7 @@ def _load(path: str, reading: Reading) -> Sweep:
         if "://" in path or local.is_dir():
             if any(reading[3:]):
                 raise UsageError(f"--trial, --time, --seconds are for tables; {path} is none.")
-            read = Sweep.from_ray(path, metric=metric, mode=mode, nan=nan)
+            read = Sweep.from_ray(path, metric=metric, mode=mode, nan=nan, generation=generation)
         elif is_parquet(local):
             read = Sweep.from_parquet(local, **reading._asdict())
         elif is_csv(local):

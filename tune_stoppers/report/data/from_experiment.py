@@ -316,7 +316,8 @@ def _check_time_attr(
 ) -> None:
     rows = [row for record in records for row in record.rows]
     if not any(recorded(lookup(row, time_attr)) is not None for row in rows):
-        names = [*TIMES[:1], *_metrics(rows)]
+        counted = any(recorded(row.get(TIMES[0])) is not None for row in rows)
+        names = [*(TIMES[:1] if counted else ()), *_metrics(rows)]
         raise ExperimentError(
             f"No report in {experiment.root} has the time {time_attr!r}; they have: "
             f"{', '.join(names)}.{closest(time_attr, names)}"
