@@ -106,6 +106,23 @@ def test_importing_the_package_is_light(statement, heavy):
         assert not {name for name in HEAVY if name in loaded}
 
 
+@pytest.mark.parametrize("command", ["explain", "best", "report"])
+def test_what_reads_an_experiment_loads_neither_ray_nor_torch(command, tmp_path):
+    """They would take seconds, for a folder of text."""
+    folder = Path(__file__).parent / "experiment" / "version_0_1" / "auto"
+    arguments = [
+        command,
+        str(folder),
+        *(["-o", str(tmp_path / "page.html")] * (command == "report")),
+    ]
+    code = f"from tune_stoppers.cli import main; main({arguments!r})\nimport sys\n"
+    code += "print('loaded', *sorted({'ray', 'torch'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert done.stdout.splitlines()[-1].strip() == "loaded"
+
+
 def test_every_public_name_can_be_loaded():
     """What `dir` lists is there, and a name that is not says so."""
     for name in tune_stoppers.__all__:

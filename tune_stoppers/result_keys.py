@@ -14,6 +14,7 @@ SINCE_RESTORE = "iterations_since_restore"  # reports since the trial's process 
 CHECKPOINT_NAME = "checkpoint_dir_name"  # the folder of the checkpoint that came with a result
 TRAIN_CHECKPOINT = "checkpoint_path"  # the metric under which Ray Train hands Tune a checkpoint
 STOP_REASON = "stop_reason"  # ours: why the trial is stopped at this report
+WOULD_STOP_REASON = "would_stop_reason"  # the same under `dry_run`, where the trial continues
 
 # what Ray takes from a checkpoint's result when a trial starts from it: its clocks
 CLOCKS = (TRAINING_ITERATION, TIME_TOTAL_S, "timesteps_total", "episodes_total")

@@ -175,3 +175,4 @@ def test_a_disk_that_fails_ends_no_sweep(tmp_path: Path) -> None:
     write(tmp_path / "staging", FIRST)
     (tmp_path / "x").write_text("a file where the folder should be")
     keep(tmp_path / "staging", tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "a file where the folder should be"

@@ -32,7 +32,7 @@ class Results(Protocol):
     @property
     def filesystem(self) -> pyarrow.fs.FileSystem: ...
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Result]: ...
 
 
 def registered_in(results: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -44,6 +44,8 @@ def registered_in(results: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for trial in getattr(getattr(results, "_experiment_analysis", None), "trials", ()):
         manager = trial.run_metadata.checkpoint_manager
         for result in [*manager.best_checkpoint_results, manager.latest_checkpoint_result]:
-            folder = "" if result is None else str(result.checkpoint.path).rpartition("/")[0]
-            if folder and folder == str(trial.storage.trial_fs_path):
-                yield folder, str(result.checkpoint.path).rpartition("/")[2], result.metrics
+            if result is None:
+                continue
+            folder, _, name = str(result.checkpoint.path).rpartition("/")
+            if folder == str(trial.storage.trial_fs_path):
+                yield folder, name, result.metrics

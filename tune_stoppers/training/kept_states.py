@@ -24,6 +24,8 @@ FOLDER = re.compile(r"\d{6,}-step-.+")  # the names of their folders
 
 @dataclass(frozen=True)
 class Kept:
+    """A state that a keeper holds, and what it knows of it."""
+
     step: float
     loss: float
     epoch: float | None
@@ -32,6 +34,7 @@ class Kept:
     run: str = ""  # which run kept it; "": written before that was noted
 
     def read(self) -> Snapshot:
+        """The state itself."""
         return read_state(self.state) if isinstance(self.state, Path) else self.state.read()
 
 
@@ -50,6 +53,7 @@ def plain_number(name: str, value: object) -> Any:
 
 
 def read_kept(folder: Path) -> Kept:
+    """What a keeper wrote into `folder`; `StateFileError` if it is no keeper's."""
     extra = read_extra(folder)
     try:
         named = {name: extra[name] for name in ("step", "loss", "serial")}

@@ -52,8 +52,7 @@ from tune_stoppers.report.data.story import (
     best_point,
 )
 from tune_stoppers.report.data.totals import Cost
-from tune_stoppers.result_keys import RAYS_OWN
-from tune_stoppers.tune.stoppers.base import WOULD_STOP_REASON
+from tune_stoppers.result_keys import RAYS_OWN, WOULD_STOP_REASON
 
 NO_JOURNAL = (
     "There is no journal: pauses, retries and decisions to go on were not recorded. Causes are "

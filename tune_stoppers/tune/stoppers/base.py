@@ -42,7 +42,7 @@ from tune_stoppers.journal.lines import (
 from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import check_metric, unknown_keyword
-from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP
+from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP, WOULD_STOP_REASON
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.live import Live, without_live
@@ -52,8 +52,6 @@ from tune_stoppers.tune.schedulers.memory import fingerprint, told
 from tune_stoppers.tune.spending import SpendingReader, reads_spending
 from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
 from tune_stoppers.tune.storage import recorder_for
-
-WOULD_STOP_REASON = "would_stop_reason"  # set on results under dry_run, where the trial goes on
 
 
 class Writing(Live):
