@@ -66,6 +66,8 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     its rung.
     """
 
+    needs_pauses = True  # False: it has something else for trials that cannot be paused
+
     def __init__(self, rule: P, **common: Unpack[Common]) -> None:
         super().__init__(rule, **common)
         self.rule: P = rule
@@ -138,13 +140,14 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
 
     def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
-        if has_train_workers(result):
+        if has_train_workers(result) and self.needs_pauses:
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
         if CHECKPOINT_NAME not in result and trial.storage is None and saves_when_asked(trial):
             result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
-        if not self._live.warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
+        warned = self._live.warned or not self.needs_pauses
+        if not warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
             self._warn_if_due(trial.trial_id)
         return action
 
@@ -239,14 +242,23 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         trial = self._live.trials[choice.trial_id]
         if trial.status != PAUSED:
             return None  # its pause is still being carried out
-        self._sweep.note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
+        self._note(RESUMED, choice)
         return trial
 
     def _start(self, choice: Choice) -> Trial:
         if not choice.trial_id:
             return self._live.held.release()
-        self._sweep.note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
+        self._note(STARTED, choice)
         return self._live.held.take(choice.trial_id)
+
+    def _note(self, event: str, choice: Choice) -> None:
+        """Journal that a trial starts or is resumed, and why."""
+        why = choice.decision.say(self.sign)
+        self._sweep.note(choice.trial_id, event, why=why, **self.new_fit())
+
+    def new_fit(self) -> dict[str, Any]:
+        """What a model is to begin with after a restore, if that has changed."""
+        return {}
 
     def _make_room(self, controller: Controller) -> None:
         """Give a paused trial up that keeps the searcher from suggesting another one."""
