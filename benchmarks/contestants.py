@@ -77,9 +77,9 @@ class OracleScheduler(FIFOScheduler):
         self._held.append(trial)
 
     def choose_trial_to_run(self, controller: Any) -> Trial | None:
-        if self._held and (self._ahead is None or self._ahead.status != Trial.PENDING):
-            self._ahead = min(self._held, key=lambda trial: self._merits[trial.trial_id])
-            self._held.remove(self._ahead)
+        if self._ahead is None or self._ahead.status != Trial.PENDING:
+            self._held.sort(key=lambda trial: self._merits[trial.trial_id], reverse=True)
+            self._ahead = self._held.pop() if self._held else None
         return self._ahead
 
 
