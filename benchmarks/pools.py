@@ -152,7 +152,7 @@ def random_search(
         by_time = np.argsort(np.concatenate(times), kind="stable")
         best = np.minimum.accumulate(np.concatenate(values)[by_time])
         work = np.concatenate(spent)[by_time].cumsum() / full
-        rows = np.flatnonzero(np.diff(best, prepend=math.inf))
+        rows = np.flatnonzero(best < np.concatenate([[math.inf], best[:-1]]))
         for loss in best[rows]:
             if loss not in known:
                 known[loss] = regret_of(sign * loss)

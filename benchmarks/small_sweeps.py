@@ -4,8 +4,9 @@
         [--workers 1 2 4 8] [--draws 8] [--only RULE…] [--runs RUNS.csv]
         [--out benchmarks/RESULTS.md] [--picture FILE.svg] [--processes N] [--quick]
 
-`--runs` keeps every replay's row in a CSV file: a later call takes from there what it does not
-have to run, and runs the rules of `--only` anew.
+Families other than fine-tunes of language models are run with 4 workers only, 8 configurations
+with 2, unless `--everywhere` is given. `--runs` keeps a row of every replay in a CSV file: with
+`--only` a later call runs those rules anew, and takes the others from there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +28,7 @@ import optuna
 import pandas as pd
 import ray
 
-from benchmarks.pools import FILES, Task, draw, load, random_search, regret_by, scored
+from benchmarks.pools import FILES, LLM, Task, draw, load, random_search, regret_by, scored
 from benchmarks.results import insert
 from benchmarks.small_rules import BASELINES, RULES
 from benchmarks.small_tables import KEYS, RANDOM, picture, section
@@ -58,7 +60,7 @@ def run_cell(task: Task, cell: Cell, rules: Sequence[str]) -> list[Row]:
     search = random_search(pool, cell.workers, regret_of)
     common = {"family": task.family, "sweep": pool.name, **cell._asdict()}
     del common["task"]
-    rows = []
+    rows: list[Row] = []
     for rule in rules:
         result, took = (base, took) if rule == NO_STOPPING else _replay(task, pool, cell, rule)
         work = 1.0 - result.savings
@@ -112,6 +114,7 @@ def _replay(task: Task, pool: Sweep, cell: Cell, rule: str) -> tuple[ReplayResul
 
 
 _tasks: list[Task] = []  # in a process of the pool
+Job = tuple[Cell, tuple[str, ...]]
 
 
 def _receive(folder: Path, families: tuple[str, ...], most: int | None) -> None:
@@ -120,50 +123,60 @@ def _receive(folder: Path, families: tuple[str, ...], most: int | None) -> None:
     _tasks[:] = load(folder, families, most)
 
 
-def _run_received(job: tuple[Cell, tuple[str, ...]]) -> list[Row]:
+def _run_received(job: Job) -> list[Row]:
     cell, rules = job
     return run_cell(_tasks[cell.task], cell, rules)
 
 
-def run_all(
-    args: argparse.Namespace, tasks: int, rules: tuple[str, ...], most: int | None
-) -> Iterator[list[Row]]:
-    """The rows of every cell, each cell in one process of several."""
-    cells = [
-        Cell(place, size, workers, number)
-        for place in range(tasks)
-        for size in args.pools
-        for workers in args.workers
-        for number in range(args.draws)
-    ]
-    jobs = [(cell, rules) for cell in cells]
-    given = (args.curves, tuple(args.families), most)
-    if args.processes == 1:
-        _receive(*given)
-        yield from map(_run_received, jobs)
-        return
+def planned(args: argparse.Namespace, tasks: Sequence[Task], kept: pd.DataFrame) -> list[Job]:
+    """The cells, each with the rules to run: those asked for, and baselines that are not kept."""
+    asked = set(args.only or RULES)
+    done = set(kept[KEYS].itertuples(index=False, name=None))
+    jobs = []
+    for place, task in enumerate(tasks):
+        for size, workers in product(args.pools, args.workers):
+            usual = workers == (2 if size == 8 else 4)
+            if not (usual or task.family in LLM or args.everywhere):
+                continue
+            for number in range(args.draws):
+                key = (task.family, task.sweep.name, size, workers, number)
+                missing = {rule for rule in BASELINES if (*key, rule) not in done}
+                rules = tuple(rule for rule in RULES if rule in asked | missing)
+                jobs.append((Cell(place, size, workers, number), rules))
+    return jobs
+
+
+def run_all(args: argparse.Namespace, jobs: Sequence[Job], given: tuple[Any, ...]) -> Iterator[Row]:
+    """The rows of every job, in several processes unless one is asked for."""
     count = args.processes or len(os.sched_getaffinity(0))
+    if count == 1:
+        _receive(*given)
+        yield from _told(map(_run_received, jobs), len(jobs))
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _receive, given) as pool:
-        began, told = time.monotonic(), 0.0
-        for done, rows in enumerate(pool.map(_run_received, jobs), start=1):
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
-                print(f"{done}/{len(jobs)} pools, {told - began:.0f} s", file=sys.stderr)
-            yield rows
+        yield from _told(pool.map(_run_received, jobs), len(jobs))
+
+
+def _told(results: Iterator[list[Row]], total: int) -> Iterator[Row]:
+    """Their rows; how far it is goes to standard error once a minute."""
+    began = told = time.monotonic()
+    for done, rows in enumerate(results, start=1):
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            print(f"{done}/{total} pools, {told - began:.0f} s", file=sys.stderr, flush=True)
+        yield from rows
 
 
 def measure(args: argparse.Namespace) -> pd.DataFrame:
     """A row per replay: what was kept of earlier calls, and what is run now."""
-    most = 1 if args.quick else None
-    tasks = load(args.curves, tuple(args.families), most)
-    only = args.only or list(RULES)
-    rules = tuple(rule for rule in RULES if rule in {*only, *BASELINES})
-    new = pd.DataFrame([row for rows in run_all(args, len(tasks), rules, most) for row in rows])
-    if args.runs is None or not args.runs.exists():
-        return new
-    kept = pd.read_csv(args.runs)
-    return pd.concat([kept, new]).drop_duplicates(KEYS, keep="last", ignore_index=True)
+    given = (args.curves, tuple(args.families), 1 if args.quick else None)
+    kept = pd.DataFrame(columns=KEYS)
+    if args.runs is not None and args.runs.exists():
+        kept = pd.read_csv(args.runs)
+    rows = list(run_all(args, planned(args, load(*given), kept), given))
+    runs = pd.concat([kept, pd.DataFrame(rows)]) if len(kept) else pd.DataFrame(rows)
+    return runs.drop_duplicates(KEYS, keep="last", ignore_index=True)
 
 
 def parsed(given: list[str] | None) -> argparse.Namespace:
@@ -179,6 +192,7 @@ def parsed(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
     parser.add_argument("--picture", type=Path, help="SVG file: work against final regret")
     parser.add_argument("--processes", type=int, help="default: one per available core")
+    parser.add_argument("--everywhere", action="store_true", help="all workers for all families")
     parser.add_argument("--quick", action="store_true", help="one sweep a family, two draws")
     args = parser.parse_args(given)
     if not args.curves.is_dir():
