@@ -68,7 +68,7 @@ class OracleScheduler(FIFOScheduler):
 
     def __init__(self, sweep: Sweep) -> None:
         super().__init__()
-        self._merits = {curve.trial_id: _merit(curve, sweep) for curve in sweep}
+        self._merits = {curve.trial_id: merit(curve, sweep) for curve in sweep}
         self._held: list[Trial] = []
         self._ahead: Trial | None = None  # waits for the next free worker
 
@@ -83,7 +83,7 @@ class OracleScheduler(FIFOScheduler):
         return self._ahead
 
 
-def _merit(curve: Curve, sweep: Sweep) -> tuple[float, float]:
+def merit(curve: Curve, sweep: Sweep) -> tuple[float, float]:
     """What the oracle goes by, lower is better: the time to the target, if any; the best loss."""
     metric, mode = sweep.objective()
     losses = curve.losses(metric, mode)
