@@ -59,7 +59,7 @@ class Task:
 def load(folder: Path, families: tuple[str, ...], most: int | None = None) -> list[Task]:
     """The sweeps of these families, at most so many of each, ready to be drawn from.
 
-    Raises ValueError where a family has no file in the folder.
+    Raises FileNotFoundError where a family has no file in the folder.
     """
     tasks = []
     for family in families:
@@ -67,7 +67,9 @@ def load(folder: Path, families: tuple[str, ...], most: int | None = None) -> li
             [example_path()] if family == OWN else sorted(folder.glob(f"{FILES[family]}.parquet"))
         )
         if not paths:
-            raise ValueError(f"{folder} holds no {FILES[family]}.parquet, the family {family!r}.")
+            raise FileNotFoundError(
+                f"{folder} holds no {FILES[family]}.parquet, the family {family!r}."
+            )
         for path in paths[:most]:
             sweep = without_outcomes(Sweep.from_parquet(path))
             sweep.name = path.stem
@@ -160,7 +162,8 @@ def random_search(
 
     def expected(work: npt.ArrayLike) -> npt.NDArray[np.float64]:
         asked = np.asarray(work, dtype=float) + 1e-9
-        return np.mean([r[np.searchsorted(w, asked, side="right")] for w, r in steps], axis=0)
+        each = [regrets[np.searchsorted(w, asked, side="right")] for w, regrets in steps]
+        return np.asarray(np.mean(each, axis=0), dtype=float)
 
     return expected
 

@@ -15,6 +15,7 @@ import argparse
 import logging
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -206,14 +207,20 @@ def main(given: list[str] | None = None) -> int:
     """Run the benchmark. 0: done; 2: a user's mistake."""
     args = parsed(given)
     began = time.monotonic()
-    runs = measure(args)
+    try:
+        runs = measure(args)
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if args.runs is not None:
         runs.to_csv(args.runs, index=False)
+    typed = sys.argv[1:] if given is None else given
+    words = ["CURVES_DIR" if word == str(args.curves) else word for word in typed]
     head = [
         "## Small sweeps, run to the end",
-        f"`python -m benchmarks.small_sweeps CURVES_DIR --draws {args.draws}`, "
-        f"{time.strftime('%Y-%m-%d')}, Ray {ray.__version__}, Optuna {optuna.__version__}; "
-        f"{(time.monotonic() - began) / 60:.1f} minutes.",
+        f"`python -m benchmarks.small_sweeps {shlex.join(words)}`, {time.strftime('%Y-%m-%d')}, "
+        f"Ray {ray.__version__}, Optuna {optuna.__version__}; "
+        f"{(time.monotonic() - began) / 60:.0f} minutes.",
     ]
     text = "\n\n".join([*head, *section(runs)])
     if args.picture is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.pools import LLM
@@ -23,20 +23,23 @@ Table = pd.DataFrame
 
 
 def per_draw(runs: Table, column: str) -> Table:
-    """A row per draw, a column per rule: means over sweeps and pools, then over families."""
+    """A row per draw, a column per rule: means over sweeps and pools, then over families.
+
+    Draws that some rule did not run are left out.
+    """
     means = runs.groupby(["rule", "draw", "family", "sweep"], sort=False)[column].mean()
     means = means.groupby(["rule", "draw", "family"], sort=False).mean()
-    return means.groupby(["rule", "draw"], sort=False).mean().unstack("rule")
+    return means.groupby(["rule", "draw"], sort=False).mean().unstack("rule").dropna()
 
 
-def mean_se(values: Sequence[float]) -> tuple[float, float]:
+def mean_se(values: npt.ArrayLike) -> tuple[float, float]:
     """The mean and its standard error over draws."""
     known = np.asarray(values, dtype=float)
     error = known.std(ddof=1) / math.sqrt(len(known)) if len(known) > 1 else math.nan
     return float(known.mean()), float(error)
 
 
-def ratio_se(ours: Any, theirs: Any) -> tuple[float, float]:
+def ratio_se(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> tuple[float, float]:
     """The ratio of two means and its standard error, the draws paired (delta method)."""
     mine, others = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     below = others.mean()
@@ -114,7 +117,7 @@ def against_better(runs: Table) -> str:
     rows = []
     for family, part in runs.groupby("family", sort=False):
         area = per_draw(part, "area")
-        better = min((ASHA, NO_STOPPING), key=lambda rule: float(area[rule].mean()))
+        better = min((ASHA, NO_STOPPING), key=lambda rule: mean_se(area[rule])[0])
         cells = [cell(ratio_se(area[rule], area[better]), 2, 1.0) for rule in mine]
         rows.append([str(family), better, number(100 * float(area[better].mean()), 1), *cells])
     return markdown(["family", "the better one", "its area", *mine], rows)
@@ -151,13 +154,16 @@ def section(runs: Table) -> list[str]:
     """The text, paragraph by paragraph."""
     main = where(runs, (16, 40, ALL), (4,))
     small = where(runs, (8,), (2,))
-    every = where(runs, runs["pool"].unique(), runs["workers"].unique())
+    every = where(runs, [*runs["pool"]], [*runs["workers"]])
     text = [LEGEND]
     if len(llm(main)):
         text += ["### Fine-tunes of language models: 16, 40 and all configurations, 4 workers"]
         text += [families_of(llm(main)), against(llm(main))]
     if len(llm(small)):
         text += ["### The same: 8 configurations, 2 workers", against(llm(small))]
+    if len(small):
+        text += ["### By family: 8 configurations, 2 workers"]
+        text += ["Area:", by_family(small, "area"), "Final regret:", by_family(small, "final")]
     if len(main):
         text += ["### By family: 16, 40 and all configurations, 4 workers"]
         text += ["Area:", by_family(main, "area"), "Final regret:", by_family(main, "final")]
