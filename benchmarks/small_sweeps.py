@@ -175,9 +175,17 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     kept = pd.DataFrame(columns=KEYS)
     if args.runs is not None and args.runs.exists():
         kept = pd.read_csv(args.runs)
-    rows = list(run_all(args, planned(args, load(*given), kept), given))
-    runs = pd.concat([kept, pd.DataFrame(rows)]) if len(kept) else pd.DataFrame(rows)
-    return runs.drop_duplicates(KEYS, keep="last", ignore_index=True)
+    rows: list[Row] = []
+    try:
+        for row in run_all(args, planned(args, load(*given), kept), given):
+            rows.append(row)
+    finally:
+        new = pd.DataFrame(rows, columns=None if rows else KEYS)
+        runs = pd.concat([kept, new]) if len(kept) else new
+        runs = runs.drop_duplicates(KEYS, keep="last", ignore_index=True)
+        if args.runs is not None:  # also what there is when a rule has failed
+            runs.to_csv(args.runs, index=False)
+    return runs
 
 
 def parsed(given: list[str] | None) -> argparse.Namespace:
@@ -212,8 +220,6 @@ def main(given: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if args.runs is not None:
-        runs.to_csv(args.runs, index=False)
     typed = sys.argv[1:] if given is None else given
     words = ["CURVES_DIR" if word == str(args.curves) else word for word in typed]
     head = [
