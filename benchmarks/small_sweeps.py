@@ -228,9 +228,11 @@ def main(given: list[str] | None = None) -> int:
         f"Ray {ray.__version__}, Optuna {optuna.__version__}; "
         f"{(time.monotonic() - began) / 60:.0f} minutes.",
     ]
-    text = "\n\n".join([*head, *section(runs)])
     if args.picture is not None:
         picture(runs, args.picture)
+        there = os.path.relpath(args.picture, args.out.parent if args.out else ".")
+        head.append(f"![Work against final regret, fine-tunes of language models]({there})")
+    text = "\n\n".join([*head, *section(runs)])
     if args.out is None:
         print(text)
     else:

@@ -217,24 +217,24 @@ def picture(runs: Table, path: Path) -> None:
 
     every = llm(runs[runs["pool"].isin((16, 40, ALL)) & (runs["workers"] == 4)])
     points = {
-        str(rule): (float(part["work"].mean()), float(part["final"].mean()))
+        str(rule): (float(part["work"].mean()), 100 * float(part["final"].mean()))
         for rule, part in _averaged(every).groupby("rule", sort=False)
     }
-    figure, ax = pyplot.subplots(figsize=(8, 5.5))
+    known = {rule: points[rule] for rule in RULES if rule in points and rule != ORACLE}
+    figure, ax = pyplot.subplots(figsize=(9, 5), layout="constrained")
     line = sorted(at for rule, at in points.items() if rule.startswith(RANDOM))
     ax.plot(*zip(*line, strict=True), color="0.6", linestyle=":", label=RANDOM)
-    known = {rule: points[rule] for rule in RULES if rule in points and rule != ORACLE}
     front = _frontier(list(known.values()))
     ax.step(*zip(*front, strict=True), where="post", color="0.3", linewidth=0.8, label="frontier")
-    for rule, (work, final) in known.items():
-        ours = rule in MINE
-        ax.plot(work, final, "o" if ours else "s", color="C3" if ours else "C0", markersize=6)
-        ax.annotate(rule, (work, final), xytext=(5, 4), textcoords="offset points", fontsize=7)
-    ax.set(xlabel="work, share of all reports", ylabel="final regret", xlim=(0, 1.05))
-    ax.set_ylim(bottom=0)
+    for place, (rule, at) in enumerate(known.items(), start=1):
+        color, mark = ("C3", "o") if rule in MINE else ("C0", "s")
+        ax.plot(*at, mark, color=color, markersize=5, label=f"{place}  {rule}")
+        ax.annotate(str(place), at, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    top = 1.4 * max(final for _, final in known.values())
+    ax.set(xlim=(0, 1.05), ylim=(0, max(top, 1.0)))
+    ax.set(xlabel="work, share of all reports", ylabel="final regret ×100")
     ax.set_title("Fine-tunes of language models: 16, 40 and all configurations, 4 workers")
-    ax.legend(frameon=False)
-    figure.tight_layout()
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "small_sweeps"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
