@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
@@ -27,6 +28,7 @@ from tune_stoppers import (
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison
 from tune_stoppers.backtest.optuna_pruner import OptunaPrunerScheduler
 from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.thinning import PROGRESS
 
 OURS, TUNED, SECOND = "AutoScheduler", "Ray ASHA, best-tuned", "Ray ASHA, second-best"
@@ -58,26 +60,44 @@ class KeepFewScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if keep else TrialScheduler.STOP)
 
 
-class OracleScheduler(AutoScheduler):
-    """Starts the trials in the order of their recorded bests, and stops none: what order can do."""
+class OracleScheduler(FIFOScheduler):
+    """Starts the trials in the order of their recorded bests, and lets each run to its end.
+
+    Where the sweep has a target: in the order of the time that each takes to get there.
+    """
 
     def __init__(self, sweep: Sweep) -> None:
-        super().__init__(sweep.max_t)
-        metric, mode = sweep.objective()
-        self._bests = {c.trial_id: float(np.nanmin(c.losses(metric, mode))) for c in sweep}
+        super().__init__()
+        self._merits = {curve.trial_id: merit(curve, sweep) for curve in sweep}
+        self._held: list[Trial] = []
+        self._ahead: Trial | None = None  # waits for the next free worker
 
-    def _pick(self, model: Any) -> Any:
-        bests = [self._bests[trial.trial_id] for trial in self._live.held.trials]
-        return self._live.held.release(int(np.argmin(bests)))
+    def on_trial_add(self, controller: Any, trial: Trial) -> None:
+        trial.set_status(Trial.PAUSED)  # what is pending is started in the order given
+        self._held.append(trial)
 
-    def act(self, *given: Any) -> str:
-        return str(TrialScheduler.CONTINUE)
+    def choose_trial_to_run(self, controller: Any) -> Trial | None:
+        if self._ahead is None or self._ahead.status != Trial.PENDING:
+            self._held.sort(key=lambda trial: self._merits[trial.trial_id], reverse=True)
+            self._ahead = self._held.pop() if self._held else None
+        return self._ahead
 
 
-def asha(eta: int, five_percent: bool, sweep: Sweep) -> Any:
-    """Ray's ASHA with its first rung at one report, or at 5 % of the horizon."""
+def merit(curve: Curve, sweep: Sweep) -> tuple[float, float]:
+    """What the oracle goes by, lower is better: the time to the target, if any; the best loss."""
+    metric, mode = sweep.objective()
+    losses = curve.losses(metric, mode)
+    if sweep.target is None:
+        return 0.0, float(losses.min())
+    hits = np.flatnonzero(losses <= (sweep.target if mode == "min" else -sweep.target))
+    time = float(curve.durations().cumsum()[hits[0]]) if hits.size else math.inf
+    return time, float(losses.min())
+
+
+def asha(eta: int, first: float | None, sweep: Sweep) -> Any:
+    """Ray's ASHA with its first rung at one report, or at a share of the horizon."""
     scale = 1 / sweep.max_t if PROGRESS in sweep.metrics else 1
-    reports = max(1, math.ceil(0.05 * sweep.max_t)) if five_percent else 1
+    reports = 1 if first is None else max(1, math.ceil(first * sweep.max_t))
     return ASHAScheduler(**horizon(sweep), grace_period=reports * scale, reduction_factor=eta)
 
 
@@ -118,9 +138,9 @@ def hyperband(sweep: Sweep) -> Any:
 
 
 ASHAS = {
-    f"Ray ASHA, eta {eta}, grace {'5 %' if five else '1'}": partial(asha, eta, five)
+    f"Ray ASHA, eta {eta}, grace {'5 %' if first else '1'}": partial(asha, eta, first)
     for eta in (2, 3, 4)
-    for five in (False, True)
+    for first in (None, 0.05)
 }
 OTHERS: dict[str, Callable[..., Any]] = {
     "Ray median": median,
