@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
 from tune_stoppers.surrogate.encoding import Floats, Points
+from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale
 
 UNIT = 0.5
 LEVEL, SLOPE, COURSE, REACH = 10.0, 4.0, 6.0, 6.0
@@ -45,11 +46,9 @@ RATE_WEIGHT, WEIGHT = 0.8, 0.12  # of a learning rate, of others: per standard d
 FIRST_FIT, REFIT = 8, 1.5  # trials; and how many times as many until the next fit
 HOLD = 0.25  # log likelihood that doubling or halving a weight twice must gain at least
 
-Indices = npt.NDArray[np.intp]
-
 
 class Observations(NamedTuple):
-    """Scores that were seen, one row each."""
+    """Scores that were seen, one row each; those of a trial together, the newest last."""
 
     trial: Indices  # row of its configuration
     progress: Floats
@@ -63,6 +62,7 @@ class Belief(NamedTuple):
     sd: Floats
 
 
+@cache
 def is_rate(name: str) -> bool:
     """Whether a hyperparameter of this name is a learning rate."""
     last = name.replace(".", "/").split("/")[-1].lower()
@@ -103,10 +103,10 @@ class JointModel:
         self._expected = expected
         self._config = CONFIG if expected is None else CONFIG_KNOWN
         self._noise = noise
-        last = {trial: row for row, trial in enumerate(seen.trial)}
-        self._middle = float(np.median(seen.score[list(last.values())]))
+        newest = np.append(seen.trial[1:] != seen.trial[:-1], True)
+        self._middle = float(np.median(seen.score[newest]))
         self._values = (seen.score - self._middle) / UNIT - self._mean(seen.trial, seen.progress)
-        trials = len(last)
+        trials = int(newest.sum())
         if trials >= max(FIRST_FIT, REFIT * self.fitted):
             self._fit()
             self.fitted = trials
@@ -139,8 +139,8 @@ class JointModel:
         return self.weights.get(name, RATE_WEIGHT if is_rate(name) else WEIGHT)
 
     def _covariance(self, i: Indices, p: Floats, j: Indices, q: Floats) -> Floats:
-        left, back = np.unique(i, return_inverse=True)
-        right, forth = np.unique(j, return_inverse=True)
+        left, back = _distinct(i)
+        right, forth = (left, back) if j is i else _distinct(j)
         if self._points.rows.shape[1]:
             distance = math.sqrt(5) * cdist(self._scaled(left), self._scaled(right))
             kernel = (1 + distance + distance**2 / 3) * np.exp(-distance)
@@ -202,23 +202,20 @@ class JointModel:
             self.fitted, self.weights = int(fit["fitted"]), dict(fit["weights"])
 
 
+def _distinct(rows: Indices) -> tuple[Indices, Indices]:
+    """The rows, each once, and which of those each is."""
+    distinct, place = np.unique(rows, return_inverse=True)
+    return distinct, place
+
+
 def _held(weight: float, start: float) -> float:
     return HOLD * math.log2(weight / start) ** 2
 
 
-def observations(rows: Sequence[int], curves: Sequence[tuple[Floats, Floats]]) -> Observations:
-    """Of each curve (progress, scores of the bests) the newest report, that at half of its
-    progress, and that at a quarter: more of them say little more, and cost."""
-    trial: list[int] = []
-    progress: list[float] = []
-    score: list[float] = []
-    for row, (at, scores) in zip(rows, curves, strict=True):
-        newest = at[-1]
-        marks = {len(at) - 1}
-        for share in (0.5, 0.25):
-            marks.add(max(int(np.searchsorted(at, share * newest + 1e-9, side="right")) - 1, 0))
-        for mark in sorted(marks):
-            trial.append(row)
-            progress.append(float(at[mark]))
-            score.append(float(scores[mark]))
-    return Observations(np.array(trial, dtype=np.intp), np.array(progress), np.array(score))
+def observations(rows: Sequence[int], curves: Sequence[Curve], scale: LossScale) -> Observations:
+    """The reports that stand for each curve: more of them say little more, and cost."""
+    counts = [len(curve.newest) for curve in curves]
+    progress = np.concatenate([curve.progress[curve.newest] for curve in curves])
+    bests = np.concatenate([curve.bests[curve.newest] for curve in curves])
+    trial = np.repeat(np.asarray(rows, dtype=np.intp), counts)
+    return Observations(trial, progress, scale.scores(bests))

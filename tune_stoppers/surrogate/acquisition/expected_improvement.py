@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from tune_stoppers.surrogate.encoding import Encoder, Floats
-from tune_stoppers.surrogate.joint_model import Belief, Indices, JointModel, observations
-from tune_stoppers.surrogate.loss_scale import Curve, LossScale, scale_of
+from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
+from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 STAY = 1.3  # how much more the trial is worth that has the worker already
@@ -143,7 +143,7 @@ class ExpectedImprovementAcquisition:
         if arriving is not None and arriving not in known:
             known = np.append(known, arriving)
         curves = [begun[place].curve for place in known]
-        scale = scale_of(curves, rungs, len(begun) + len(awaited)) if len(known) else None
+        scale = scale_of(curves, len(begun) + len(awaited)) if len(known) else None
         if scale is None:
             return None
         asked = np.arange(len(new))
@@ -154,10 +154,7 @@ class ExpectedImprovementAcquisition:
         if not len(asked) and not waiting:
             return None
         configs = [*new, *(course.config for course in begun), *awaited]
-        seen = observations(
-            [len(new) + place for place in known],
-            [(curve.progress, scale.scores(curve.bests)) for curve in curves],
-        )
+        seen = observations([len(new) + place for place in known], curves, scale)
         with BLAS.limit(limits=1, user_api="blas"):
             expected = None if self.prior is None else self.prior.expected(configs)
             self.model.condition(self._encoded(configs), seen, scale.noise, expected)
@@ -186,26 +183,28 @@ class ExpectedImprovementAcquisition:
         first = np.minimum(np.searchsorted(marks, done + 1e-9, side="right"), last)
         second = np.minimum(first + 1, last)
         ahead = marks[first]
-        end = self.model.at(rows, np.ones(len(rows)))
+        count = len(rows)
+        whole = np.ones(count)
+        horizons = np.concatenate([whole, ahead, marks[second], np.ones(len(busy))])
+        belief = self.model.at(np.concatenate([rows, rows, rows, busy]), horizons)
+        end = Belief(belief.mean[:count], belief.sd[:count])
         target, running = 0.0, 0.0
         if len(busy):
-            theirs = self.model.at(busy, np.ones(len(busy)))
+            theirs = Belief(belief.mean[3 * count :], belief.sd[3 * count :])
             target = min(0.0, float(theirs.mean.min()))
             running = float(improvement(theirs, 0.0)[0].max())
-        way = ahead - done + again
-        worth = np.zeros(len(rows))
-        for horizon, belief, aim in (
-            (np.ones(len(rows)), end, target),
-            (ahead, self.model.at(rows, ahead), 0.0),
-            (marks[second], self.model.at(rows, marks[second]), 0.0),
-        ):
-            gain, chance = improvement(belief, aim)
-            worth = np.maximum(worth, gain / (way + chance * (horizon - ahead)))
+        aims = np.repeat([target, 0.0, 0.0], count)
+        three = Belief(belief.mean[: 3 * count], belief.sd[: 3 * count])
+        gain, chance = improvement(three, aims)
+        cost = np.tile(ahead - done + again, 3) + chance * (
+            horizons[: 3 * count] - np.tile(ahead, 3)
+        )
+        worth = (gain / cost).reshape(3, count).max(axis=0)
         gain, chance = improvement(end, 0.0)
         return Comparison(rows, worth, gain, chance, end, scale, running)
 
 
-def improvement(belief: Belief, target: float) -> tuple[Floats, Floats]:
+def improvement(belief: Belief, target: Floats | float) -> tuple[Floats, Floats]:
     """The expected improvement on a score, and the probability of one."""
     z = (target - belief.mean) / belief.sd
     chance = np.asarray(ndtr(z))

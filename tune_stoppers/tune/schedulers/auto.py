@@ -8,13 +8,14 @@ from tune_stoppers.core import Action, Decision
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.rules.sweep.pausing import Choice
+from tune_stoppers.rules.sweep.rung import Times
 from tune_stoppers.surrogate.acquisition.expected_improvement import (
     Comparison,
     Course,
     ExpectedImprovementAcquisition,
     Offer,
 )
-from tune_stoppers.surrogate.loss_scale import Curve
+from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, Controller, Trial
@@ -50,7 +51,7 @@ class Beliefs(Live):
         self.turn = 0  # grows with whatever may change a choice
         self.said: tuple[int, Said] | None = None  # at which turn, and what
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
-        self.curves: dict[str, tuple[int, float, Curve]] = {}  # of each trial, as last made
+        self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
         self.hopeless = False
 
 
@@ -197,7 +198,7 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
                 [trial.config for trial in new],
                 begun,
                 awaited,
-                rungs=[time / self.rule.max_t for time in record.times],
+                rungs=self._rungs,
                 resume=self._resume_share,
                 picks=len(begun) + sum(course.passed for course in record.courses.values()),
                 arriving=trials.index(arriving) if arriving in trials else None,
@@ -209,18 +210,23 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
     def _course(self, trial: Trial) -> Course:
         points = self._curves.curves[trial.trial_id]
         known = self._beliefs.curves.get(trial.trial_id)
-        now = len(points), points[-1].time
-        if known is None or known[:2] != now:
+        now = len(points), points[-1].time, self.record.times
+        if known is None or known[:-1] != now:
             times, losses, bests = np.array(points, dtype=float).T
             progress = np.clip(times / self.rule.max_t, LEAST_PROGRESS, 1.0)
-            known = self._beliefs.curves[trial.trial_id] = (*now, Curve(progress, losses, bests))
+            curve = curve_of(progress, losses, bests, self._rungs)
+            known = self._beliefs.curves[trial.trial_id] = (*now, curve)
         course = self.record.courses[trial.trial_id]
         return Course(
             config=trial.config,
-            curve=known[2],
+            curve=known[-1],
             waits=course.paused and trial.status == PAUSED,
             runs=not trial.is_finished() and not course.paused,
         )
+
+    @property
+    def _rungs(self) -> list[float]:
+        return [time / self.rule.max_t for time in self.record.times]
 
     @property
     def _resume_share(self) -> float:
