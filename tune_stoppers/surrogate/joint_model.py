@@ -66,7 +66,8 @@ class Belief(NamedTuple):
 def is_rate(name: str) -> bool:
     """Whether a hyperparameter of this name is a learning rate."""
     last = name.replace(".", "/").split("/")[-1].lower()
-    return last == "lr" or ("learning_rate" in last and not {"warm", "step"} & set(last.split("_")))
+    other = any(part.startswith(("warm", "step")) for part in last.split("_"))
+    return last == "lr" or ("learning_rate" in last and not other)
 
 
 def _remaining(progress: Floats) -> Floats:

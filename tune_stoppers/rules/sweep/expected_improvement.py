@@ -53,7 +53,7 @@ class ExpectedImprovement(PausingRule):
 
     scheduler: ClassVar[str] = "AutoScheduler"
 
-    least_gain: float = 0.001
+    least_gain: float = 0.01
     floor: float = 0.25
 
     def __post_init__(self) -> None:
@@ -113,7 +113,15 @@ class ExpectedImprovement(PausingRule):
         del curve[bisect_right(curve, time, key=lambda point: point.time) :]  # it went back
         if math.isfinite(loss) or not curve:
             seen = loss if math.isfinite(loss) else math.inf
-            curve.append(Point(time, seen, min(seen, curve[-1].best) if curve else seen))
-            if len(curve) > MOST_POINTS:
-                del curve[1:-1:2]
+            best = min(seen, curve[-1].best) if curve else seen
+            _thin(curve, time)
+            curve.append(Point(time, seen, best))
         return super()._judge(record, trial_id, course, time, loss, checkpoint)
+
+
+def _thin(curve: list[Point], now: float) -> None:
+    """Make room for a report at `now`: those that are kept stay about evenly spread."""
+    if len(curve) > 2 and curve[-1].time - curve[-2].time < (now - curve[0].time) / MOST_POINTS:
+        del curve[-1]
+    if len(curve) >= MOST_POINTS:
+        del curve[1:-1:2]

@@ -43,7 +43,7 @@ class Offer(NamedTuple):
 
     place: int  # among the new configurations; of a trial that has begun: behind all of those
     worth: float  # expected improvement, in gaps, per training to the horizon
-    gain: float  # expected improvement at its end, in gaps
+    gain: float  # improvement that its end is expected to bring on the target, in gaps
     chance: float  # probability that it ends better than the best so far
     expected: float  # loss at its end
     spread: float  # standard deviation of that
@@ -60,6 +60,7 @@ class Comparison(NamedTuple):
     end: Belief
     scale: LossScale
     gain_of_running: float  # the largest `gain` of the trials that have a worker
+    least_gain: float
 
     @property
     def most_gain(self) -> float:
@@ -68,8 +69,10 @@ class Comparison(NamedTuple):
 
     @property
     def best(self) -> Offer:
-        """What is worth most."""
-        return self._offer(int(np.argmax(self.worth)))
+        """What is worth most, of those that promise at least `least_gain`, if any does."""
+        promising = self.gain >= self.least_gain
+        worth = np.where(promising, self.worth, -np.inf) if promising.any() else self.worth
+        return self._offer(int(np.argmax(worth)))
 
     def of(self, place: int) -> Offer | None:
         """One of those compared."""
@@ -126,6 +129,7 @@ class ExpectedImprovementAcquisition:
         resume: float,
         picks: int,
         arriving: int | None = None,
+        least_gain: float = 0.0,
     ) -> Comparison | None:
         """What a worker could do; None if nothing can be done, or nothing is known yet.
 
@@ -137,6 +141,7 @@ class ExpectedImprovementAcquisition:
             resume: what resuming a trial costs, as a share of the horizon.
             picks: how many were chosen before.
             arriving: the place among `begun` of a trial that has its worker still.
+            least_gain: what improves less at its end is chosen only if all do.
         """
         dice = np.random.default_rng([self.seed, picks])
         known = some_of([course.curve.bests[-1] for course in begun], MOST_KNOWN, dice)
@@ -162,7 +167,7 @@ class ExpectedImprovementAcquisition:
             done = np.array([0.0] * len(asked) + [begun[p].curve.progress[-1] for p in waiting])
             again = np.array([0.0] * len(asked) + [resume * (p != arriving) for p in waiting])
             busy = np.array([len(new) + place for place in running], dtype=np.intp)
-            compared = self._compare(scale, rows, done, again, busy, np.array(rungs))
+            compared = self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
         if arriving is not None:
             compared.worth[rows == len(new) + arriving] *= STAY
         return compared
@@ -177,6 +182,7 @@ class ExpectedImprovementAcquisition:
         again: Floats,
         busy: Indices,
         rungs: Floats,
+        least_gain: float,
     ) -> Comparison:
         marks = np.append(rungs, 1.0)
         last = len(marks) - 1
@@ -195,13 +201,11 @@ class ExpectedImprovementAcquisition:
             running = float(improvement(theirs, 0.0)[0].max())
         aims = np.repeat([target, 0.0, 0.0], count)
         three = Belief(belief.mean[: 3 * count], belief.sd[: 3 * count])
-        gain, chance = improvement(three, aims)
-        cost = np.tile(ahead - done + again, 3) + chance * (
-            horizons[: 3 * count] - np.tile(ahead, 3)
-        )
+        gain, odds = improvement(three, aims)
+        cost = np.tile(ahead - done + again, 3) + odds * (horizons[: 3 * count] - np.tile(ahead, 3))
         worth = (gain / cost).reshape(3, count).max(axis=0)
-        gain, chance = improvement(end, 0.0)
-        return Comparison(rows, worth, gain, chance, end, scale, running)
+        chance = improvement(end, 0.0)[1]
+        return Comparison(rows, worth, gain[:count], chance, end, scale, running, least_gain)
 
 
 def improvement(belief: Belief, target: Floats | float) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ private names that this package touches are beside this file.
 
 import copy
 import json
+import logging
 import math
 import re
 import sys
@@ -19,7 +20,8 @@ from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
 from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
 
-from tune_stoppers.result_keys import STOP_REASON
+from tune_stoppers.experiment.configs import as_data
+from tune_stoppers.result_keys import DONE, STOP_REASON
 from tune_stoppers.tune.ray_internals.types import (
     CheckpointResult,
     Controller,
@@ -28,6 +30,8 @@ from tune_stoppers.tune.ray_internals.types import (
     StoredTrial,
     Trial,
 )
+
+logger = logging.getLogger("tune_stoppers")
 
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 RESTORE_FRAMES = 16  # how far up a restore may be: what is unpickled nests
@@ -172,6 +176,28 @@ def note_reason(trial: Trial, why: str) -> None:
     forget = getattr(metadata, "invalidate_cache", None)  # a replay has none
     if forget is not None:
         forget()
+
+
+def note_never_run(trial: Trial, why: str) -> None:
+    """Give a trial that was stopped before it ran a result: its configuration, and `why`.
+
+    Ray's `ResultGrid` has none for it otherwise, not even a configuration, and warns of it.
+    """
+    metadata = getattr(trial, "run_metadata", None)
+    storage = getattr(trial, "storage", None)
+    if metadata is None or storage is None or set(metadata.last_result) - {"trial_id"}:
+        return
+    result = {"trial_id": trial.trial_id, "config": trial.config, DONE: True, STOP_REASON: why}
+    metadata.last_result = result
+    metadata.invalidate_cache()
+    text = json.dumps({**result, "config": as_data(trial.config)}) + "\n"
+    path = f"{storage.trial_fs_path}/result.json"
+    try:
+        storage.storage_filesystem.create_dir(storage.trial_fs_path)
+        with storage.storage_filesystem.open_output_stream(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        logger.warning("No result could be written for trial %s: %s", trial.trial_id, error)
 
 
 def write_status(controller: Controller, trial: Trial) -> None:

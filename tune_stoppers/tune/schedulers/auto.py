@@ -28,7 +28,7 @@ RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
-LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.15, 0.0005
+LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
 EXPECTED = (
     "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
     "pass it"
@@ -69,7 +69,7 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
     given up, and so are those not started.
 
     Where reports come without checkpoints nothing can be paused: a trial is stopped at a rung
-    where it has less than 15 % to become the best and a new trial is worth twice as much, or,
+    where it has less than 30 % to become the best and a new trial is worth twice as much, or,
     once one has run to its end, where it promises next to nothing.
 
     New trials are held back, and Ray shows them as PAUSED; searchers, class trainables, Ray Train
@@ -91,7 +91,7 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         max_t: float,
         grace_period: float | None = None,
         *,
-        least_gain: float = 0.001,
+        least_gain: float = 0.01,
         floor: float = 0.25,
         **common: Unpack[Common],
     ) -> None:
@@ -122,7 +122,12 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         if bool(result.get(CHECKPOINT_NAME)) or saves_when_asked(trial):
             said = self._compare(arriving=trial)
             offer = said.compared.best if said.compared is not None else None
-            if offer is None or said.trials[offer.place] is not trial or self._is_over(said):
+            if (
+                offer is None
+                or said.trials[offer.place] is not trial
+                or self._is_over(said)
+                or self._may_idle(said, offer, others=True)
+            ):
                 return super().act(controller, trial, result, decision)
             self._resume(trial.trial_id, self._keep(offer))
             return CONTINUE
@@ -144,6 +149,8 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
                 return None
             self._beliefs.hopeless = True
             return self._last_one()
+        if said.compared and self._may_idle(said, said.compared.best, others=not idle):
+            return None
         choice = self._choice(said, fresh)
         self._beliefs.turn += choice is not None
         return choice
@@ -202,6 +209,7 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
                 resume=self._resume_share,
                 picks=len(begun) + sum(course.passed for course in record.courses.values()),
                 arriving=trials.index(arriving) if arriving in trials else None,
+                least_gain=self.rule.least_gain,
             )
         said = Said(compared, [*new, *trials], len(new))
         self._beliefs.said = self._beliefs.turn, said
@@ -244,6 +252,15 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         if done < self.rule.floor * count * self.rule.max_t:
             return False
         return said.compared.most_gain < self.rule.least_gain
+
+    def _may_idle(self, said: Said, offer: Offer, *, others: bool) -> bool:
+        """Whether a worker rather waits for what the others come to: nothing promises enough.
+
+        Without this the first trials would all run to their ends where workers are many.
+        """
+        known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
+        runs = said.compared is not None and said.compared.gain_of_running > 0
+        return others and known and runs and offer.gain < self.rule.least_gain
 
     def _last_one(self) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""

@@ -13,7 +13,7 @@ from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.live import Live
-from tune_stoppers.tune.ray_internals.controller import note_reason
+from tune_stoppers.tune.ray_internals.controller import note_never_run, note_reason
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
 from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
@@ -272,6 +272,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
         self._sweep.note(choice.trial_id, "given up", why=why)
+        note_never_run(trial, why)
         note_reason(trial, why)
         controller.stop_trial(trial)
 
