@@ -23,9 +23,11 @@ from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudp
 from tune_stoppers.experiment.configs import as_data
 from tune_stoppers.result_keys import DONE, STOP_REASON
 from tune_stoppers.tune.ray_internals.types import (
+    PAUSED,
     CheckpointResult,
     Controller,
     KeepingManager,
+    PlacementGroupFactory,
     Storage,
     StoredTrial,
     Trial,
@@ -228,6 +230,29 @@ def takes_process(controller: Controller, trial: Trial) -> bool:
     if cache is None or not cache.has_cached_object(trial.placement_group_factory):
         return False
     return not is_resetting(controller, trial)
+
+
+def hide_paused(controller: Controller) -> None:
+    """Let the scheduler around ours, if there is one, take no paused trial for live in this call.
+
+    Ray's `ResourceChangingScheduler` shares out what the live trials leave of the cluster, and
+    counts the paused ones, which hold nothing: with trials that wait at rungs there would never be
+    anything left. What is changed is a wrapper that Ray makes anew for each call; a replay's view
+    of its cluster is left alone.
+    """
+    if hasattr(controller, "_tune_controller"):
+        wrapper: Any = controller
+        live = wrapper.get_live_trials
+        wrapper.get_live_trials = lambda: {t for t in live() if t.status != PAUSED}
+
+
+def ask_for(trial: Trial, request: PlacementGroupFactory | None) -> None:
+    """Let a trial that does not run ask for these resources when it starts.
+
+    The method is public, and said to be experimental. A replay's trials ask for none.
+    """
+    if trial.placement_group_factory != request:
+        _own(trial).update_resources(request)
 
 
 def sort_trials(
