@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import gpu_sweep
-from experiments.gpu_sweep import configurations, main, trainer_rows, utilisation
+from experiments.finetune import Task
+from experiments.gpu_sweep import configurations, main, sweep, trainer_rows, utilisation
 from tests.stand_ins.tiny_folder import counting_data, tiny_folder
 
 
@@ -46,6 +47,21 @@ def test_without_nvidia_smi_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     with utilisation() as used:
         pass
     assert used == {}
+
+
+def test_a_strategy_runs_through_ray(ray_session: None, tmp_path: Path) -> None:
+    """Every report has its checkpoint, the costs add up, and the best state is measured again."""
+    task = Task(
+        model=str(tiny_folder(tmp_path / "model")), max_steps=6, eval_every=2, batch_size=4,
+        seed=3, full=False, metric="eval_loss", mode="min", eval_on_start=False,
+    )  # fmt: skip
+    data = counting_data()
+    rows = trainer_rows(data.train), trainer_rows(data.evaluation)
+    found = sweep("none", configurations(2, seed=3), task, rows, 2, tmp_path)
+    assert (found["trials"], found["errors"], found["reports"]) == (2, 0, 6)
+    assert found["restored"] == pytest.approx(found["best"], abs=1e-4)
+    assert 0 < found["gpu_s"] == found["trial_s"] / 2 < found["wall_s"]
+    assert len(list(tmp_path.rglob("checkpoint_*/trainer_state.json"))) == 6
 
 
 @pytest.mark.stress
