@@ -46,6 +46,7 @@ from tune_stoppers import AutoScheduler, TuneCallback, best_state, checkpoint_co
 METRIC = "eval_loss"
 STRATEGIES = ("none", "asha", "auto")
 SHARING = (1, 2, 4, 8)  # processes on the card
+START_LIMIT = 300.0  # seconds that a process may take to import, on a machine at work
 
 
 def scheduler(strategy: str, reports: int) -> TrialScheduler:
@@ -203,7 +204,7 @@ def sharing(task: Task, rows: Rows, counts: Sequence[int], seconds: float) -> li
     for process in processes:
         process.start()
     try:
-        timed = [queue.get(timeout=120 + 2 * seconds) for _ in range(sum(counts))]
+        timed = [queue.get(timeout=START_LIMIT) for _ in range(sum(counts))]
     finally:
         for process in processes:
             process.join(timeout=10)
@@ -247,7 +248,7 @@ def _step_for(
     for _ in range(3):  # what comes first allocates
         step()
     for count in counts:
-        barrier.wait(timeout=120)
+        barrier.wait(timeout=START_LIMIT)
         if index >= count:
             continue
         done, began = 0, time.perf_counter()
