@@ -127,7 +127,9 @@ def sweep(
             ),
         ).fit()
         wall = time.monotonic() - began
-    tables = [result.metrics_dataframe for result in results]
+    tables = [
+        result.metrics_dataframe for result in results if result.metrics_dataframe is not None
+    ]
     seconds = [float((result.metrics or {}).get("time_total_s", 0.0)) for result in results]
     best = best_state(results, METRIC, "min")
     model, _ = build_model(task, best.config)
@@ -137,12 +139,13 @@ def sweep(
         "strategy": strategy,
         "trials": len(configs),
         "errors": results.num_errors,
-        "reports": sum(len(table) for table in tables if table is not None),
+        "reports": sum(map(len, tables)),
+        "starts": sum(int((table["iterations_since_restore"] == 1).sum()) for table in tables),
         "wall_s": wall,
         "trial_s": sum(seconds),
         "gpu_s": sum(seconds) / concurrent,
         "report_s": statistics.median(
-            s for table in tables if table is not None for s in table["time_this_iter_s"][1:]
+            seconds for table in tables for seconds in table["time_this_iter_s"][1:]
         ),
         "best": best.value,
         "best_step": best.step,

@@ -58,7 +58,7 @@ def test_a_strategy_runs_through_ray(ray_session: None, tmp_path: Path) -> None:
     data = counting_data()
     rows = trainer_rows(data.train), trainer_rows(data.evaluation)
     found = sweep("none", configurations(2, seed=3), task, rows, 2, tmp_path)
-    assert (found["trials"], found["errors"], found["reports"]) == (2, 0, 6)
+    assert (found["trials"], found["starts"], found["errors"], found["reports"]) == (2, 2, 0, 6)
     assert found["restored"] == pytest.approx(found["best"], abs=1e-4)
     assert 0 < found["gpu_s"] == found["trial_s"] / 2 < found["wall_s"]
     assert len(list(tmp_path.rglob("checkpoint_*/trainer_state.json"))) == 6
