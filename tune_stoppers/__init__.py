@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.stoppers.named import RecoveryStopper as RecoveryStopper
     from tune_stoppers.tune.stoppers.named import RuleStopper as RuleStopper
     from tune_stoppers.tune.stoppers.named import ThresholdStopper as ThresholdStopper
+    from tune_stoppers.tune.suggest import suggest as suggest
     from tune_stoppers.tune.trainer.callback import TuneCallback as TuneCallback
 
 _WHERE = {
@@ -99,6 +100,7 @@ _WHERE = {
     "recommend_parameters": "advice",
     "replay": "backtest.replay",
     "save_state": "training.checkpoints",
+    "suggest": "tune.suggest",
 }
 
 __all__ = sorted(_WHERE)

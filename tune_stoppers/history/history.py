@@ -96,6 +96,18 @@ class History:
         trust = len(covered) / len(vary) if vary else 1.0
         return Prior(expected, sd, trust, (*self.said, *said))
 
+    def choose(
+        self, configs: Sequence[Mapping[str, Any]], n: int
+    ) -> tuple[list[int] | None, tuple[str, ...]]:
+        """The places of the `n` most promising and diverse of `configs`, and what is to be said.
+
+        None in place of the places where the history knows nothing of them.
+        """
+        flat = [flat_values(config) for config in configs]
+        kept, said = self._matched(flat)
+        chosen = self._model(kept).choose(flat, n) if kept else None
+        return chosen, (*self.said, *said)
+
     def _matched(self, flat: Sequence[Mapping[str, Any]]) -> tuple[list[Match], list[str]]:
         """The sweeps that know enough, each as it is matched, and what is to be said of all."""
         matches = [matched(flat, sweep, self.rename) for sweep in self.sweeps]

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from tune_stoppers.surrogate.acquisition.freeze_thaw import LEFT, OWN
 from tune_stoppers.surrogate.encoding import APART, Encoding, Floats
 from tune_stoppers.surrogate.gaussian_process import Posterior, Process
 from tune_stoppers.surrogate.trial_scores import BLAS
 
 MOST_FITTED = 300  # trials that the parameters are fitted to: the time grows with the cube
 MOST_USED = 1500  # trials that a belief is made of
-OWN, LEFT = 0.2, 0.1  # of the noise of an early score, as `FreezeThawAcquisition` has it
+DRAWS = 256  # of what is believed of all configurations together
+LEAST_VARIANCE = 1e-6  # of a belief, that copies can be told apart
 
 
 class HistoryModel:
@@ -44,28 +46,46 @@ class HistoryModel:
         self.names = self._encoding.names
         self._rows = self._with_sweep(self._encoding.points(configs).rows, np.array(sweep))
         self._scores = np.array(scores)
-        self._noisiness = OWN + (1 - OWN) * (1 - (1 - LEFT) * np.sqrt(done))
+        self._noisiness = _noisiness(np.array(done))
         groups = [*self._encoding.groups, *[len(self.names)] * (self._sweeps + 1)]
         self._process = Process(np.array(groups, dtype=np.intp))
         fitted = rng.permutation(len(scores))[:MOST_FITTED]
         with BLAS.limit(limits=1, user_api="blas"):
             self._process.fit(self._rows[fitted], self._scores[fitted], self._noisiness[fitted])
 
-    def beliefs(
-        self, configs: Sequence[Mapping[str, Any]], awaited: Sequence[Mapping[str, Any]] = ()
-    ) -> Posterior:
-        """Mean and deviation of each configuration's score in a new sweep.
-
-        `awaited`: configurations that will be known: they narrow the deviation.
-        """
+    def beliefs(self, configs: Sequence[Mapping[str, Any]]) -> Posterior:
+        """Mean and deviation of each configuration's score in a new sweep."""
         with BLAS.limit(limits=1, user_api="blas"):
             return self._process.posterior(
-                self._rows,
-                self._scores,
-                self._new(configs),
-                self._new(awaited) if len(awaited) else None,
-                self._noisiness,
+                self._rows, self._scores, self._new(configs), noisiness=self._noisiness
             )
+
+    def choose(self, configs: Sequence[Mapping[str, Any]], n: int) -> list[int]:
+        """The places of the `n` configurations of which the best is expected to do best.
+
+        One after another, each is the one that lowers the expected least score of those chosen
+        most (expected improvement of a batch, chosen greedily, over draws of what is believed). So
+        the first is the most promising, and a copy of it adds nothing. Those outside of the ranges
+        that were tried come last: there is hope in them, and no knowledge.
+        """
+        rows = self._new(configs)
+        inside = np.asarray(np.all((rows >= 0) & (rows <= 1), axis=1))
+        with BLAS.limit(limits=1, user_api="blas"):
+            mean, covariance = self._process.joint(self._rows, self._scores, rows, self._noisiness)
+            covariance[np.diag_indices_from(covariance)] += LEAST_VARIANCE
+            normal = np.random.default_rng(0).standard_normal((len(mean), DRAWS))
+            drawn = mean[:, None] + np.linalg.cholesky(covariance) @ normal
+        least = np.full(DRAWS, np.inf)
+        order = np.argsort(mean, kind="stable")
+        left, beyond = list(order[inside[order]]), list(order[~inside[order]])
+        chosen: list[int] = []
+        while len(chosen) < n and (left or beyond):
+            left = left or beyond
+            expected = np.minimum(drawn[left], least).mean(axis=1)
+            best = left.pop(int(np.argmin(expected)) if chosen else 0)
+            least = np.minimum(least, drawn[best])
+            chosen.append(int(best))
+        return chosen
 
     def _new(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
         """The points of configurations of the sweep to come."""
@@ -74,6 +94,11 @@ class HistoryModel:
 
     def _with_sweep(self, rows: Floats, sweep: np.ndarray[Any, Any]) -> Floats:
         return np.hstack([rows, APART * np.eye(self._sweeps + 1)[sweep]])
+
+
+def _noisiness(done: Any) -> Any:
+    """Of a score at a share of the horizon, as `FreezeThawAcquisition` has it."""
+    return OWN + (1 - OWN) * (1 - (1 - LEFT) * np.sqrt(done))
 
 
 def _fair(sizes: Sequence[int], most: int) -> int:

@@ -41,7 +41,7 @@ _CANONICAL = {
     alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases.split())
 }
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-LONGEST_NUMERAL = 40  # characters
+LONGEST_NUMERAL, LONGEST_TEXT = 40, 200  # characters; of a longer text the beginning counts
 
 
 def flat_values(config: Mapping[str, Any]) -> dict[str, float | str]:
@@ -59,19 +59,17 @@ def flat_values(config: Mapping[str, Any]) -> dict[str, float | str]:
 
 
 def _plain(value: Any) -> float | str | None:
+    if isinstance(value, str):
+        if len(value) > LONGEST_NUMERAL or not _NUMERAL.fullmatch(value.strip()):
+            return value[:LONGEST_TEXT]
+        value = float(value)
     if value is None or isinstance(value, Mapping):
         return None
-    if isinstance(value, str):
-        if len(value) <= LONGEST_NUMERAL and _NUMERAL.fullmatch(value.strip()):
-            value = float(value)
-        else:
-            return value
     known = number(value)
     if known is not None:
         return known if math.isfinite(known) else None
-    if isinstance(value, (list, tuple)):
-        return json.dumps(value, default=str)
-    return str(value)
+    text = json.dumps(value, default=str) if isinstance(value, (list, tuple)) else str(value)
+    return text[:LONGEST_TEXT]
 
 
 def matches(mine: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:

@@ -87,11 +87,9 @@ class Process:
         the value does not matter for that, and leave the mean. `noisiness`: as for `fit`.
         """
         known = points if awaited is None else np.vstack([points, awaited])
-        covariance = self._covariance(self.logs, known, known)
         noise = np.ones(len(known))
         noise[: len(points)] = noisiness
-        covariance[np.diag_indices_from(covariance)] += self.noise * noise + JITTER
-        root = cholesky(covariance, lower=True)
+        root = self._root(known, noise)
         shared = self._covariance(self.logs, known, asked)
         # the factor of the first rows is that of the points alone
         n = len(points)
@@ -99,6 +97,22 @@ class Process:
         explained = solve_triangular(root, shared, lower=True)
         variance = self.scale - (explained**2).sum(axis=0)
         return Posterior(mean, np.sqrt(np.maximum(variance, LEAST_VARIANCE)))
+
+    def joint(
+        self, points: Floats, values: Floats, asked: Floats, noisiness: Floats | float = 1.0
+    ) -> tuple[Floats, Floats]:
+        """Mean and covariance of what is at `asked`, noise left out."""
+        root = self._root(points, noisiness)
+        shared = self._covariance(self.logs, points, asked)
+        explained = solve_triangular(root, shared, lower=True)
+        mean = shared.T @ cho_solve((root, True), values)
+        return mean, self._covariance(self.logs, asked, asked) - explained.T @ explained
+
+    def _root(self, points: Floats, noisiness: Floats | float) -> Floats:
+        """The Cholesky factor of the covariance of noisy values at the points."""
+        covariance = self._covariance(self.logs, points, points)
+        covariance[np.diag_indices_from(covariance)] += self.noise * noisiness + JITTER
+        return np.asarray(cholesky(covariance, lower=True))
 
     def _distance(self, logs: Floats, one: Floats, other: Floats) -> Floats:
         scale = np.exp(-logs[:-2])[self.groups]
