@@ -73,7 +73,7 @@ def test_points_together_are_believed_as_each_alone() -> None:
     points, values = CHANCE.random((10, 3)), CHANCE.standard_normal(10)
     asked = np.vstack([CHANCE.random((2, 3)), np.full((1, 3), 9.0), np.full((1, 3), 9.01)])
     process = Process(GROUPS)
-    mean, covariance = process.joint(points, values, asked, noisiness=2.0)
+    mean, covariance = process.given(points, values, noisiness=2.0).at(asked)
     alone = process.posterior(points, values, asked, noisiness=2.0)
     assert mean == pytest.approx(alone.mean)
     assert np.sqrt(np.diag(covariance)) == pytest.approx(alone.sd)

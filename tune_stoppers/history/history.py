@@ -1,4 +1,9 @@
-"""Earlier sweeps as prior knowledge of the next one's configurations."""
+"""Earlier sweeps as prior knowledge of the next one's configurations.
+
+In three steps, each in its own file. `sources` reads sweeps, and `past_sweep` keeps of each how its
+trials compared. `matching` finds the hyperparameters of the sweep at hand in them. `model` says
+what a configuration may be expected to do.
+"""
 
 from __future__ import annotations
 
@@ -134,6 +139,9 @@ class History:
         if key not in self._models:
             self._models[key] = HistoryModel([_in_our_names(match) for match in kept])
         return self._models[key]
+
+    def __deepcopy__(self, memo: Any) -> History:
+        return self  # it never changes, and what was fitted is worth keeping
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_models": {}}

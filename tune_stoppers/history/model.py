@@ -44,21 +44,20 @@ class HistoryModel:
         self._encoding = Encoding(configs)
         self._sweeps = len(sweeps)
         self.names = self._encoding.names
-        self._rows = self._with_sweep(self._encoding.points(configs).rows, np.array(sweep))
-        self._scores = np.array(scores)
-        self._noisiness = _noisiness(np.array(done))
+        rows = self._with_sweep(self._encoding.points(configs).rows, np.array(sweep))
+        values, noisiness = np.array(scores), _noisiness(np.array(done))
         groups = [*self._encoding.groups, *[len(self.names)] * (self._sweeps + 1)]
-        self._process = Process(np.array(groups, dtype=np.intp))
-        fitted = rng.permutation(len(scores))[:MOST_FITTED]
+        process = Process(np.array(groups, dtype=np.intp))
+        fitted = rng.permutation(len(values))[:MOST_FITTED]
         with BLAS.limit(limits=1, user_api="blas"):
-            self._process.fit(self._rows[fitted], self._scores[fitted], self._noisiness[fitted])
+            process.fit(rows[fitted], values[fitted], noisiness[fitted])
+            self._process = process.given(rows, values, noisiness)
 
     def beliefs(self, configs: Sequence[Mapping[str, Any]]) -> Posterior:
         """Mean and deviation of each configuration's score in a new sweep."""
         with BLAS.limit(limits=1, user_api="blas"):
-            return self._process.posterior(
-                self._rows, self._scores, self._new(configs), noisiness=self._noisiness
-            )
+            mean, covariance = self._process.at(self._new(configs))
+        return Posterior(mean, np.sqrt(np.maximum(np.diag(covariance), LEAST_VARIANCE)))
 
     def choose(self, configs: Sequence[Mapping[str, Any]], n: int) -> list[int]:
         """The places of the `n` configurations of which the best is expected to do best.
@@ -71,7 +70,7 @@ class HistoryModel:
         rows = self._new(configs)
         inside = np.asarray(np.all((rows >= 0) & (rows <= 1), axis=1))
         with BLAS.limit(limits=1, user_api="blas"):
-            mean, covariance = self._process.joint(self._rows, self._scores, rows, self._noisiness)
+            mean, covariance = self._process.at(rows)
             covariance[np.diag_indices_from(covariance)] += LEAST_VARIANCE
             normal = np.random.default_rng(0).standard_normal((len(mean), DRAWS))
             drawn = mean[:, None] + np.linalg.cholesky(covariance) @ normal

@@ -6,6 +6,7 @@ fitted along with those, by the marginal likelihood under weak log-normal priors
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,21 @@ class Posterior(NamedTuple):
 
     mean: Floats
     sd: Floats
+
+
+class Conditioned(NamedTuple):
+    """A process that has seen values at some points; noise is left out of what it says."""
+
+    points: Floats
+    root: Floats  # the Cholesky factor of the covariance of the values
+    weights: Floats
+    covariance: Callable[[Floats, Floats], Floats]
+
+    def at(self, asked: Floats) -> tuple[Floats, Floats]:
+        """Mean and covariance of what is at `asked`."""
+        shared = self.covariance(self.points, asked)
+        explained = solve_triangular(self.root, shared, lower=True)
+        return shared.T @ self.weights, self.covariance(asked, asked) - explained.T @ explained
 
 
 class Process:
@@ -98,15 +114,15 @@ class Process:
         variance = self.scale - (explained**2).sum(axis=0)
         return Posterior(mean, np.sqrt(np.maximum(variance, LEAST_VARIANCE)))
 
-    def joint(
-        self, points: Floats, values: Floats, asked: Floats, noisiness: Floats | float = 1.0
-    ) -> tuple[Floats, Floats]:
-        """Mean and covariance of what is at `asked`, noise left out."""
+    def given(self, points: Floats, values: Floats, noisiness: Floats | float = 1.0) -> Conditioned:
+        """The process given values, for many questions: what they have in common is done once."""
         root = self._root(points, noisiness)
-        shared = self._covariance(self.logs, points, asked)
-        explained = solve_triangular(root, shared, lower=True)
-        mean = shared.T @ cho_solve((root, True), values)
-        return mean, self._covariance(self.logs, asked, asked) - explained.T @ explained
+        weights = cho_solve((root, True), values)
+
+        def covariance(one: Floats, other: Floats, logs: Floats = self.logs) -> Floats:
+            return self._covariance(logs, one, other)
+
+        return Conditioned(points, root, weights, covariance)
 
     def _root(self, points: Floats, noisiness: Floats | float) -> Floats:
         """The Cholesky factor of the covariance of noisy values at the points."""
