@@ -38,6 +38,15 @@ def test_it_is_less_sure_where_sweeps_disagree_and_where_none_was():
     assert alike.sd[1] > 1.5 * alike.sd[0]
 
 
+def test_what_one_sweep_saw_is_not_certain_in_another():
+    """Where it tried the very same configurations, the next sweep may still turn out otherwise."""
+    configs, scores, done = sweep(bowl, seed=1)
+    model = HistoryModel([(configs, scores, done)])
+    belief = model.beliefs(configs)
+    assert np.corrcoef(belief.mean, scores)[0, 1] > 0.9
+    assert (belief.sd > 0.3).all()
+
+
 def test_each_sweep_brings_its_share():
     """Small ones all, large ones as much as one another."""
     assert _fair([60, 1000, 1000], 1500) == 720
@@ -54,6 +63,13 @@ def test_what_is_chosen_is_promising_and_not_all_the_same():
     assert sum(place < 10 for place in chosen) < 3
     assert 12 not in chosen
     assert sorted(model.choose(configs, 99)) == list(range(13))
+
+
+def test_what_was_never_tried_comes_last():
+    """A learning rate far beyond all is uncertain, and no suggestion while there are others."""
+    model = HistoryModel([sweep(bowl, 8, seed=1), sweep(bowl, 8, seed=2)])
+    configs = [{"lr": 50.0, "width": 0.5}, *({"lr": 10.0**-k, "width": 0.5} for k in (4, 3, 2))]
+    assert model.choose(configs, 4)[-1] == 0
 
 
 def test_a_constant_history_has_nothing_to_say():

@@ -1,11 +1,12 @@
 """Earlier sweeps wherever they lie: experiments, folders of them, files; and what is of no use."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.stand_ins.folders import BEGIN, journal, trial
+from tests.stand_ins.folders import trial
 from tune_stoppers.history import History
 from tune_stoppers.recorded.sweep import Sweep
 
@@ -21,12 +22,6 @@ def experiment(folder, best=1e-3, rows=8, stopped=()):
         losses = [float(4 - (4 - far) * (k + 1) / rows) for k in range(length)]
         trial(folder, f"t{place}", losses, {"optim": {"lr": lr}}, done=True)
     return folder
-
-
-def said_objective(folder):
-    """A journal of ours that says what the sweep optimised."""
-    spec = {"metric": "loss", "mode": "min"}
-    journal(folder, {"time": BEGIN, "event": "rule", "trial": "", "step": 0, "spec": spec})
 
 
 def frame(best=1e-3):
@@ -69,6 +64,16 @@ def test_an_experiment_a_folder_of_them_files_and_sweeps(tmp_path):
     for source in sources:
         assert best_of(History.of(source, **OBJECTIVE)) == 1e-3
     assert best_of(History.of(f"file://{tmp_path}/runs/one", **OBJECTIVE)) == 1e-3
+
+
+def test_experiments_that_ours_watched_say_themselves_what_they_optimised():
+    """Their journals have it; those of an older version too."""
+    history = History.of(Path(__file__).parents[1] / "experiment" / "version_0_1")
+    assert [(sweep.name, sweep.trials) for sweep in history.sweeps] == [
+        ("auto", 8),
+        ("promotion", 8),
+    ]
+    assert history.said == ()
 
 
 def test_the_sweeps_of_the_package():
