@@ -13,6 +13,7 @@ from pyarrow import fs
 from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.experiment.paths import is_inside
 from tune_stoppers.experiment.uris import at_uri
+from tune_stoppers.history.cache import Cache
 from tune_stoppers.history.past_sweep import PastSweep, Trial
 from tune_stoppers.metrics import closest
 from tune_stoppers.recorded import files
@@ -40,28 +41,23 @@ def read(
     if mode not in (None, "min", "max"):
         raise ValueError(f"mode must be 'min' or 'max', got {mode!r}.")
     given = sources if isinstance(sources, (list, tuple)) else [sources]
-    reader = _Reader()
-    found: list[PastSweep] = []
-    for source in given:
-        for sweep in reader.sweeps(source):
-            try:
-                found.append(_past(sweep, metric, mode))
-            except ValueError as error:
-                reader.said.append(f"{_sentence(error)} It is left out of the history.")
+    reader = _Reader(metric, mode)
+    found = [sweep for source in given for sweep in reader.sweeps(source)]
     return found, reader.said
 
 
 class _Reader:
     """Reads one source after another; what was read before is not read again."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str | None, mode: str | None) -> None:
         self.said: list[str] = []
+        self._metric, self._mode = metric, mode
         self._seen: set[object] = set()
 
-    def sweeps(self, source: object) -> Iterator[Sweep]:
+    def sweeps(self, source: object) -> Iterator[PastSweep]:
         if isinstance(source, Sweep):
             if self._is_new(id(source)):
-                yield source
+                yield from self._learnt(source)
         elif source == LORA:
             for path in sorted(LORA_FOLDER.glob("*.parquet")):
                 yield from self._file(str(path))
@@ -70,7 +66,7 @@ class _Reader:
         else:
             raise TypeError(f"{TAKES}; got {source!r}.")
 
-    def _at(self, path: str) -> Iterator[Sweep]:
+    def _at(self, path: str) -> Iterator[PastSweep]:
         if "://" in path:
             try:
                 filesystem, root = at_uri(path)
@@ -90,29 +86,26 @@ class _Reader:
         else:
             raise ValueError(f"history: {path} is a file: copy it here, folders are read remotely.")
 
-    def _folder(self, filesystem: fs.FileSystem, root: str, shown: str) -> Iterator[Sweep]:
+    def _folder(self, filesystem: fs.FileSystem, root: str, shown: str) -> Iterator[PastSweep]:
         """The experiment, or all experiments and recorded sweeps right in the folder."""
-        if not self._is_new((filesystem.type_name, root)):
-            return
         try:
-            yield Sweep.from_ray(shown)
+            yield from self._experiment(filesystem, root, shown)
             return
         except ExperimentError as error:
             why = _sentence(error)
         found = 0
         for info in sorted(filesystem.get_file_info(fs.FileSelector(root)), key=lambda i: i.path):
-            name = posixpath.basename(info.path)
-            inner = f"{shown}/{name}"
             if not is_inside(filesystem, info.path, root):
                 continue  # a link elsewhere
             try:
                 if info.type is fs.FileType.Directory:
-                    if self._is_new((filesystem.type_name, info.path)):
-                        yield Sweep.from_ray(inner)
-                        found += 1
+                    inner = f"{shown}/{posixpath.basename(info.path)}"
+                    yield from self._experiment(filesystem, info.path, inner)
                 elif isinstance(filesystem, fs.LocalFileSystem) and _reader_of(info.path):
                     yield from self._file(info.path)
-                    found += 1
+                else:
+                    continue
+                found += 1
             except ExperimentError:
                 continue  # a folder of something else
             except (ValueError, OSError) as error:
@@ -121,16 +114,37 @@ class _Reader:
         if not found:
             self.said.append(f"{why} Nor are there any in it: nothing is learnt from it.")
 
-    def _file(self, path: str) -> Iterator[Sweep]:
+    def _experiment(self, filesystem: fs.FileSystem, root: str, shown: str) -> Iterator[PastSweep]:
+        """One experiment; `ExperimentError` if it is none."""
+        if not self._is_new((filesystem.type_name, root)):
+            return
+        cache = Cache(filesystem, root, self._metric, self._mode)
+        if kept := cache.read():
+            yield kept
+            return
+        for sweep in self._learnt(Sweep.from_ray(shown)):
+            cache.write(sweep)
+            yield sweep
+
+    def _file(self, path: str) -> Iterator[PastSweep]:
         reader = _reader_of(path)
         if reader is None:
             raise ValueError(f"history: {path} is neither a Parquet nor a CSV file. {TAKES}.")
-        if self._is_new(("local", path)):
-            try:
-                yield reader(path)
-            except (ValueError, OSError) as error:
-                what = str(error) if path in str(error) else f"{path} cannot be read: {error}"
-                raise ValueError(f"history: {what}") from error
+        if not self._is_new(("local", path)):
+            return
+        try:
+            sweep = reader(path)
+        except (ValueError, OSError) as error:
+            what = str(error) if path in str(error) else f"{path} cannot be read: {error}"
+            raise ValueError(f"history: {what}") from error
+        yield from self._learnt(sweep)
+
+    def _learnt(self, sweep: Sweep) -> Iterator[PastSweep]:
+        """What is kept of the sweep; nothing, and a sentence, if it is of no use."""
+        try:
+            yield _past(sweep, self._metric, self._mode)
+        except ValueError as error:
+            self.said.append(f"{_sentence(error)} It is left out of the history.")
 
     def _is_new(self, key: object) -> bool:
         new = key not in self._seen
