@@ -46,6 +46,7 @@ class Task:
     metric: str
     mode: Mode
     threads: int = 1  # of the CPU, for one trial
+    eval_on_start: bool = True  # what every trial has to beat
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def build_trainer(
         lr_scheduler_type=config["schedule"],
         warmup_steps=round(config["warmup"] * task.max_steps),
         weight_decay=config["weight_decay"],
-        eval_on_start=True,  # what every trial has to beat
+        eval_on_start=task.eval_on_start,
         eval_strategy="steps",
         eval_steps=task.eval_every,
         logging_steps=task.eval_every,

@@ -24,6 +24,7 @@ RULES = {
     ),
     "promotion": rules.Promotion(max_t=8, grace_period=1),
     "freeze-thaw": rules.FreezeThaw(max_t=8, grace_period=1),
+    "expected improvement": rules.ExpectedImprovement(max_t=8),
     "rollback": rules.Rollback(patience=2),
     "forecast": FORECAST,
     "diminishing returns": rules.DiminishingReturns(min_trials=4),

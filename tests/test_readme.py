@@ -38,7 +38,11 @@ def test_recipe_runs(path: Path, tmp_path: Path) -> None:
 def test_recipes_are_found() -> None:
     """And the README leads to each."""
     readme = (ROOT / "README.md").read_text()
-    assert {path.stem for path in RECIPES} >= {"adding_a_rule", "adding_a_scheduler"}
+    assert {path.stem for path in RECIPES} >= {
+        "adding_a_rule",
+        "adding_a_scheduler",
+        "freed_resources",
+    }
     assert all(f"(docs/{path.name})" in readme for path in RECIPES)
 
 

@@ -8,7 +8,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler
 from ray.tune.stopper import MaximumIterationStopper
 
-from tune_stoppers.backtest.compare import compare
+from tune_stoppers.backtest.compare import compare, example_path
 from tune_stoppers.backtest.named import default_rules
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.score import area, regret_curve
@@ -227,3 +227,14 @@ def test_rules_are_factories():
     """An instance would carry its state from one replay to the next."""
     with pytest.raises(TypeError, match="rule 'x' must be a factory such as `lambda: FIFO"):
         compare(sweep(), {"x": FIFOScheduler()})
+
+
+def test_the_package_carries_recorded_sweeps():
+    """One of small models, and a folder of LoRA fine-tunes, each to be loaded as it is."""
+    assert len(Sweep.from_parquet(example_path())) == 144
+    recorded = [Sweep.from_parquet(path) for path in example_path("lora").glob("*.parquet")]
+    assert len(recorded) >= 3
+    for found in recorded:
+        assert (found.metric, found.mode, found.max_t) == ("eval_loss", "min", 24)
+    with pytest.raises(ValueError, match="no example 'llm'; there are characters, lora"):
+        example_path("llm")

@@ -16,11 +16,14 @@ class StandInTrial(SimpleNamespace):
 
     def __init__(self, name: str, **more: Any) -> None:
         given = {"status": "PENDING", "last_result": {}, "storage": None, "is_saving": False}
-        given |= {"config": {"name": name}}
+        given |= {"config": {"name": name}, "placement_group_factory": None}
         super().__init__(trial_id=name, folder=False, **given | more)
 
     def set_status(self, status: str) -> None:
         self.status = status
+
+    def update_resources(self, resources: Any) -> None:
+        self.placement_group_factory = resources
 
     def is_finished(self) -> bool:
         return self.status in ("TERMINATED", "ERROR")

@@ -170,9 +170,23 @@ def compare(
     return found
 
 
-def example_path() -> Path:
-    """Where the recorded sweep that comes with the package is."""
-    return Path(__file__).with_name("example.parquet")
+EXAMPLES = {"characters": "example.parquet", "lora": "lora"}
+
+
+def example_path(name: str = "characters") -> Path:
+    """Where the recorded sweeps that come with the package are; all of them ours.
+
+    "characters": the Parquet file of a sweep over small character-level language models, recorded
+    on a CPU. "lora": a folder of Parquet files, a sweep of LoRA fine-tunes of SmolLM2-135M each,
+    recorded on a GPU over different tasks and search spaces::
+
+        sweeps = [Sweep.from_parquet(path) for path in example_path("lora").glob("*.parquet")]
+
+    Raises ValueError for another name.
+    """
+    if name not in EXAMPLES:
+        raise ValueError(f"there is no example {name!r}; there are {', '.join(EXAMPLES)}.")
+    return Path(__file__).with_name(EXAMPLES[name])
 
 
 def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:

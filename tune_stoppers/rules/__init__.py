@@ -11,6 +11,9 @@ from tune_stoppers.core import AtLeast as AtLeast
 from tune_stoppers.core import Not as Not
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA as BoundASHA
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns as DiminishingReturns
+from tune_stoppers.rules.sweep.expected_improvement import (
+    ExpectedImprovement as ExpectedImprovement,
+)
 from tune_stoppers.rules.sweep.forecast import Forecast as Forecast
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw as FreezeThaw
 from tune_stoppers.rules.sweep.promotion import Promotion as Promotion

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 from threadpoolctl import ThreadpoolController
 
-from tune_stoppers.surrogate.encoding import Floats, Points, points_of
+from tune_stoppers.surrogate.encoding import Encoder, Floats, Points
 from tune_stoppers.surrogate.gaussian_process import Process
 
 MOST_KNOWN = 200  # trials that the model is made of: the best half, and others at random
@@ -64,8 +64,7 @@ class ConfigModel:
         self._process: Process | None = None
         self._fitted = 0  # trials that it was fitted to
         self._recalled: list[float] = []  # what it was fitted to before a restore
-        self._points = points_of([])
-        self._of: list[Mapping[str, Any]] = []  # the configurations that the points are of
+        self._encoded = Encoder()
 
     @property
     def fit(self) -> list[float]:
@@ -78,13 +77,7 @@ class ConfigModel:
 
     def points(self, *parts: Sequence[Mapping[str, Any]]) -> Points:
         """The points of all the configurations, made anew only if there are others than before."""
-        configs = [config for part in parts for config in part]
-        place = {id(config): row for row, config in enumerate(self._of)}
-        if place.keys() != {id(config) for config in configs}:
-            self._points, self._of = points_of(configs), configs
-            place = {id(config): row for row, config in enumerate(configs)}
-        rows = [place[id(config)] for config in configs]
-        return self._points._replace(rows=self._points.rows[rows])
+        return self._encoded([config for part in parts for config in part])
 
     def process(
         self,

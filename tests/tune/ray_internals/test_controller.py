@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -19,8 +20,10 @@ from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, NoopStopp
 from tune_stoppers import best_state
 from tune_stoppers.experiment.grid import registered_in
 from tune_stoppers.tune.ray_internals.controller import (
+    ask_for,
     checkpoint_of,
     drop_decision,
+    hide_paused,
     is_resetting,
     keep_checkpoint,
     keep_scored,
@@ -399,3 +402,33 @@ def test_a_trial_that_is_being_reset_is_told_apart() -> None:
     view = SimpleNamespace(_resetting_trials={one}, _actor_cache=cache)
     assert is_resetting(view, one) and not takes_process(view, one)
     assert takes_process(view, other) and not is_resetting(view, other)
+
+
+def test_paused_trials_are_hidden_from_a_scheduler_around_ours() -> None:
+    """For one call: Ray makes the wrapper that is changed anew for the next."""
+    runs, waits = trial_with(), trial_with()
+    runs.set_status(Trial.RUNNING)
+    waits.set_status(Trial.PAUSED)
+    controller = Mock(get_live_trials=lambda: {runs, waits})
+    view = TuneController._wrapped(controller)
+    hide_paused(view)
+    assert view.get_live_trials() == {runs}
+    assert TuneController._wrapped(controller).get_live_trials() == {runs, waits}
+
+
+def test_a_replays_view_is_left_alone() -> None:
+    """It is one and the same for all calls."""
+    view = SimpleNamespace(get_live_trials="as it was")
+    hide_paused(view)
+    assert view.get_live_trials == "as it was"
+
+
+def test_what_a_trial_asks_for_can_be_changed() -> None:
+    """Ray's next snapshot has it too; one whose request is that already, a replay's, is left."""
+    trial, more = trial_with(), tune.PlacementGroupFactory([{"CPU": 2}])
+    ask_for(trial, more)
+    assert trial.placement_group_factory == more
+    assert (
+        Trial.from_json_state(trial.get_json_state()[0], stub=True).placement_group_factory == more
+    )
+    ask_for(SimpleNamespace(placement_group_factory=None), None)

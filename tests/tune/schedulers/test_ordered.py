@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from tests.stand_ins.ray_runs import end_uploads
-from tune_stoppers import AutoScheduler, BoundASHAScheduler, Sweep, explain, replay
+from tune_stoppers import BoundASHAScheduler, Sweep, explain, replay
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.cli import main
 from tune_stoppers.journal.lines import read_journal
@@ -38,6 +38,10 @@ def sweep(trials: int = 80) -> Sweep:
     return Sweep.from_frame(pd.DataFrame(rows), metric="loss", mode="min")
 
 
+def by_model(**more: Any) -> BoundASHAScheduler:
+    return BoundASHAScheduler(MAX_T, drop="typical", order="model", **more)
+
+
 def replayed(scheduler: Any, **options: Any) -> ReplayResult:
     return replay(sweep(), scheduler, workers=4, **options)
 
@@ -51,7 +55,7 @@ def test_the_good_ones_start_first() -> None:
     """The best tenth starts within the first third, and the best is found sooner."""
     recorded, given, model = sweep(), started(replayed(BoundASHAScheduler(MAX_T))), None
     best = {c.trial_id for c in sorted(recorded, key=lambda c: c.metrics["loss"][-1])[:8]}
-    model = started(replayed(AutoScheduler(MAX_T)))
+    model = started(replayed(by_model()))
     assert sorted(model) == sorted(given)  # each once
     assert best <= set(model[:27])
     assert not best <= set(given[:27])
@@ -60,16 +64,16 @@ def test_the_good_ones_start_first() -> None:
 
 def test_the_same_sweep_starts_in_the_same_order() -> None:
     """Seed and reports decide, nothing else."""
-    assert started(replayed(AutoScheduler(MAX_T))) == started(replayed(AutoScheduler(MAX_T)))
+    assert started(replayed(by_model())) == started(replayed(by_model()))
 
 
 def test_a_dry_run_leaves_the_order_alone() -> None:
     """What is only looked at is not changed."""
-    dry = started(replayed(AutoScheduler(MAX_T, dry_run=True)))
+    dry = started(replayed(by_model(dry_run=True)))
     assert dry == started(replayed(BoundASHAScheduler(MAX_T, dry_run=True)))
 
 
-class Pauses(AutoScheduler):
+class Pauses(BoundASHAScheduler):
     """Pauses each trial once, as a scheduler that changes its resources does."""
 
     def _begin(self) -> None:
@@ -87,7 +91,7 @@ class Pauses(AutoScheduler):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_what_others_pause_goes_on(workers: int) -> None:
     """A wrapped scheduler that pauses trials gets them back, or the sweep would hang."""
-    result = replay(sweep(20), Pauses(MAX_T), workers=workers)
+    result = replay(sweep(20), Pauses(MAX_T, drop="typical", order="model"), workers=workers)
     assert sorted(started(result)) == [f"t{number:03d}" for number in range(20)]
     actions = result.journal["action"].value_counts()
     assert actions["pause"] == actions["resume"] >= 5
@@ -148,9 +152,7 @@ def interrupted(
     run = tune.RunConfig(
         name="sweep", storage_path=str(folder), verbose=0, callbacks=[Breaks(armed)]
     )
-    config = tune.TuneConfig(
-        metric="loss", mode="min", scheduler=AutoScheduler(MAX_T), reuse_actors=True
-    )
+    config = tune.TuneConfig(metric="loss", mode="min", scheduler=by_model(), reuse_actors=True)
     space = {"lr": tune.grid_search([float(rate) for rate in rates])}
     with pytest.raises(TuneError, match="the driver breaks"):
         tune.Tuner(train, param_space=space, tune_config=config, run_config=run).fit()
@@ -222,7 +224,7 @@ def test_a_searcher_that_adapts_keeps_its_order(
             num_samples=3,
             reuse_actors=True,
             search_alg=OptunaSearch(seed=1),
-            scheduler=AutoScheduler(MAX_T),
+            scheduler=by_model(),
         ),
         run_config=tune.RunConfig(name="sweep", storage_path=str(tmp_path), verbose=0),
     )

@@ -19,6 +19,10 @@ NAMES = [f"t{number:02d}" for number in range(24)]
 SCHEDULERS: Any = [AutoScheduler, PromotionASHAScheduler, FreezeThawScheduler]
 
 
+def by_model(max_t: float, grace_period: float) -> BoundASHAScheduler:
+    return BoundASHAScheduler(max_t, grace_period, drop="typical", order="model")
+
+
 def loss_of(trial: Any) -> float:
     return float(int(trial.trial_id[1:]) * 7 % 24)
 
@@ -58,7 +62,7 @@ def test_who_is_chosen_first_starts_first(make: Any, reuse: bool, workers: int) 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_model_has_a_say_as_soon_as_eight_have_reported(reuse: bool, workers: int) -> None:
     """It is not the last ones only that it chooses: one at most is chosen ahead."""
-    ray = Stage(AutoScheduler(9, 9), workers, reuse=reuse)
+    ray = Stage(by_model(9, 9), workers, reuse=reuse)
     ray.search_alg.set_finished()
     for number, name in enumerate(NAMES):
         ray.add(name, config={"lr": number})
@@ -131,7 +135,7 @@ def test_after_a_restore_the_model_chooses_as_if_there_had_been_none(
     broken_at: int, tmp_path: Path
 ) -> None:
     """The same trials in the same order; one chosen ahead is not forgotten."""
-    scheduler = AutoScheduler(9, 9)
+    scheduler = by_model(9, 9)
     through = staged(scheduler, tmp_path / "through", {name: {} for name in NAMES})
     run(through)
     assert through.started != NAMES

@@ -6,6 +6,7 @@ private names that this package touches are beside this file.
 
 import copy
 import json
+import logging
 import math
 import re
 import sys
@@ -19,15 +20,20 @@ from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
 from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
 
-from tune_stoppers.result_keys import STOP_REASON
+from tune_stoppers.experiment.configs import as_data
+from tune_stoppers.result_keys import DONE, STOP_REASON
 from tune_stoppers.tune.ray_internals.types import (
+    PAUSED,
     CheckpointResult,
     Controller,
     KeepingManager,
+    PlacementGroupFactory,
     Storage,
     StoredTrial,
     Trial,
 )
+
+logger = logging.getLogger("tune_stoppers")
 
 NUMBERED = re.compile(r"checkpoint_(\d+)")  # as Ray names the folders of a trial's checkpoints
 RESTORE_FRAMES = 16  # how far up a restore may be: what is unpickled nests
@@ -174,6 +180,28 @@ def note_reason(trial: Trial, why: str) -> None:
         forget()
 
 
+def note_never_run(trial: Trial, why: str) -> None:
+    """Give a trial that was stopped before it ran a result: its configuration, and `why`.
+
+    Ray's `ResultGrid` has none for it otherwise, not even a configuration, and warns of it.
+    """
+    metadata = getattr(trial, "run_metadata", None)
+    storage = getattr(trial, "storage", None)
+    if metadata is None or storage is None or set(metadata.last_result) - {"trial_id"}:
+        return
+    result = {"trial_id": trial.trial_id, "config": trial.config, DONE: True, STOP_REASON: why}
+    metadata.last_result = result
+    metadata.invalidate_cache()
+    text = json.dumps({**result, "config": as_data(trial.config)}) + "\n"
+    path = f"{storage.trial_fs_path}/result.json"
+    try:
+        storage.storage_filesystem.create_dir(storage.trial_fs_path)
+        with storage.storage_filesystem.open_output_stream(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        logger.warning("No result could be written for trial %s: %s", trial.trial_id, error)
+
+
 def write_status(controller: Controller, trial: Trial) -> None:
     """See to it that Ray's next snapshot has the status of a trial that is being stopped.
 
@@ -202,6 +230,29 @@ def takes_process(controller: Controller, trial: Trial) -> bool:
     if cache is None or not cache.has_cached_object(trial.placement_group_factory):
         return False
     return not is_resetting(controller, trial)
+
+
+def hide_paused(controller: Controller) -> None:
+    """Let the scheduler around ours, if there is one, take no paused trial for live in this call.
+
+    Ray's `ResourceChangingScheduler` shares out what the live trials leave of the cluster, and
+    counts the paused ones, which hold nothing: with trials that wait at rungs there would never be
+    anything left. What is changed is a wrapper that Ray makes anew for each call; a replay's view
+    of its cluster is left alone.
+    """
+    if hasattr(controller, "_tune_controller"):
+        wrapper: Any = controller
+        live = wrapper.get_live_trials
+        wrapper.get_live_trials = lambda: {t for t in live() if t.status != PAUSED}
+
+
+def ask_for(trial: Trial, request: PlacementGroupFactory | None) -> None:
+    """Let a trial that does not run ask for these resources when it starts.
+
+    The method is public, and said to be experimental. A replay's trials ask for none.
+    """
+    if trial.placement_group_factory != request:
+        _own(trial).update_resources(request)
 
 
 def sort_trials(

@@ -174,6 +174,8 @@ class StoredTrial(Trial, Protocol):
 
     def invalidate_json_state(self) -> None: ...
 
+    def update_resources(self, resources: PlacementGroupFactory | None) -> None: ...
+
 
 class SearchAlgorithm(Protocol):
     """What suggests the trials."""

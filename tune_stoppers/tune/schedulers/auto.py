@@ -1,27 +1,328 @@
 """`AutoScheduler`: what to take without choosing."""
 
-from typing import Unpack
+from typing import Any, NamedTuple, Unpack
 
-from tune_stoppers.tune.schedulers.base import Common
-from tune_stoppers.tune.schedulers.bound_asha import BoundASHAScheduler
+import numpy as np
+
+from tune_stoppers.core import Action, Decision
+from tune_stoppers.result_keys import CHECKPOINT_NAME
+from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
+from tune_stoppers.rules.sweep.pausing import Choice
+from tune_stoppers.rules.sweep.rung import Times
+from tune_stoppers.surrogate.acquisition.expected_improvement import (
+    Comparison,
+    Course,
+    ExpectedImprovementAcquisition,
+    Offer,
+)
+from tune_stoppers.surrogate.loss_scale import Curve, curve_of
+from tune_stoppers.tune.class_checkpoints import saves_when_asked
+from tune_stoppers.tune.live import Live
+from tune_stoppers.tune.ray_internals.types import PAUSED, Controller, Trial
+from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
+from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
+
+FIRST = 6  # trials that start in the order given
+FEWEST = 8  # that must have reported before the sweep may end
+RESUME_COST = 0.02  # of the horizon, until one has been measured
+LEAST_PROGRESS = 1e-3  # that a report counts as
+# A trial that cannot be paused is stopped from this share of the horizon on, once so many have
+# reported, with less than this probability to pass the best, or this expected improvement.
+LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
+EXPECTED = (
+    "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
+    "pass it"
+)
 
 
-class AutoScheduler(BoundASHAScheduler):
-    """`BoundASHAScheduler` with `drop="typical"` and `order="model"`: nothing to tune.
+class Said(NamedTuple):
+    """A comparison, and whom its places are."""
 
-    It stops trials that cannot win, and starts next what a model of the configurations promises
-    most of. Needs no checkpoints. With a searcher that adapts by itself, such as `OptunaSearch`,
-    the order is the searcher's.
+    compared: Comparison | None
+    trials: list[Trial]  # new ones first
+    new: int  # how many of them
+
+
+class Beliefs(Live):
+    """The model, and what it said last."""
+
+    def __init__(self) -> None:
+        self.order = ExpectedImprovementAcquisition()
+        self.turn = 0  # grows with whatever may change a choice
+        self.said: tuple[int, Said] | None = None  # at which turn, and what
+        self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
+        self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
+        self.hopeless = False
+
+
+class AutoScheduler(PausingScheduler[ExpectedImprovement]):
+    """Gives each worker to the trial that is expected to improve most on the best, per cost.
+
+    A model of all configurations and their curves says where each trial is expected to end
+    (`surrogate.joint_model`), learning from this sweep alone. Whenever a worker is free, and
+    whenever a trial comes to a rung, the new trials, the paused ones and the one that has just
+    reported are compared by the improvement that can be expected of each
+    (`surrogate.acquisition.expected_improvement`): the best of them runs, the others wait. Trials
+    that wait can be resumed as long as the sweep runs. It ends when `floor` of all training is
+    done, one trial has run to its end, and no trial is expected to improve the best loss by
+    `least_gain` of what lies between the best and the median trial; those that wait then are
+    given up, and so are those not started.
+
+    Where reports come without checkpoints nothing can be paused: a trial is stopped at a rung
+    where it has less than 30 % to become the best and a new trial is worth twice as much, or,
+    once one has run to its end, where it promises next to nothing.
+
+    New trials are held back, and Ray shows them as PAUSED; searchers, class trainables, Ray Train
+    and result buffering: as `PausingScheduler` says.
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
-        grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
-            steps. Where trials report more rarely, the time between two reports.
+        grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
+            steps.
+        least_gain, floor: see above.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress.
     """
 
+    needs_pauses = False
+
     def __init__(
-        self, max_t: float, grace_period: float | None = None, **common: Unpack[Common]
+        self,
+        max_t: float,
+        grace_period: float | None = None,
+        *,
+        least_gain: float = 0.01,
+        floor: float = 0.25,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(max_t, grace_period, drop="typical", order="model", **common)
+        rule = ExpectedImprovement(
+            max_t=max_t, grace_period=grace_period, least_gain=least_gain, floor=floor
+        )
+        super().__init__(rule, **common)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._beliefs = Beliefs()
+
+    def on_change(self) -> None:
+        """Choose anew."""
+        self._beliefs.turn += 1
+
+    def on_trials_restored(self) -> None:
+        """All trials that were there before a restore have been added, in the order of a set."""
+        super().on_trials_restored()
+        self._beliefs.order.model.recall(self._memory.fit)
+
+    def act(
+        self, controller: Controller, trial: Trial, result: dict[str, Any], decision: Decision
+    ) -> str:
+        """At a rung: go on if no other trial is worth more, else pause, or stop."""
+        if decision.action is not Action.PAUSE:
+            return super().act(controller, trial, result, decision)
+        if bool(result.get(CHECKPOINT_NAME)) or saves_when_asked(trial):
+            said = self._compare(arriving=trial)
+            offer = said.compared.best if said.compared is not None else None
+            if (
+                offer is None
+                or said.trials[offer.place] is not trial
+                or self._is_over(said)
+                or self._may_idle(said, offer, others=True)
+            ):
+                return super().act(controller, trial, result, decision)
+            self._resume(trial.trial_id, self._keep(offer))
+            return CONTINUE
+        if self._curves.saves:
+            return CONTINUE  # it is compared at its next checkpoint
+        return self._stop_or_continue(trial)
+
+    def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
+        """Unless nothing more is expected of it."""
+        return not self._is_over(self._compare(arriving=trial))
+
+    def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
+        """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
+        if self._beliefs.hopeless:
+            return self._last_one()
+        said = self._compare()
+        if over and self._is_over(said):
+            if not idle:
+                return None
+            self._beliefs.hopeless = True
+            return self._last_one()
+        if said.compared and self._may_idle(said, said.compared.best, others=not idle):
+            return None
+        choice = self._choice(said, fresh)
+        self._beliefs.turn += choice is not None
+        return choice
+
+    # -- inside --------------------------------------------------------------------------------
+
+    @property
+    def _curves(self) -> CurvesRecord:
+        record = self.record
+        assert isinstance(record, CurvesRecord)
+        return record
+
+    def _choice(self, said: Said, fresh: bool) -> Choice | None:
+        if said.compared is None:
+            why = self.rule.keep("too little is known to compare: in the order given")
+            waits = next((i for rung in self.record.paused for _, i in rung), None)
+            if fresh or waits is None:
+                return Choice("start", "", why) if fresh else None
+            return Choice("resume", waits, why)
+        offer = said.compared.best
+        trial_id = said.trials[offer.place].trial_id
+        if offer.place < said.new:
+            return Choice("start", trial_id, self._keep(offer))
+        if fresh and not said.new and offer.chance * (len(self.record.courses) + 1) < 1:
+            return Choice(
+                "start", "", self.rule.keep("a new one promises more than those that wait")
+            )
+        return Choice("resume", trial_id, self._keep(offer))
+
+    def _keep(self, offer: Offer) -> Decision:
+        return self.rule.keep(EXPECTED, **_numbers(offer))
+
+    def _compare(self, arriving: Trial | None = None) -> Said:
+        """What a worker could do: now, or with the trial that has just come to a rung."""
+        last = self._beliefs.said
+        if last is not None and last[0] == self._beliefs.turn and arriving is None:
+            return last[1]
+        record, live = self._curves, self._live
+        new = list(live.held.trials)
+        begun, awaited, trials = [], [], []
+        for trial_id, trial in live.trials.items():
+            if trial_id in live.held:
+                continue
+            if record.curves.get(trial_id):
+                trials.append(trial)
+                begun.append(self._course(trial))
+            elif not trial.is_finished():
+                awaited.append(trial.config)
+        compared = None
+        if not new or len(begun) + len(awaited) >= FIRST:
+            compared = self._beliefs.order.compare(
+                [trial.config for trial in new],
+                begun,
+                awaited,
+                rungs=self._rungs,
+                resume=self._resume_share,
+                picks=len(begun) + sum(course.passed for course in record.courses.values()),
+                arriving=trials.index(arriving) if arriving in trials else None,
+                least_gain=self.rule.least_gain,
+            )
+        said = Said(compared, [*new, *trials], len(new))
+        self._beliefs.said = self._beliefs.turn, said
+        return said
+
+    def _course(self, trial: Trial) -> Course:
+        points = self._curves.curves[trial.trial_id]
+        known = self._beliefs.curves.get(trial.trial_id)
+        now = len(points), points[-1].time, self.record.times
+        if known is None or known[:-1] != now:
+            times, losses, bests = np.array(points, dtype=float).T
+            progress = np.clip(times / self.rule.max_t, LEAST_PROGRESS, 1.0)
+            curve = curve_of(progress, losses, bests, self._rungs)
+            known = self._beliefs.curves[trial.trial_id] = (*now, curve)
+        course = self.record.courses[trial.trial_id]
+        return Course(
+            config=trial.config,
+            curve=known[-1],
+            waits=course.paused and trial.status == PAUSED,
+            runs=not trial.is_finished() and not course.paused,
+        )
+
+    @property
+    def _rungs(self) -> list[float]:
+        return [time / self.rule.max_t for time in self.record.times]
+
+    @property
+    def _resume_share(self) -> float:
+        known = self.record.resumes > 0
+        return self.rule.resume_cost(self.record) / self.rule.max_t if known else RESUME_COST
+
+    def _is_over(self, said: Said) -> bool:
+        """Whether what is still expected of any trial is not worth going on."""
+        record, count = self.record, len(self._live.trials)
+        if said.compared is None or not record.leader:
+            return False
+        if len(record.courses) < min(FEWEST, count):
+            return False
+        done = sum(min(max(c.time, 0.0), self.rule.max_t) for c in record.courses.values())
+        if done < self.rule.floor * count * self.rule.max_t:
+            return False
+        return said.compared.most_gain < self.rule.least_gain
+
+    def _may_idle(self, said: Said, offer: Offer, *, others: bool) -> bool:
+        """Whether a worker rather waits for what the others come to: nothing promises enough.
+
+        Without this the first trials would all run to their ends where workers are many.
+        """
+        known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
+        runs = said.compared is not None and said.compared.gain_of_running > 0
+        return others and known and runs and offer.gain < self.rule.least_gain
+
+    def _last_one(self) -> Choice | None:
+        """One of those that wait, or were not started, is given up; None: all are."""
+        waiting = (trial_id for rung in self.record.paused for _, trial_id in rung)
+        trial_id = next(waiting, None)
+        if trial_id is None:
+            held = self._live.held.trials
+            trial_id = held[0].trial_id if held else None
+        if trial_id is None:
+            return None
+        text = (
+            "no trial is expected to improve the best by more than {least:.2g} of its distance "
+            "to the median trial"
+        )
+        return self.rule.give_up(trial_id, text, least=self.rule.least_gain)
+
+    def _stop_or_continue(self, trial: Trial) -> str:
+        """Without checkpoints: a trial that is stopped cannot come back."""
+        trial_id = trial.trial_id
+        course = self.record.courses[trial_id]
+        if self._beliefs.judged.get(trial_id) == course.reached:
+            return CONTINUE
+        self._beliefs.judged[trial_id] = course.reached
+        early = course.time < LEAST_SHARE * self.rule.max_t
+        if early or len(self.record.courses) < FEWEST_TO_STOP:
+            return CONTINUE
+        said = self._compare(arriving=trial)
+        if said.compared is None:
+            return CONTINUE
+        mine = said.compared.of(said.trials.index(trial))
+        other = said.compared.best_new(said.new)
+        if mine is None or (not self.record.leader and mine.best >= course.best):
+            return CONTINUE
+        outdone = other is not None and 2 * mine.worth < other.worth
+        over = bool(self.record.leader) and mine.gain < LEAST_GAIN
+        if not over and not (outdone and mine.chance < LEAST_CHANCE):
+            return CONTINUE
+        why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
+        self.decisions[trial_id] = self.rule.stop(why, **_numbers(mine))
+        told = self.explain(trial_id)
+        self._memory.known(trial_id).stopped = told
+        self._sweep.note(trial_id, "given up", why=told)
+        return STOP
+
+    def _resume(self, trial_id: str, decision: Decision) -> None:
+        self._beliefs.turn += 1
+        why = "goes on at once: " + decision.say(self.sign)
+        self._sweep.note(trial_id, RESUMED, why=why, **self.new_fit())
+
+    def new_fit(self) -> dict[str, Any]:
+        """The model's weights, if they were fitted since they were last journalled."""
+        fit = self._beliefs.order.model.dump()
+        if not fit["fitted"] or fit == self._memory.fit:
+            return {}
+        self._memory.fit = fit
+        return {"fit": fit}
+
+
+def _numbers(offer: Offer) -> dict[str, float]:
+    return {
+        "expected": offer.expected,
+        "spread": offer.spread,
+        "best": offer.best,
+        "chance": offer.chance,
+    }

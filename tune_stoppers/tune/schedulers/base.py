@@ -355,9 +355,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         if why:
             action = STOP
         else:
-            why = self.explain(trial.trial_id)
             self.on_change()
             action = self.act(controller, trial, result, decision)
+            why = self.explain(trial.trial_id)
             if self.ends_sweep(decision):
                 self._sweep.end(controller, why)
         return self._stop(trial.trial_id, result, why) if action == STOP else action

@@ -114,7 +114,7 @@ class Memory(Generic[R]):
         self.trials: dict[str, Known] = {}
         self.sign = 1
         self.over = ""  # why the search has ended
-        self.fit: list[float] = []  # of the model that orders the trials, as it was last fitted
+        self.fit: Any = []  # of the model that compares the trials, as it was last fitted
         self._recorder: Recorder | None = None
         self._opened = False
         self._unmet: set[str] | None = None  # restored, and not seen among Ray's trials yet
@@ -276,6 +276,7 @@ class Memory(Generic[R]):
 
     def _recall_time(self, line: Line) -> None:
         trial_id, event = line.get("trial", ""), line.get("event")
+        self.fit = (line.get("numbers") or {}).get("fit", self.fit)
         if event == FORGOT:
             for gone in line["trials"]:
                 self.trials.pop(gone, None)
@@ -293,7 +294,6 @@ class Memory(Generic[R]):
             self.known(trial_id).ended = True
         elif event == STARTED:
             self.known(trial_id).started = True
-            self.fit = (line.get("numbers") or {}).get("fit", self.fit)
         elif event == USER:
             self.known(trial_id).stopped = asked(line["numbers"]["why"])
         elif event == OVER:

@@ -13,9 +13,20 @@ from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.live import Live
-from tune_stoppers.tune.ray_internals.controller import note_reason
+from tune_stoppers.tune.ray_internals.controller import (
+    ask_for,
+    hide_paused,
+    note_never_run,
+    note_reason,
+)
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
-from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
+from tune_stoppers.tune.ray_internals.types import (
+    PAUSED,
+    PENDING,
+    Controller,
+    PlacementGroupFactory,
+    Trial,
+)
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
 from tune_stoppers.tune.schedulers.pending_queue import PendingQueue, is_limited, may_hold
 from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
@@ -36,6 +47,8 @@ class Pausing(Live):
 
     def __init__(self) -> None:
         self.trials: dict[str, Trial] = {}  # all that Ray has added, by id
+        self.requests: dict[str, PlacementGroupFactory | None] = {}  # as they were added
+        self.interrupted: dict[str, Trial] = {}  # paused by another scheduler around this one
         self.met: set[str] = set()  # ids of those that were pending when they were added
         self.held = PendingQueue()  # new ones
         self.workers = Workers()
@@ -65,6 +78,8 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     their workers running. So is `TUNE_RESULT_BUFFER_LENGTH` > 1: a trial could not be paused at
     its rung.
     """
+
+    needs_pauses = True  # False: it has something else for trials that cannot be paused
 
     def __init__(self, rule: P, **common: Unpack[Common]) -> None:
         super().__init__(rule, **common)
@@ -113,6 +128,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
         self._live.trials[trial.trial_id] = trial
+        self._live.requests.setdefault(trial.trial_id, trial.placement_group_factory)
         if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
@@ -138,14 +154,16 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
 
     def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
-        if has_train_workers(result):
+        if has_train_workers(result) and self.needs_pauses:
             raise ValueError(f"{self.name} cannot pause trial {trial.trial_id}: {REFUSAL}.")
         if CHECKPOINT_NAME not in result and trial.storage is None and saves_when_asked(trial):
             result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
-        if not self._live.warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
+        warned = self._live.warned or not self.needs_pauses
+        if not warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
             self._warn_if_due(trial.trial_id)
+        hide_paused(controller)
         return action
 
     def has_checkpoint(self, trial: Trial, saving: Saving) -> bool:
@@ -191,8 +209,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if self.dry_run or self._sweep.over:
             return super().choose_trial_to_run(controller)
         now = self._clock()
-        for trial_id in self._live.workers.look(now):
-            self._live.pace.left(trial_id, now)
+        self._look(now)
         first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first
@@ -219,8 +236,23 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
 
     # -- inside --------------------------------------------------------------------------------
 
+    def _look(self, now: float) -> None:
+        """See who has left a worker, and which of them have only been interrupted.
+
+        Ray's `ResourceChangingScheduler` pauses a trial to give it what others have left, or to
+        take that away again.
+        """
+        for trial_id in self._live.workers.look(now):
+            trial = self._live.trials[trial_id]
+            self._live.pace.left(trial_id, now)
+            if trial.status == PAUSED and not self.rule.is_paused(self.record, trial_id):
+                self._live.interrupted[trial_id] = trial
+                self._live.pace.drop(trial_id)
+
     def _choose(self, controller: Controller) -> Trial | None:
-        """A paused or held trial to run next, or None."""
+        """An interrupted, paused or held trial to run next, or None."""
+        if self._live.interrupted:
+            return self._live.interrupted.pop(next(iter(self._live.interrupted)))
         search, workers = controller.search_alg, self._live.workers
         over, holding = search.is_finished(), may_hold(search)
         more_come = not over and not holding and not workers.idle  # by themselves
@@ -239,14 +271,25 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         trial = self._live.trials[choice.trial_id]
         if trial.status != PAUSED:
             return None  # its pause is still being carried out
-        self._sweep.note(choice.trial_id, RESUMED, why=choice.decision.say(self.sign))
+        if not workers.idle:  # what another scheduler gave it beside may be in use by now
+            ask_for(trial, self._live.requests[choice.trial_id])
+        self._note(RESUMED, choice)
         return trial
 
     def _start(self, choice: Choice) -> Trial:
         if not choice.trial_id:
             return self._live.held.release()
-        self._sweep.note(choice.trial_id, STARTED, why=choice.decision.say(self.sign))
+        self._note(STARTED, choice)
         return self._live.held.take(choice.trial_id)
+
+    def _note(self, event: str, choice: Choice) -> None:
+        """Journal that a trial starts or is resumed, and why."""
+        why = choice.decision.say(self.sign)
+        self._sweep.note(choice.trial_id, event, why=why, **self.new_fit())
+
+    def new_fit(self) -> dict[str, Any]:
+        """What a model is to begin with after a restore, if that has changed."""
+        return {}
 
     def _make_room(self, controller: Controller) -> None:
         """Give a paused trial up that keeps the searcher from suggesting another one."""
@@ -260,6 +303,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
         self._sweep.note(choice.trial_id, "given up", why=why)
+        note_never_run(trial, why)
         note_reason(trial, why)
         controller.stop_trial(trial)
 
@@ -275,6 +319,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     def _drop(self, trial_id: str) -> None:
         self._live.held.drop(trial_id)
         self._live.pace.drop(trial_id)
+        self._live.interrupted.pop(trial_id, None)
 
     def _warn_if_due(self, trial_id: str) -> None:
         if self.rule.is_due(self.record, trial_id):

@@ -1,0 +1,160 @@
+"""AutoScheduler: workers go where most improvement is expected, and the sweep ends when none is."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs as pafs
+import pytest
+from ray import tune
+
+from tests.tune.schedulers.test_promotion_asha_ray import MAX_T, fit, journal, paths, statuses
+from tune_stoppers import AutoScheduler, Sweep, replay
+from tune_stoppers.backtest.replay import ReplayResult
+from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.report.data.explain import verify
+
+HORIZON = 24
+
+
+def curves(count: int = 24, seed: int = 0, *, mode: str = "min", noise: float = 0.0) -> Sweep:
+    """Losses that fall to a floor which the learning rate decides; high rates begin slowly."""
+    dice = np.random.default_rng(seed)
+    made = {}
+    for number in range(count):
+        rate = float(10 ** dice.uniform(-6, 0))
+        floor, lag = (math.log10(rate) + 3) ** 2 / 4, 3.0 + math.log10(rate) / 3
+        times = np.arange(1, HORIZON + 1)
+        losses = 1 + floor + 4 * np.exp(-times / (2 * lag)) + dice.normal(0, noise, HORIZON)
+        made[f"t{number:02d}"] = (rate, losses if mode == "min" else -losses)
+    rows = [
+        {"trial_id": name, "training_iteration": t, "loss": loss, "config/lr": rate}
+        for name, (rate, losses) in made.items()
+        for t, loss in enumerate(losses.tolist(), 1)
+    ]
+    import pandas as pd
+
+    return Sweep.from_frame(pd.DataFrame(rows), name="made", metric="loss", mode=mode)
+
+
+def run(sweep: Sweep, scheduler: AutoScheduler | None = None, **more: Any) -> ReplayResult:
+    given: dict[str, Any] = {"workers": 4, "resume_cost": 0.5}
+    return replay(sweep, scheduler or AutoScheduler(HORIZON), **given | more)
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_trial_runs_to_its_end_and_most_work_is_saved(workers: int, mode: str) -> None:
+    """With one worker and with many; a maximised metric is no different."""
+    result = run(curves(mode=mode), workers=workers)
+    assert result.regret < 0.02
+    assert result.savings > 0.3
+    assert "pause" in set(result.journal["action"])
+
+
+def test_trials_that_wait_come_back_when_they_are_worth_it() -> None:
+    """Nothing is given up while the sweep goes on: only at its end are trials stopped."""
+    result = run(curves(seed=3))
+    journal, reports = result.journal, result.trials.set_index("trial_id")["reports"]
+    short = journal["trial_id"].map(reports) < HORIZON
+    ends = journal[(journal["action"] == "stop") & short]
+    last = journal[journal["action"].isin(["start", "resume"])]["time"].max()
+    assert len(ends) >= 5
+    assert ends["time"].min() >= last
+
+
+def test_the_first_workers_do_not_run_to_their_ends_for_nothing() -> None:
+    """A hopeless trial among the first four is paused at its first rungs."""
+    result = run(curves(seed=1), order="recorded")
+    firsts = result.trials.set_index("trial_id").loc[["t00", "t01", "t02", "t03"]]
+    assert firsts["reports"].min() <= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_checkpoints_it_stops_later_and_does_not_lose_the_best(seed: int) -> None:
+    """What is stopped cannot come back; nothing is paused, as it would start from zero."""
+    result = run(curves(seed=seed), checkpoint_every=0)
+    assert result.regret < 0.02
+    assert result.savings > 0.1
+    assert "pause" not in set(result.journal["action"])
+
+
+def test_a_pool_smaller_than_what_it_needs_is_run_whole() -> None:
+    """Of two trials nothing can be learnt that would spare one."""
+    result = run(curves(2), workers=2)
+    assert result.regret == 0
+
+
+def test_a_sweep_of_copies_ends() -> None:
+    """There is nothing to choose by, and nothing to gain."""
+    sweep = curves(12)
+    for curve in sweep.curves:
+        curve.metrics["loss"][:] = sweep.curves[0].metrics["loss"]
+        curve.config["lr"] = 1.0
+    result = run(sweep)
+    assert result.regret == 0
+
+
+def test_diverged_trials_are_dropped_and_the_best_is_found() -> None:
+    """NaN at the first report or later."""
+    sweep = curves(16, seed=4)
+    best = min(sweep.curves, key=lambda c: c.metrics["loss"].min()).trial_id
+    spared = [curve for curve in sweep.curves if curve.trial_id != best]
+    spared[0].metrics["loss"][:] = np.nan
+    spared[1].metrics["loss"][5:] = np.nan
+    spared[2].metrics["loss"][:] = 1e18
+    assert run(sweep).regret < 0.02
+
+
+def test_noise_does_not_hide_the_best() -> None:
+    """An evaluation that was lucky is not taken for a lead that nobody can catch up."""
+    assert np.mean([run(curves(30, seed=seed, noise=0.3)).regret for seed in range(3)]) < 0.1
+
+
+def test_the_floor_keeps_a_sweep_going() -> None:
+    """And least_gain=0 never ends it early."""
+    half = run(curves(), AutoScheduler(HORIZON, floor=0.6, least_gain=1.0))
+    assert 0.25 < half.savings < 0.5
+    assert run(curves(), AutoScheduler(HORIZON, floor=0.0, least_gain=1.0)).savings > half.savings
+    whole = run(curves(), AutoScheduler(HORIZON, least_gain=0.0))
+    assert whole.savings < 0.05
+
+
+def test_the_same_sweep_is_run_in_the_same_way() -> None:
+    """Reports decide, nothing else."""
+    one, other = run(curves()).journal, run(curves()).journal
+    assert one.equals(other)
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+def test_in_a_real_sweep_the_best_is_found_and_each_ending_has_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No trial is left paused, nobody starts over, and the journal can be judged again."""
+    floors = [float((5 * i) % 14) for i in range(14)]
+    results = fit(
+        AutoScheduler(MAX_T, 1, time_attr="steps"), tmp_path, {"floor": tune.grid_search(floors)}
+    )
+    assert not results.errors
+    assert statuses(tmp_path) == {"TERMINATED"}
+    steps = {r.config["floor"]: r.metrics.get("steps", 0) for r in results}
+    assert steps[0.0] == MAX_T
+    assert sum(steps.values()) < 14 * MAX_T * 0.7
+    lines = journal(tmp_path)
+    assert all(seen == list(range(1, len(seen) + 1)) for seen in paths(lines))
+    events = [line.get("event") for line in lines]
+    assert {"started", "paused", "resumed"} <= set(events)
+    whys = [line["numbers"]["why"] for line in lines if line.get("event") == "resumed"]
+    assert any("expected to end at" in why and "to pass it" in why for why in whys)
+    reasons = {r.config["floor"]: r.metrics.get("stop_reason", "") for r in results}
+    assert any("no trial is expected to improve the best" in why for why in reasons.values())
+    never = [r for r in results if "steps" not in r.metrics]
+    assert never
+    assert all(r.config["floor"] > 3 and r.metrics["done"] for r in never)
+    assert not [r for r in caplog.records if "Failed to fetch metrics" in r.message]
+    (run_,) = runs_of(pafs.LocalFileSystem(), str(tmp_path / "sweep"))
+    verified = verify(run_)
+    assert verified.rerun is not None
+    assert not verified.failed

@@ -1,0 +1,127 @@
+"""ExpectedImprovement: trials pause at rungs, and run while more is expected of them.
+
+What is expected of whom is not this rule's matter: it keeps the curves, and says when a trial is
+compared with the others. `surrogate.acquisition.expected_improvement` compares.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+from tune_stoppers.core import Decision, require_number
+from tune_stoppers.rules.sweep.pausing import PausingRecord, PausingRule, PausingTrial
+from tune_stoppers.rules.sweep.rung import Rung
+
+# Of the horizon: close to one another at first, where a report says most. Twenty-fourths, as the
+# sweeps on which they were chosen have 24 reports a trial.
+SHARES = tuple(n / 24 for n in (1, 2, 3, 4, 6, 8, 12, 16, 20))
+MOST_POINTS = 48  # of a curve that are kept
+
+
+class Point(NamedTuple):
+    """A report that is kept of a trial's curve."""
+
+    time: float
+    loss: float
+    best: float  # the lowest loss of all reports up to this one, kept or not
+
+
+@dataclass(slots=True)
+class CurvesRecord(PausingRecord):
+    """A `PausingRecord` with the curves."""
+
+    curves: dict[str, list[Point]] = field(default_factory=dict)
+    saves: bool = False  # a report has come with a checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedImprovement(PausingRule):
+    """Pauses a trial at each rung, at its first report there with a checkpoint.
+
+    Rungs are at 1, 2, 3, 4, 6, 8, 12, 16 and 20 twenty-fourths of `max_t`, from `grace_period` on,
+    rounded up where time comes in whole steps. Of each trial at most 48 reports are kept, evenly
+    spread. A first loss that is not finite is kept as infinity, a later one is not; either stops
+    the trial.
+
+    Units: `max_t`, `grace_period` in those of the time. `least_gain`: the sweep ends when the
+    improvement on the best loss expected of each trial is below this share of the distance
+    between the best and the median trial. `floor`: it goes on at least until this share of all
+    trials' training is done.
+    """
+
+    scheduler: ClassVar[str] = "AutoScheduler"
+
+    least_gain: float = 0.01
+    floor: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("least_gain", self.least_gain, at_least=0)
+        require_number("floor", self.floor, at_least=0, at_most=1)
+        first = self.grace_period or 0.0
+        fine = tuple(share * self.max_t for share in SHARES if share * self.max_t >= first)
+        if self.grace_period and self.grace_period < self.max_t and self.grace_period not in fine:
+            fine = (self.grace_period, *fine)
+        whole = {float(math.ceil(rung - 1e-9)) for rung in fine}
+        rungs = tuple(sorted(rung for rung in whole if rung < self.max_t))
+        object.__setattr__(self, "fine_rungs", fine)
+        object.__setattr__(self, "rungs", rungs or fine)
+
+    def init(self) -> CurvesRecord:
+        """The record before the first report."""
+        return CurvesRecord(
+            [Rung(None) for _ in self.rungs], [[] for _ in self.rungs], times=self.rungs
+        )
+
+    def at_rung(
+        self, record: PausingRecord, trial_id: str, course: PausingTrial, checkpoint: bool
+    ) -> Decision:
+        """It is compared with all others; without a checkpoint it can only be stopped."""
+        rung = record.rungs[course.reached - 1]
+        loss = rung.of_trial[trial_id]
+        numbers = {
+            "loss": loss,
+            "rank": rung.rank(loss),
+            "count": len(rung.losses),
+            "rung": record.times[course.reached - 1],
+        }
+        text = "{loss:loss} is rank {rank} of {count} at rung {rung:g}: it is compared with all"
+        return self.pause(text, **numbers)
+
+    def forget(self, record: PausingRecord, trial_ids: Iterable[str]) -> None:
+        """Drop everything about these trials."""
+        gone = list(trial_ids)
+        super().forget(record, gone)
+        assert isinstance(record, CurvesRecord)
+        for trial_id in gone:
+            record.curves.pop(trial_id, None)
+
+    def _judge(
+        self,
+        record: PausingRecord,
+        trial_id: str,
+        course: PausingTrial,
+        time: float,
+        loss: float,
+        checkpoint: bool,
+    ) -> Decision:
+        assert isinstance(record, CurvesRecord)
+        record.saves = record.saves or checkpoint
+        curve = record.curves.setdefault(trial_id, [])
+        del curve[bisect_right(curve, time, key=lambda point: point.time) :]  # it went back
+        if math.isfinite(loss) or not curve:
+            seen = loss if math.isfinite(loss) else math.inf
+            best = min(seen, curve[-1].best) if curve else seen
+            _thin(curve, time)
+            curve.append(Point(time, seen, best))
+        return super()._judge(record, trial_id, course, time, loss, checkpoint)
+
+
+def _thin(curve: list[Point], now: float) -> None:
+    """Make room for a report at `now`: those that are kept stay about evenly spread."""
+    if len(curve) > 2 and curve[-1].time - curve[-2].time < (now - curve[0].time) / MOST_POINTS:
+        del curve[-1]
+    if len(curve) >= MOST_POINTS:
+        del curve[1:-1:2]

@@ -1,0 +1,216 @@
+"""What a worker is worth where: the improvement on the best loss that it is expected to bring.
+
+Expected improvement (Mockus 1978) per cost, over where a trial may be paused again, with the
+belief of `surrogate.joint_model` about where each ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy.special import ndtr
+
+from tune_stoppers.surrogate.encoding import Encoder, Floats
+from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
+from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
+from tune_stoppers.surrogate.trial_scores import BLAS, some_of
+
+STAY = 1.3  # how much more the trial is worth that has the worker already
+MOST_KNOWN = 100  # trials that the belief is made of
+MOST_ASKED = 80  # new configurations that are compared for one choice
+
+
+class Prior(Protocol):
+    """What is known of configurations before the sweep."""
+
+    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
+        """The score of each, in standard deviations (lower is better), times its trust."""
+
+
+class Course(NamedTuple):
+    """A trial that has reported."""
+
+    config: Mapping[str, Any]
+    curve: Curve
+    waits: bool  # it can be resumed
+    runs: bool
+
+
+class Offer(NamedTuple):
+    """A trial to start or to continue, and what is expected of it."""
+
+    place: int  # among the new configurations; of a trial that has begun: behind all of those
+    worth: float  # expected improvement, in gaps, per training to the horizon
+    gain: float  # improvement that its end is expected to bring on the target, in gaps
+    chance: float  # probability that it ends better than the best so far
+    expected: float  # loss at its end
+    spread: float  # standard deviation of that
+    best: float  # loss of the best so far
+
+
+class Comparison(NamedTuple):
+    """All that a worker could do."""
+
+    places: Indices  # as in `Offer`
+    worth: Floats
+    gain: Floats
+    chance: Floats
+    end: Belief
+    scale: LossScale
+    gain_of_running: float  # the largest `gain` of the trials that have a worker
+    least_gain: float
+
+    @property
+    def most_gain(self) -> float:
+        """The largest improvement expected of any trial."""
+        return float(max(self.gain.max(), self.gain_of_running))
+
+    @property
+    def best(self) -> Offer:
+        """What is worth most, of those that promise at least `least_gain`, if any does."""
+        promising = self.gain >= self.least_gain
+        worth = np.where(promising, self.worth, -np.inf) if promising.any() else self.worth
+        return self._offer(int(np.argmax(worth)))
+
+    def of(self, place: int) -> Offer | None:
+        """One of those compared."""
+        found = np.flatnonzero(self.places == place)
+        return self._offer(int(found[0])) if len(found) else None
+
+    def best_new(self, count: int) -> Offer | None:
+        """The one worth most among the first `count`, the new configurations."""
+        new = np.flatnonzero(self.places < count)
+        return self._offer(int(new[np.argmax(self.worth[new])])) if len(new) else None
+
+    def _offer(self, row: int) -> Offer:
+        mean, sd = float(self.end.mean[row]), float(self.end.sd[row])
+        return Offer(
+            place=int(self.places[row]),
+            worth=float(self.worth[row]),
+            gain=float(self.gain[row]),
+            chance=float(self.chance[row]),
+            expected=self.scale.loss(mean),
+            spread=(self.scale.loss(mean + sd) - self.scale.loss(mean - sd)) / 2,
+            best=self.scale.best,
+        )
+
+
+class ExpectedImprovementAcquisition:
+    """The trial that is worth most to a free worker.
+
+    A trial with belief m ± s about its score at progress h, where the target is t, is expected to
+    improve on it by EI = s (z Φ(z) + φ(z)), z = (t - m) / s, and does with probability Φ(z). Going
+    on with it is worth the largest, over the horizons h of its next two rungs and its end, of
+
+        EI / (way to the next rung + resume + Φ(z) · way from there to h):
+
+    the first part is paid in any case, the rest only if it still promises something there. The
+    target is the best score so far, 0; for an end also the lowest end that is expected of a trial
+    that runs, if that is lower.
+
+    The belief is made of the better half of 100 trials, and others at random; at most 80 new
+    configurations, at random, are compared. Deterministic: a choice depends on what it is given,
+    on how many have been made, and on what the model was last fitted to.
+    """
+
+    def __init__(self, prior: Prior | None = None, *, seed: int = 0) -> None:
+        self.model, self.prior, self.seed = JointModel(), prior, seed
+        self._encoded = Encoder()
+
+    def compare(
+        self,
+        new: Sequence[Mapping[str, Any]],
+        begun: Sequence[Course],
+        awaited: Sequence[Mapping[str, Any]] = (),
+        *,
+        rungs: Sequence[float],
+        resume: float,
+        picks: int,
+        arriving: int | None = None,
+        least_gain: float = 0.0,
+    ) -> Comparison | None:
+        """What a worker could do; None if nothing can be done, or nothing is known yet.
+
+        Args:
+            new: configurations not started, in the order given.
+            begun: the trials that have reported.
+            awaited: configurations of trials that were started and have not reported.
+            rungs: shares of the horizon.
+            resume: what resuming a trial costs, as a share of the horizon.
+            picks: how many were chosen before.
+            arriving: the place among `begun` of a trial that has its worker still.
+            least_gain: what improves less at its end is chosen only if all do.
+        """
+        dice = np.random.default_rng([self.seed, picks])
+        known = some_of([course.curve.bests[-1] for course in begun], MOST_KNOWN, dice)
+        if arriving is not None and arriving not in known:
+            known = np.append(known, arriving)
+        curves = [begun[place].curve for place in known]
+        scale = scale_of(curves, len(begun) + len(awaited)) if len(known) else None
+        if scale is None:
+            return None
+        asked = np.arange(len(new))
+        if len(new) > MOST_ASKED:
+            asked = np.sort(dice.choice(len(new), MOST_ASKED, replace=False))
+        waiting = [place for place in known if begun[place].waits or place == arriving]
+        running = [p for p in known if begun[p].runs and p != arriving]
+        if not len(asked) and not waiting:
+            return None
+        configs = [*new, *(course.config for course in begun), *awaited]
+        seen = observations([len(new) + place for place in known], curves, scale)
+        with BLAS.limit(limits=1, user_api="blas"):
+            expected = None if self.prior is None else self.prior.expected(configs)
+            self.model.condition(self._encoded(configs), seen, scale.noise, expected)
+            rows = np.array([*asked, *(len(new) + place for place in waiting)], dtype=np.intp)
+            done = np.array([0.0] * len(asked) + [begun[p].curve.progress[-1] for p in waiting])
+            again = np.array([0.0] * len(asked) + [resume * (p != arriving) for p in waiting])
+            busy = np.array([len(new) + place for place in running], dtype=np.intp)
+            compared = self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
+        if arriving is not None:
+            compared.worth[rows == len(new) + arriving] *= STAY
+        return compared
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _compare(
+        self,
+        scale: LossScale,
+        rows: Indices,
+        done: Floats,
+        again: Floats,
+        busy: Indices,
+        rungs: Floats,
+        least_gain: float,
+    ) -> Comparison:
+        marks = np.append(rungs, 1.0)
+        last = len(marks) - 1
+        first = np.minimum(np.searchsorted(marks, done + 1e-9, side="right"), last)
+        second = np.minimum(first + 1, last)
+        ahead = marks[first]
+        count = len(rows)
+        whole = np.ones(count)
+        horizons = np.concatenate([whole, ahead, marks[second], np.ones(len(busy))])
+        belief = self.model.at(np.concatenate([rows, rows, rows, busy]), horizons)
+        end = Belief(belief.mean[:count], belief.sd[:count])
+        target, running = 0.0, 0.0
+        if len(busy):
+            theirs = Belief(belief.mean[3 * count :], belief.sd[3 * count :])
+            target = min(0.0, float(theirs.mean.min()))
+            running = float(improvement(theirs, 0.0)[0].max())
+        aims = np.repeat([target, 0.0, 0.0], count)
+        three = Belief(belief.mean[: 3 * count], belief.sd[: 3 * count])
+        gain, odds = improvement(three, aims)
+        cost = np.tile(ahead - done + again, 3) + odds * (horizons[: 3 * count] - np.tile(ahead, 3))
+        worth = (gain / cost).reshape(3, count).max(axis=0)
+        chance = improvement(end, 0.0)[1]
+        return Comparison(rows, worth, gain[:count], chance, end, scale, running, least_gain)
+
+
+def improvement(belief: Belief, target: Floats | float) -> tuple[Floats, Floats]:
+    """The expected improvement on a score, and the probability of one."""
+    z = (target - belief.mean) / belief.sd
+    chance = np.asarray(ndtr(z))
+    density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+    return np.asarray(belief.sd * (z * chance + density)), chance
