@@ -1,10 +1,13 @@
 """`AutoScheduler`: what to take without choosing."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.history import History, Prior
+from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.rules.sweep.pausing import Choice
@@ -15,6 +18,7 @@ from tune_stoppers.surrogate.acquisition.expected_improvement import (
     ExpectedImprovementAcquisition,
     Offer,
 )
+from tune_stoppers.surrogate.encoding import Floats
 from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
 from tune_stoppers.tune.live import Live
@@ -24,6 +28,7 @@ from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 FIRST = 6  # trials that start in the order given
 FEWEST = 8  # that must have reported before the sweep may end
+RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
 RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
@@ -33,6 +38,28 @@ EXPECTED = (
     "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
     "pass it"
 )
+
+
+class Expectations:
+    """What a history expects of configurations: asked anew only where there are others."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.prior: Prior | None = None  # as last asked
+        self._of: dict[int, float] = {}
+
+    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
+        """The standing of each, in normal scores (lower is better), times how far it is trusted.
+
+        None where nothing is known.
+        """
+        if not self._of.keys() >= {id(config) for config in configs}:
+            prior = self.prior = self.history.prior(configs)
+            values = (prior.trust * prior.expected).tolist()
+            self._of = {id(config): v for config, v in zip(configs, values, strict=True)}
+        if self.prior is None or not self.prior.trust:
+            return None
+        return np.array([self._of[id(config)] for config in configs])
 
 
 class Said(NamedTuple):
@@ -46,8 +73,9 @@ class Said(NamedTuple):
 class Beliefs(Live):
     """The model, and what it said last."""
 
-    def __init__(self) -> None:
-        self.order = ExpectedImprovementAcquisition()
+    def __init__(self, history: History | None) -> None:
+        self.history = Expectations(history) if history is not None else None
+        self.order = ExpectedImprovementAcquisition(self.history)
         self.turn = 0  # grows with whatever may change a choice
         self.said: tuple[int, Said] | None = None  # at which turn, and what
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
@@ -80,6 +108,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
             steps.
         least_gain, floor: see above.
+        history: earlier sweeps, as `tune_stoppers.history.History.of` takes them: folders of
+            experiments, recorded sweeps, or "lora". What they expect of the configurations is
+            where the model begins; where this sweep contradicts it, it counts for less. A path
+            that cannot be read is a `ValueError`; `said_of_history` tells what was used.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress.
     """
@@ -93,8 +125,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         *,
         least_gain: float = 0.01,
         floor: float = 0.25,
+        history: Source | Sequence[Source] | History | None = None,
         **common: Unpack[Common],
     ) -> None:
+        self.history = None if history is None else History.of(history)
         rule = ExpectedImprovement(
             max_t=max_t, grace_period=grace_period, least_gain=least_gain, floor=floor
         )
@@ -102,7 +136,15 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _begin(self) -> None:
         super()._begin()
-        self._beliefs = Beliefs()
+        self._beliefs = Beliefs(self.history)
+
+    @property
+    def said_of_history(self) -> tuple[str, ...]:
+        """Sentences on what earlier sweeps were used, and what was left out; () before a choice."""
+        asked = self._beliefs.history
+        if asked is None or asked.prior is None:
+            return () if self.history is None else self.history.said
+        return asked.prior.said
 
     def on_change(self) -> None:
         """Choose anew."""
@@ -165,6 +207,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _choice(self, said: Said, fresh: bool) -> Choice | None:
         if said.compared is None:
+            promising = self._expected_most()
+            if promising is not None:
+                why = self.rule.keep("earlier sweeps expect most of it")
+                return Choice("start", promising, why)
             why = self.rule.keep("too little is known to compare: in the order given")
             waits = next((i for rung in self.record.paused for _, i in rung), None)
             if fresh or waits is None:
@@ -179,6 +225,22 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
                 "start", "", self.rule.keep("a new one promises more than those that wait")
             )
         return Choice("resume", trial_id, self._keep(offer))
+
+    def _expected_most(self) -> str | None:
+        """The new trial of which the history expects most; every `RANDOM`th is the next given."""
+        held = self._live.held.trials
+        history = self._beliefs.history
+        if (
+            not held
+            or history is None
+            or (len(self._live.trials) - len(held)) % RANDOM == RANDOM - 1
+        ):
+            return None
+        expected = history.expected([t.config for t in self._live.trials.values()])
+        if expected is None:
+            return None
+        places = {trial_id: place for place, trial_id in enumerate(self._live.trials)}
+        return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
 
     def _keep(self, offer: Offer) -> Decision:
         return self.rule.keep(EXPECTED, **_numbers(offer))
