@@ -1,29 +1,25 @@
 """`AutoScheduler`: what to take without choosing."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 
 from tune_stoppers.core import Action, Decision
-from tune_stoppers.history import History, Prior
+from tune_stoppers.history import History
 from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.rules.sweep.pausing import Choice
-from tune_stoppers.rules.sweep.rung import Times
 from tune_stoppers.surrogate.acquisition.expected_improvement import (
-    Comparison,
     Course,
-    ExpectedImprovementAcquisition,
     Offer,
 )
-from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.loss_scale import Curve, curve_of
+from tune_stoppers.surrogate.loss_scale import curve_of
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
-from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
+from tune_stoppers.tune.schedulers.beliefs import Beliefs, Said
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 FIRST = 6  # trials that start in the order given
@@ -38,49 +34,6 @@ EXPECTED = (
     "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
     "pass it"
 )
-
-
-class Expectations:
-    """What a history expects of configurations: asked anew only where there are others."""
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.prior: Prior | None = None  # as last asked
-        self._of: dict[int, float] = {}
-
-    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
-        """The standing of each, in normal scores (lower is better), times how far it is trusted.
-
-        None where nothing is known.
-        """
-        if not self._of.keys() >= {id(config) for config in configs}:
-            prior = self.prior = self.history.prior(configs)
-            values = (prior.trust * prior.expected).tolist()
-            self._of = {id(config): v for config, v in zip(configs, values, strict=True)}
-        if self.prior is None or not self.prior.trust:
-            return None
-        return np.array([self._of[id(config)] for config in configs])
-
-
-class Said(NamedTuple):
-    """A comparison, and whom its places are."""
-
-    compared: Comparison | None
-    trials: list[Trial]  # new ones first
-    new: int  # how many of them
-
-
-class Beliefs(Live):
-    """The model, and what it said last."""
-
-    def __init__(self, history: History | None) -> None:
-        self.history = Expectations(history) if history is not None else None
-        self.order = ExpectedImprovementAcquisition(self.history)
-        self.turn = 0  # grows with whatever may change a choice
-        self.said: tuple[int, Said] | None = None  # at which turn, and what
-        self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
-        self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
-        self.hopeless = False
 
 
 class AutoScheduler(PausingScheduler[ExpectedImprovement]):
