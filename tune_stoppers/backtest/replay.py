@@ -237,8 +237,7 @@ class ReplayResult:
     def regret_of(self, value: float) -> float:
         """The normalised regret of an incumbent's value, by the definition of `regret`."""
         bests = np.array(list(self._own_bests.values()))
-        best, middle = bests.min(), np.sort(bests)[(len(bests) - 1) // 2 : len(bests) // 2 + 1]
-        typical = float(middle.mean())  # the median
+        best, typical = bests.min(), float(np.median(bests))
         if not math.isfinite(typical) and math.isfinite(best):
             typical = float(np.median(bests[np.isfinite(bests)]))
         loss = value if self.mode == "min" else -value

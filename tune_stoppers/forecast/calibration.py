@@ -1,5 +1,6 @@
 """The forecaster's account of itself: each ended trial forecast from the others."""
 
+from statistics import median_high
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ def persistence(anchor: float, own: float, misses: Floats) -> Forecast:
     """A value that stays: spread like the `misses` of others, with two more of size `own`."""
     width = own
     if len(misses):
-        count, typical = len(misses), max(float(np.sort(misses)[len(misses) // 2]), 1e-12)
+        count, typical = len(misses), max(median_high(misses.tolist()), 1e-12)
         width = np.exp((2 * np.log(own) + count * np.log(typical)) / (2 + count))
     one = np.ones(1)
     return Forecast(anchor * one, one, max(width, 1e-12) / 1.1 * one)  # half lie within `width`

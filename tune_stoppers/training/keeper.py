@@ -17,7 +17,7 @@ from torch import nn
 
 from tune_stoppers.training.kept_states import (
     FOLDER,
-    Kept,
+    KeptState,
     plain_number,
     ranked,
     read_kept,
@@ -86,8 +86,8 @@ class BestStateKeeper:
         self._top_k = top_k
         self._trainable_only = trainable_only
         self._resume, self._fresh = resume, fresh
-        self._kept: list[Kept] = []  # of this run
-        self._elsewhere: list[Kept] = []  # in the folder, but of other runs
+        self._kept: list[KeptState] = []  # of this run
+        self._elsewhere: list[KeptState] = []  # in the folder, but of other runs
         self._run = uuid.uuid4().hex
         self._damaged: list[StateFileError] = []
         self._serial = 0
@@ -320,11 +320,11 @@ class BestStateKeeper:
 
     # -- what is kept --------------------------------------------------------------------------
 
-    def _best(self) -> Kept | None:
+    def _best(self) -> KeptState | None:
         best = next(iter(ranked(self._kept)), None)
         return best if best is not None and math.isfinite(best.loss) else None
 
-    def _at(self, step: float) -> Kept:
+    def _at(self, step: float) -> KeptState:
         for kept in sorted(self._kept, key=lambda kept: -kept.serial):  # the newest, if rewound
             if kept.step == step:
                 return kept
@@ -343,7 +343,7 @@ class BestStateKeeper:
         else:
             state = self._directory / f"{live.extra['serial']:06d}-step-{live.extra['step']}"
             write_state(live, state)
-        self._kept.append(Kept(**live.extra, state=state))
+        self._kept.append(KeptState(**live.extra, state=state))
         self._serial = live.extra["serial"]
 
     def _let_go(self) -> None:
