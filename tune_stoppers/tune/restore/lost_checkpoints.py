@@ -55,7 +55,7 @@ class CheckpointFolder(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """What a trial continues from, in place of what is gone."""
+    """What a trial continues from, instead of what is gone."""
 
     gone: str
     instead: str | None  # None: from zero

@@ -80,7 +80,7 @@ class RuleStopper(ExplainedStopper):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
+        journal: a local file that gets one line for each decision, also for those to continue; by
             default they are written, and then off the controller's thread, to `tune_stoppers/` in
             the experiment's folder, where `best_states` looks for what the results do not say.
 
