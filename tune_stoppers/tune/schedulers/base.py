@@ -231,7 +231,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 mend_trial(trial)
             self._register(controller, trial)
         except Exception as error:
-            self._sweep.broken = error  # in a restore Ray goes on after it, and waits for ever
+            self._sweep.broken = error  # in a restore Ray continues after it, and waits for ever
             raise
 
     def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
