@@ -76,10 +76,10 @@ def calibrate(past: Past, cell: int, share: float) -> Calibration:
     unit = max(resolution(panel), 1e-12)
     finest = RESOLUTION * unit
     query = panel.seen.queries()
-    drop = panel.place("drop", query.drop)
+    drop = panel.ranks_in("drop", query.drop)
     transfers = [
-        panel.shift(query, (panel.place("best", query.best), drop), alone=True),
-        panel.scale(query, (panel.place("last", query.last), drop), alone=True),
+        panel.shift(query, (panel.ranks_in("best", query.best), drop), alone=True),
+        panel.scale(query, (panel.ranks_in("last", query.last), drop), alone=True),
     ]
     misses_best = np.abs(panel.future - panel.seen.best)
     misses_last = np.abs(panel.future - panel.seen.last)
@@ -89,9 +89,9 @@ def calibrate(past: Past, cell: int, share: float) -> Calibration:
         seen = panel.seen.of(row)
         own = max(0.1 * seen.spread * (1 - share) + seen.noise, 1e-12)
         curve = past.trials[panel.ids[row]].curve
-        place = int(np.searchsorted(curve.cells, cell, "right")) - 1
+        index = int(np.searchsorted(curve.cells, cell, "right")) - 1
         prior = mixed(
-            [persistence(seen.best, own, misses_best[others]), from_bank(curve, place, seen)],
+            [persistence(seen.best, own, misses_best[others]), from_bank(curve, index, seen)],
             np.array([0.5, 0.5]),
         )
         last = persistence(seen.last, own, misses_last[others])
