@@ -274,11 +274,11 @@ class RuleStopper(ExplainedStopper):
         config = result.get("config")
         if self._live.recorder is None or self._journal is not None or not isinstance(config, dict):
             return
-        known, mark = self._live.configs.get(trial_id, ({}, ""))
-        if _equal(known, config) and mark:
+        known, before = self._live.configs.get(trial_id, ({}, ""))
+        if _equal(known, config) and before:
             return
         self._live.configs[trial_id] = config, (now := fingerprint(config))
-        if now != mark:
+        if now != before:
             more = {"config": now, "reported": result.get(TIMESTAMP)}
             line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
             self._live.recorder.write(lambda: line)
