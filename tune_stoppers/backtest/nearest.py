@@ -52,7 +52,7 @@ class Neighbours:
         self._groups = _alike(self._axes)
 
     def nearest(self, config: Mapping[str, Any], rows: Sequence[int]) -> int:
-        """The place in `rows`, rows of the recorded ones, of the nearest; the first of equals.
+        """The index in `rows`, rows of the recorded ones, of the nearest; the first of equals.
 
         Raises ValueError if the configuration has none of the hyperparameters that differ.
         """

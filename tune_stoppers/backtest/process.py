@@ -17,7 +17,7 @@ class Costs:
     """Worker time in the unit of the clock: reports, or seconds where those were recorded.
 
     `start`: each start of a trial's process. `save`: each checkpoint. `load`: each restore.
-    `resume`: every later start of a trial, in place of `start + load`, if given.
+    `resume`: every later start of a trial, instead of `start + load`, if given.
     """
 
     unit: Literal["reports", "seconds"] = "reports"

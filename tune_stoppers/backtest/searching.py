@@ -124,9 +124,9 @@ class NearestSearch(SearchGenerator):
                 f"{_name(self.searcher)} suggested {suggestion!r}; a suggestion is a "
                 "configuration, None or 'FINISHED'."
             )
-        place = self._neighbours.nearest(suggestion, self._unused)
-        del self._unused[place]
-        trial = self._trials.pop(self._counter + place)
+        index = self._neighbours.nearest(suggestion, self._unused)
+        del self._unused[index]
+        trial = self._trials.pop(self._counter + index)
         self._trials.insert(self._counter, trial)
         self._counter += 1
         self._open[trial.trial_id] = name

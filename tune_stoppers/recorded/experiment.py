@@ -71,7 +71,7 @@ def _curve(trial: TrialRecord, nan_is_missing: bool) -> Curve:
 
 
 def _last_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop what was reported again after a restore: a report takes the place of all later ones.
+    """Drop what was reported again after a restore: a report replaces all later ones.
 
     So are rows without an iteration, which are none of Ray's.
     """

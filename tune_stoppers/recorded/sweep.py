@@ -34,8 +34,8 @@ class Sweep:
 
     Attributes: `name`; `metric` and `mode` (None where the record does not say: then `replay`
     needs them); `metrics`, the names of all; `modes`, the direction of those known; `max_t`, the
-    longest trial's last `training_iteration`; `surrogate`, True for predictions of a model in
-    place of recorded runs: say so wherever a figure uses them; `target`, the value at which a
+    longest trial's last `training_iteration`; `surrogate`, True for predictions of a model instead
+    of recorded runs: say so wherever a figure uses them; `target`, the value at which a
     run counts as done, or None; `description`, whatever else its source says of it; `reading`,
     a text that says what was taken for what.
     """
@@ -221,7 +221,7 @@ class Sweep:
         seconds: str | None = None,
         config: Iterable[str] = (),
     ) -> Sweep:
-        """Read a sweep; `metric`, `mode` take the place of those in its description.
+        """Read a sweep; `metric`, `mode` replace those in its description.
 
         A null is an empty cell. A NaN, and a null in a column of floats that pandas wrote (it
         writes null for both), is read as `from_frame` reads a NaN, with the same keywords.

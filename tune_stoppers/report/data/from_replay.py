@@ -122,7 +122,7 @@ def _points(course: Curve, metric: str, rows: Sequence[int]) -> Points:
 
 
 def _spans(entries: Sequence[Entry], now: float) -> Iterator[Span]:
-    """From a start to whatever took the worker away; what still runs goes on to the end."""
+    """From a start to whatever took the worker away; what still runs does so to the end."""
     opened: Entry | None = None
     for entry in entries:
         if entry.action in OPENS:
