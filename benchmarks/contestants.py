@@ -27,9 +27,9 @@ from tune_stoppers import (
 )
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison
 from tune_stoppers.backtest.optuna_pruner import OptunaPrunerScheduler
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.thinning import PROGRESS
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve
 
 OURS, TUNED, SECOND = "AutoScheduler", "Ray ASHA, best-tuned", "Ray ASHA, second-best"
 BOUND, ORACLE = "BoundASHAScheduler", "an oracle's order, no stopping"

@@ -36,9 +36,9 @@ from ray.tune.schedulers import (
 
 import tune_stoppers as ts
 from tune_stoppers import rules
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial
 from tune_stoppers.backtest.view import Searcher
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.report.terminal.tables import markdown
 
 WORKERS = 100  # for rules that hold trials back

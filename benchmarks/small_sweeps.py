@@ -36,7 +36,7 @@ from benchmarks.small_tables import KEYS, RANDOM, picture, section
 from tune_stoppers.backtest.comparison import NO_STOPPING
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import area, regret_curve
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.horizon_watch import told_later
 
 RESUME_COST = 0.5  # reports

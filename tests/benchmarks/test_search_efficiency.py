@@ -20,7 +20,7 @@ from benchmarks.recorded import load
 from benchmarks.results import insert
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def write(folder, name: str, trials: int = 160, length: int = 6, **options) -> None:

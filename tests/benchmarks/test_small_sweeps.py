@@ -11,7 +11,7 @@ from benchmarks.small_rules import ASHA, ASHA_LATE, BOUND, ORACLE, RULES
 from benchmarks.small_sweeps import Cell, run_cell
 from benchmarks.small_tables import RANDOM
 from tune_stoppers.backtest.comparison import NO_STOPPING
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def a_sweep(name: str, trials: int = 20, length: int = 8) -> Sweep:

@@ -29,9 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison, finish
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import RegretCurve, area, regret_curve, value_at
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import thin
 from tune_stoppers.metrics import logger
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.horizon_watch import MARK, told_later
 
 Factory = Callable[..., Any]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ray import tune
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import nest
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.surrogate.encoding import MOST_VALUES, SHARE
 
 Floats = npt.NDArray[np.float64]

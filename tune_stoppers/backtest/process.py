@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.table import Curve, Rows
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial, nest
+from tune_stoppers.recorded.table import Curve, Rows
 
 
 @dataclass(frozen=True)

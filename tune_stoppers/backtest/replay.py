@@ -28,9 +28,9 @@ from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.searching import prepared
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.tune.horizon_watch import notes_of
 from tune_stoppers.tune.schedulers.base import SweepScheduler
 from tune_stoppers.tune.stoppers.base import RuleStopper

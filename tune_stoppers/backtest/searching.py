@@ -16,8 +16,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.nearest import Neighbours, space_of
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import ReplayTrial
+from tune_stoppers.recorded.sweep import Sweep
 
 ASKS = 600  # with nothing left to run; Ray asks once a second for ten minutes
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.fs
 from ray.tune.experiment import Trial
 
-from tune_stoppers.backtest.table import Curve
+from tune_stoppers.recorded.table import Curve
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.backtest.replay import ReplayResult
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.report.data.story import (
     EXTRAS,
     Ending,

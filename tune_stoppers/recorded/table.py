@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tune_stoppers.backtest.holes import Bools as Bools
-from tune_stoppers.backtest.holes import Ints as Ints
-from tune_stoppers.backtest.holes import holes
+from tune_stoppers.recorded.holes import Bools as Bools
+from tune_stoppers.recorded.holes import Ints as Ints
+from tune_stoppers.recorded.holes import holes
 
 Floats = npt.NDArray[np.float64]
 NaN = Literal["auto", "value", "missing"]  # what a NaN in a table means
