@@ -121,11 +121,11 @@ def freeze_thaw(sweep: Sweep) -> Any:
     return FreezeThawScheduler(**horizon(sweep))
 
 
-PARTS = {  # what AutoScheduler is made of, and what it leaves out
+PARTS = {  # variants of BoundASHAScheduler
     f"{BOUND}, typical drop": partial(bound_asha, drop="typical"),
     f"{BOUND}, ordered by the model": partial(bound_asha, order="model"),
     f"{BOUND}, audited": partial(bound_asha, audit=10),
-    f"{OURS}, audited": partial(bound_asha, drop="typical", order="model", audit=10),
+    f"{BOUND}, all three": partial(bound_asha, drop="typical", order="model", audit=10),
 }
 
 
