@@ -16,7 +16,7 @@ class StandInTrial(SimpleNamespace):
 
     def __init__(self, name: str, **more: Any) -> None:
         given = {"status": "PENDING", "last_result": {}, "storage": None, "is_saving": False}
-        given |= {"config": {"name": name}, "placement_group_factory": None}
+        given |= {"config": {"name": name}}
         super().__init__(trial_id=name, folder=False, **given | more)
 
     def set_status(self, status: str) -> None:

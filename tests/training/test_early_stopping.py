@@ -291,7 +291,7 @@ def test_the_state_of_another_rule_is_refused():
         (
             lambda: EarlyStopping(PatienceStopper("loss", "max"), mode="max"),
             TypeError,
-            r"Write PatienceStopper\(…\)\.rule in place .* metric 'loss' and mode 'max'",
+            r"Write PatienceStopper\(…\)\.rule instead of .* metric 'loss' and mode 'max'",
         ),
         (
             lambda: EarlyStopping(AnyOf(PatienceStopper("loss", "min")), mode="min"),

@@ -31,6 +31,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     next_checkpoint,
     note_reason,
     remind_of,
+    request_of,
     resume_from,
     sort_trials,
     stopper_of,
@@ -431,4 +432,5 @@ def test_what_a_trial_asks_for_can_be_changed() -> None:
     assert (
         Trial.from_json_state(trial.get_json_state()[0], stub=True).placement_group_factory == more
     )
-    ask_for(SimpleNamespace(placement_group_factory=None), None)
+    assert request_of(trial) == more
+    ask_for(SimpleNamespace(), None)

@@ -17,6 +17,10 @@ from tune_stoppers import FreezeThawScheduler, PromotionASHAScheduler
 PAUSING = [lambda: PromotionASHAScheduler(9, 3), lambda: FreezeThawScheduler(9, 3)]
 
 
+def with_gpus(count: int) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([{"GPU": count}])
+
+
 def interrupt(ray: StandIn, name: str) -> None:
     """As Ray does at a report that our scheduler let pass."""
     ray.trial(name).status = "PAUSED"
@@ -64,22 +68,22 @@ def test_an_interruption_is_no_usual_pace() -> None:
     assert meter._seconds / meter._units == 2.0
 
 
-@pytest.mark.parametrize(("others", "asked"), [(["d"], "one GPU"), ([], "four GPUs")])
+@pytest.mark.parametrize(("others", "gpus"), [(["d"], 1), ([], 4)])
 def test_a_trial_that_waited_at_a_rung_asks_for_what_it_first_asked_for(
-    others: list[str], asked: str
+    others: list[str], gpus: int
 ) -> None:
     """While others run it would wait until as much is free again; alone it keeps what it has."""
     ray = StandIn(PromotionASHAScheduler(9, 1, pen=3))
-    ray.add("a", "b", "c", *others, placement_group_factory="one GPU")
+    ray.add("a", "b", "c", *others, placement_group_factory=with_gpus(1))
     for name, loss in (("a", 1.0), ("b", 2.0)):
         assert ray.start() == name
-        ray.trial(name).placement_group_factory = "four GPUs"
+        ray.trial(name).placement_group_factory = with_gpus(4)
         assert ray.report(name, 1, loss) == "PAUSE"
     assert ray.start() == "c"
     assert [ray.start() for _ in others] == others
     assert ray.report("c", 1, 3.0) == "PAUSE"
     assert ray.start() == "a"
-    assert ray.trial("a").placement_group_factory == asked
+    assert ray.trial("a").placement_group_factory == with_gpus(gpus)
 
 
 def train(config: dict[str, Any]) -> None:

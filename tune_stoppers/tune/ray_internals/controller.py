@@ -246,12 +246,18 @@ def hide_paused(controller: Controller) -> None:
         wrapper.get_live_trials = lambda: {t for t in live() if t.status != PAUSED}
 
 
+def request_of(trial: Trial) -> PlacementGroupFactory | None:
+    """The resources that a trial asks for; None of one that asks for none, as in a replay."""
+    request: PlacementGroupFactory | None = getattr(trial, "placement_group_factory", None)
+    return request
+
+
 def ask_for(trial: Trial, request: PlacementGroupFactory | None) -> None:
     """Let a trial that does not run ask for these resources when it starts.
 
-    The method is public, and said to be experimental. A replay's trials ask for none.
+    The method is public, and said to be experimental.
     """
-    if trial.placement_group_factory != request:
+    if request_of(trial) != request:
         _own(trial).update_resources(request)
 
 

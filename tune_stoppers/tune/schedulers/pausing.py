@@ -18,6 +18,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     hide_paused,
     note_never_run,
     note_reason,
+    request_of,
 )
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
 from tune_stoppers.tune.ray_internals.types import (
@@ -128,7 +129,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     def on_trial_adopted(self, controller: Controller, trial: Trial) -> None:
         """Hold back a new trial, and one that was paused before a restore."""
         self._live.trials[trial.trial_id] = trial
-        self._live.requests.setdefault(trial.trial_id, trial.placement_group_factory)
+        self._live.requests.setdefault(trial.trial_id, request_of(trial))
         if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from tune_stoppers.tune.ray_internals.controller import takes_process
+from tune_stoppers.tune.ray_internals.controller import request_of, takes_process
 from tune_stoppers.tune.ray_internals.types import PENDING, RUNNING, Controller, Trial
 
 
@@ -115,7 +115,7 @@ class Workers:
 
 def capacity(trial: Trial) -> int:
     """How many trials such as this one the cluster has room for; 0 in a replay."""
-    request = getattr(trial, "placement_group_factory", None)
+    request = request_of(trial)
     if request is None or not ray.is_initialized():
         return 0
     there, needs = ray.cluster_resources(), request.required_resources

@@ -44,10 +44,10 @@ class AdaptivePatienceStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class BudgetStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class BudgetStopper(StopperOfRule):
     ) -> None: ...
 
 class DiminishingReturnsStopper(StopperOfRule):
-    """Ends the whole sweep once going on is expected to gain too little.
+    """Ends the whole sweep once continuing it is expected to gain too little.
 
     ::
 
@@ -142,7 +142,7 @@ class DiminishingReturnsStopper(StopperOfRule):
     to be given where a scheduler ends trials there. The reason says what is expected to be left on
     the table. `rules.DiminishingReturns` has the formula. `worth` is per hour of the sweep, by a
     clock that does not run between a crash and `Tuner.restore`. With a searcher that improves
-    as it goes on, more may be left than is said.
+    over the sweep, more may be left than is said.
 
     Args:
         metric: what trials report, "eval_loss" or, nested, "eval/loss".
@@ -164,10 +164,10 @@ class DiminishingReturnsStopper(StopperOfRule):
         on_missing: "raise" ends the sweep at a first report without the metric; "skip" waits.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -217,10 +217,10 @@ class DivergenceStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -275,10 +275,10 @@ class ForecastStopper(StopperOfRule):
         on_missing: "raise" ends the sweep at a first report without the metric; "skip" waits.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -339,10 +339,10 @@ class GradientStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -394,10 +394,10 @@ class MultiMetricStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -444,10 +444,10 @@ class OverfitStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -503,10 +503,10 @@ class PatienceStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -553,10 +553,10 @@ class RecoveryStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
@@ -602,10 +602,10 @@ class ThresholdStopper(StopperOfRule):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
-            default they are written, and then off the controller's thread, to `tune_stoppers/`
-            in the experiment's folder, where `best_states` looks for what the results do not
-            say.
+        journal: a local file that gets one line for each decision, also for those to continue;
+            by default they are written, and then off the controller's thread, to
+            `tune_stoppers/` in the experiment's folder, where `best_states` looks for what the
+            results do not say.
     """
 
     def __init__(
