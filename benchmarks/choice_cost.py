@@ -26,19 +26,19 @@ RUNGS = (0.04, 0.12, 0.36)  # shares of the horizon
 Config = Mapping[str, Any]
 
 
-def configs_of(count: int, chance: np.random.Generator) -> list[Config]:
+def configs_of(count: int, rng: np.random.Generator) -> list[Config]:
     """Random ones."""
     return [
-        {f"x{i}": float(x) for i, x in enumerate(chance.random(6))}
-        | {"optimizer": str(chance.choice(["adamw", "lion", "sgd"]))}
-        | {"schedule": str(chance.choice(["linear", "cosine"]))}
+        {f"x{i}": float(x) for i, x in enumerate(rng.random(6))}
+        | {"optimizer": str(rng.choice(["adamw", "lion", "sgd"]))}
+        | {"schedule": str(rng.choice(["linear", "cosine"]))}
         for _ in range(count)
     ]
 
 
-def standing_of(config: Config, place: int, chance: np.random.Generator) -> TrialLosses:
+def standing_of(config: Config, place: int, rng: np.random.Generator) -> TrialLosses:
     """A loss that depends on the configuration, at one to three rungs."""
-    loss = (config["x0"] - 0.3) ** 2 + 0.1 * chance.random()
+    loss = (config["x0"] - 0.3) ** 2 + 0.1 * rng.random()
     marks = 1 + (place % 3 == 0) + (place % 9 == 0)
     return TrialLosses(tuple(loss / (1 + mark) for mark in range(marks)), loss / marks)
 
@@ -53,9 +53,9 @@ def begun_of(config: Config, standing: TrialLosses, waits: bool) -> StartedTrial
 
 def chooser(name: str, count: int) -> Callable[[int], Any]:
     """What makes the k-th choice."""
-    chance = np.random.default_rng(count)
-    waiting, known = configs_of(count, chance), configs_of(count, chance)
-    told = [(config, standing_of(config, i, chance)) for i, config in enumerate(known)]
+    rng = np.random.default_rng(count)
+    waiting, known = configs_of(count, rng), configs_of(count, rng)
+    told = [(config, standing_of(config, i, rng)) for i, config in enumerate(known)]
     if name == "LowerConfidenceBound":
         order = LowerConfidenceBound(explore=0)
         return lambda k: order.choose(waiting, told, picks=k)

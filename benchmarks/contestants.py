@@ -27,9 +27,9 @@ from tune_stoppers import (
 )
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison
 from tune_stoppers.backtest.optuna_pruner import OptunaPrunerScheduler
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.thinning import PROGRESS
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve
 
 OURS, TUNED, SECOND = "AutoScheduler", "Ray ASHA, best-tuned", "Ray ASHA, second-best"
 BOUND, ORACLE = "BoundASHAScheduler", "an oracle's order, no stopping"
@@ -121,11 +121,11 @@ def freeze_thaw(sweep: Sweep) -> Any:
     return FreezeThawScheduler(**horizon(sweep))
 
 
-PARTS = {  # what AutoScheduler is made of, and what it leaves out
+PARTS = {  # variants of BoundASHAScheduler
     f"{BOUND}, typical drop": partial(bound_asha, drop="typical"),
     f"{BOUND}, ordered by the model": partial(bound_asha, order="model"),
     f"{BOUND}, audited": partial(bound_asha, audit=10),
-    f"{OURS}, audited": partial(bound_asha, drop="typical", order="model", audit=10),
+    f"{BOUND}, all three": partial(bound_asha, drop="typical", order="model", audit=10),
 }
 
 

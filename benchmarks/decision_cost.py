@@ -36,9 +36,9 @@ from ray.tune.schedulers import (
 
 import tune_stoppers as ts
 from tune_stoppers import rules
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial
 from tune_stoppers.backtest.view import Searcher
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.report.terminal.tables import markdown
 
 WORKERS = 100  # for rules that hold trials back
@@ -133,9 +133,9 @@ class Stand:
     def __init__(self, rule: Any, trials: int, reports: int, seed: int = 0) -> None:
         self.rule, self.reports = rule, reports
         self.scheduler: Any = Asking(rule) if isinstance(rule, Stopper) else rule
-        self.chance = random.Random(seed)
-        self.floors = [self.chance.random() for _ in range(trials)]
-        self.speeds = [0.2 + self.chance.random() for _ in range(trials)]
+        self.rng = random.Random(seed)
+        self.floors = [self.rng.random() for _ in range(trials)]
+        self.speeds = [0.2 + self.rng.random() for _ in range(trials)]
         self.trials = [ReplayTrial(i, _curve(i)) for i in range(trials)]
         self.steps: dict[ReplayTrial, int] = {}  # of the trials that run, their last
         self.waiting = trials  # that neither run nor have ended
@@ -167,7 +167,7 @@ class Stand:
     def result(self, trial: ReplayTrial, step: int) -> dict[str, Any]:
         """What the trial reports: curves that fall at different speeds to different floors."""
         fallen = step ** -self.speeds[trial.index]
-        loss = self.floors[trial.index] + fallen + 0.01 * self.chance.random()
+        loss = self.floors[trial.index] + fallen + 0.01 * self.rng.random()
         return {
             "loss": loss,
             "accuracy": 1.0 - fallen,
@@ -235,7 +235,7 @@ def drive(stand: Stand) -> Iterator[tuple[int, int]]:
         stand.fill(at_a_time)
     while stand.steps:
         order = list(stand.steps)
-        stand.chance.shuffle(order)
+        stand.rng.shuffle(order)
         for trial in order:
             step = stand.steps[trial] = stand.steps[trial] + 1
             result = stand.result(trial, step)

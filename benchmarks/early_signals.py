@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown
 
 AGES = (0.1, 0.2, 0.4)

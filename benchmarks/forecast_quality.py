@@ -18,11 +18,11 @@ import pandas as pd
 
 from benchmarks.recorded import load
 from benchmarks.results import insert
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import PROGRESS
 from tune_stoppers.forecast import Forecast, Forecaster
 from tune_stoppers.forecast.calibration import persistence
 from tune_stoppers.forecast.distribution import Floats
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown, number
 
 PLACES = (0.1, 0.2, 0.4, 0.8)

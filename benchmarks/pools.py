@@ -20,8 +20,8 @@ from benchmarks.recorded import HORIZONS, in_reports, without_outcomes
 from tune_stoppers.backtest.compare import example_path
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.backtest.score import WORST
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import PROGRESS, equal_progress, only_metrics, thin
+from tune_stoppers.recorded.sweep import Sweep
 
 REPORTS = 30  # longer curves are thinned to so many: fine-tunes are evaluated 10 to 30 times
 SIGNALS = ("train_loss", "train_ctc_loss", "train_batch_loss", "grad_norm", "lr")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tune_stoppers.backtest.compare import example_path
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import PROGRESS, equal_progress, only_metrics, thin
+from tune_stoppers.recorded.sweep import Sweep
 
 FAMILIES = ("taskset", "yahpo_lcbench", "opda", "algoperf", "mlperf", "peft", "mpl")
 OWN = "own"  # the family of the sweep that comes with the package

@@ -16,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown
 
 TRIALS, REPORTS, RUNS = 1_000, 50, 5

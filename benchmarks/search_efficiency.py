@@ -96,8 +96,9 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
         "TaskSet, DeBERTa and ImageNet sweeps, some of these among them, and those of the model "
         "on other orderings of TaskSet, LCBench and DeBERTa sweeps: there the figures are not out "
         "of sample.",
-        f"{ORACLE}: trials start in the order of their recorded bests and run to their ends. No "
-        "rule can know that; it says what knowing the configurations could be worth at most.",
+        f"{ORACLE}: trials start in the order of their recorded bests (where the sweep has a "
+        "target, of the time to it) and run to their ends. No rule can know that; it says what "
+        "knowing the configurations could be worth at most.",
     ]
     for name in (OURS, BOUND, NO_STOPPING, ORACLE):
         text += [

@@ -30,7 +30,7 @@ from benchmarks.recorded import load
 from benchmarks.search_command import Note, run
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.comparison import NO_STOPPING, OVERALL
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.replays import title_of
 from tune_stoppers.report.terminal.tables import markdown, number
 

@@ -36,7 +36,7 @@ from benchmarks.recorded import OWN, few_each, load
 from benchmarks.search_command import Note, run
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.comparison import Comparison
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown, number
 
 ORDERINGS, TUNING = 5, 10

@@ -23,7 +23,7 @@ from benchmarks.contestants import (
     promotion,
 )
 from tune_stoppers.backtest.comparison import NO_STOPPING
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 ASHA, ASHA_LATE = "Ray ASHA, defaults", "Ray ASHA, 15 %, eta 2"
 ORACLE, STOP_ONLY = "oracle's order", f"{OURS}, no checkpoints"

@@ -6,7 +6,8 @@
 
 Families other than fine-tunes of language models are run with 4 workers only, 8 configurations
 with 2, unless `--everywhere` is given. `--runs` keeps a row of every replay in a CSV file: with
-`--only` a later call runs those rules anew, and takes the others from there.
+`--only` a later call runs those rules anew, and takes the others from there; with `--draws 0` it
+only writes the tables.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import argparse
 import logging
 import multiprocessing
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -36,7 +36,7 @@ from benchmarks.small_tables import KEYS, RANDOM, picture, section
 from tune_stoppers.backtest.comparison import NO_STOPPING
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import area, regret_curve
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.horizon_watch import told_later
 
 RESUME_COST = 0.5  # reports
@@ -214,19 +214,16 @@ def parsed(given: list[str] | None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> int:
     """Run the benchmark. 0: done; 2: a user's mistake."""
     args = parsed(given)
-    began = time.monotonic()
     try:
         runs = measure(args)
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    typed = sys.argv[1:] if given is None else given
-    words = ["CURVES_DIR" if word == str(args.curves) else word for word in typed]
     head = [
         "## Small sweeps, run to the end",
-        f"`python -m benchmarks.small_sweeps {shlex.join(words)}`, {time.strftime('%Y-%m-%d')}, "
-        f"Ray {ray.__version__}, Optuna {optuna.__version__}; "
-        f"{(time.monotonic() - began) / 60:.0f} minutes.",
+        f"`python -m benchmarks.small_sweeps CURVES_DIR --draws {runs['draw'].nunique()}`, "
+        f"{time.strftime('%Y-%m-%d')}, Ray {ray.__version__}, Optuna {optuna.__version__}; "
+        f"{runs['cpu'].sum() / 60:.0f} minutes of CPU time.",
     ]
     if args.picture is not None:
         picture(runs, args.picture)

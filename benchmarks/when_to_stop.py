@@ -22,7 +22,7 @@ import pandas as pd
 from benchmarks.contestants import bound_asha
 from benchmarks.recorded import horizon, load
 from tune_stoppers.backtest.replay import ReplayResult, replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown, number
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
 from tune_stoppers.tune.stoppers.named import DiminishingReturnsStopper

@@ -15,7 +15,7 @@ import pandas as pd
 
 from tune_stoppers import BoundASHAScheduler
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown
 
 STEPS, EVERY, CONCURRENT = 24, 4, 2

@@ -24,7 +24,7 @@ from experiments.lora_spaces import SPACES, Config, configuration
 from experiments.lora_tasks import TASKS, Data, data_of
 from experiments.model import load, prepare
 from experiments.side_by_side import Hyperparameters, Plan, train
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 MODES = {
     "eval_loss": "min",

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.docpairs import DataError, Pair, split, stdlib_pairs
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 CONTEXT = 64  # characters
 HEAD_WIDTH = 16

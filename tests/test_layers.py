@@ -17,11 +17,13 @@ LEVELS = {
     2: ("journal",),
     3: ("training", "recipes", "testing"),
     4: ("experiment",),
-    5: ("tune",),
-    6: ("backtest",),
-    7: ("report",),
-    8: ("cli",),
-    9: ("__main__",),
+    5: ("recorded",),
+    6: ("history",),
+    7: ("tune",),
+    8: ("backtest",),
+    9: ("report",),
+    10: ("cli",),
+    11: ("__main__",),
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names}
 RAY_FOLDERS = ("tune", "backtest")

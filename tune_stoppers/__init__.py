@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.compare import example_path as example_path
     from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
     from tune_stoppers.backtest.replay import replay as replay
-    from tune_stoppers.backtest.sweep import Sweep as Sweep
     from tune_stoppers.experiment.best_states import BestState as BestState
     from tune_stoppers.experiment.best_states import best_state as best_state
     from tune_stoppers.experiment.best_states import best_states as best_states
+    from tune_stoppers.recorded.sweep import Sweep as Sweep
     from tune_stoppers.report.data.explain import explain as explain
     from tune_stoppers.training.checkpoints import load_state as load_state
     from tune_stoppers.training.checkpoints import save_state as save_state
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.stoppers.named import RecoveryStopper as RecoveryStopper
     from tune_stoppers.tune.stoppers.named import RuleStopper as RuleStopper
     from tune_stoppers.tune.stoppers.named import ThresholdStopper as ThresholdStopper
+    from tune_stoppers.tune.suggest import suggest as suggest
     from tune_stoppers.tune.trainer.callback import TuneCallback as TuneCallback
 
 _WHERE = {
@@ -84,7 +85,7 @@ _WHERE = {
     "RuleCallback": "training.hf",
     "RuleScheduler": "tune.schedulers.rule",
     "RuleStopper": "tune.stoppers.named",
-    "Sweep": "backtest.sweep",
+    "Sweep": "recorded.sweep",
     "ThresholdStopper": "tune.stoppers.named",
     "TuneCallback": "tune.trainer.callback",
     "best_state": "experiment.best_states",
@@ -99,6 +100,7 @@ _WHERE = {
     "recommend_parameters": "advice",
     "replay": "backtest.replay",
     "save_state": "training.checkpoints",
+    "suggest": "tune.suggest",
 }
 
 __all__ = sorted(_WHERE)

@@ -36,13 +36,15 @@ def number(value: Any) -> float | None:
     """
     if type(value) is float:
         return value
-    if not _is_real(value) and callable(getattr(value, "item", None)):
+    if not _is_real(value):
+        if not callable(getattr(value, "item", None)):
+            return None
         try:
             value = value.item()  # numpy and torch
         except (ValueError, RuntimeError):
             return None  # more than one element
-    if not _is_real(value):
-        return None
+        if not _is_real(value):
+            return None
     try:
         return float(value)
     except OverflowError:

@@ -65,7 +65,7 @@ def validation_accuracy(
 ) -> Recipe:
     """A classifier judged by its accuracy: `Patience`, or a target that is good enough.
 
-    Accuracy often goes on rising where the loss no longer falls, as few confident mistakes
+    Accuracy often keeps rising where the loss no longer falls, as few confident mistakes
     dominate that. It moves in jumps of one example, so a bound on how far it falls would be
     crossed by chance: there is none.
 
@@ -124,7 +124,7 @@ def dpo(
     """Preference tuning: once neither the loss nor the reward accuracy improves, or `Divergence`.
 
     The accuracy (the share of pairs whose chosen answer has the higher implicit reward) is the
-    aim, but coarse, and soon stands at a tie; the loss goes on falling as margins widen, or rises
+    aim, but coarse, and soon stands at a tie; the loss keeps falling as margins widen, or rises
     for a few pairs while the ranking still improves. Each alone stops too early.
 
     Args:

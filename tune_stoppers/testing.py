@@ -354,7 +354,7 @@ def _check_kind(rule: BaseRule, report: Report, decision: object) -> None:
 
 
 def _poisoned(rule: Rule, report: Report, value: float) -> Report:
-    """`report` with `value` in place of every number that the rule reads."""
+    """`report` with `value` for every number that the rule reads."""
     return report._replace(loss=value, metrics=dict.fromkeys(rule.reads, value))
 
 

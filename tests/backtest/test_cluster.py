@@ -10,7 +10,7 @@ from ray.tune.stopper import Stopper
 
 from tune_stoppers.backtest.cluster import Cluster, StalledError
 from tune_stoppers.backtest.process import Costs, Faults
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(*lengths: int, seconds: float | None = None) -> Sweep:

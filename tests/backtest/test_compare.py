@@ -12,7 +12,7 @@ from tune_stoppers.backtest.compare import compare, example_path
 from tune_stoppers.backtest.named import default_rules
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.backtest.score import area, regret_curve
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(name: str = "one", trials: int = 40, length: int = 8, **options) -> Sweep:

@@ -29,7 +29,7 @@ from ray.tune.stopper import (
 from tune_stoppers import PromotionASHAScheduler
 from tune_stoppers.backtest.process import Faults
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 CALLS: list[tuple] = []  # both sides note here: Tune and replay copy what they are given
 

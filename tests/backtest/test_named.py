@@ -7,7 +7,7 @@ from ray.tune.stopper import Stopper
 
 from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.named import build, kind_of, known
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 ROWS = [{"trial_id": "a", "training_iteration": t, "score": 1.0} for t in (1, 2, 30)]
 SWEEP = Sweep.from_frame(pd.DataFrame(ROWS), metric="score", mode="max")

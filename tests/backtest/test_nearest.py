@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tune_stoppers.backtest.nearest import Neighbours, space_of
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(configs: Sequence[dict[str, Any]]) -> Sweep:

@@ -10,7 +10,7 @@ import pytest
 
 from tune_stoppers.backtest.optuna_pruner import OptunaPrunerScheduler
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 PRUNERS = {
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=3),

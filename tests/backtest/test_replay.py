@@ -14,7 +14,7 @@ from ray.tune.stopper import MaximumIterationStopper
 from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.cluster import StalledError
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(curves: dict[str, list[float]], mode: str = "min", **options) -> Sweep:

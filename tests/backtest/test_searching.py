@@ -18,7 +18,7 @@ from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.process import Faults
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(configs: Sequence[dict[str, Any]], losses: Sequence[Sequence[float]]) -> Sweep:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import equal_progress, only_metrics, thin
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep(lengths: dict[str, int], **options) -> Sweep:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.contestants import OracleScheduler
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep_of(curves: Mapping[str, Sequence[float]], target: float | None = None) -> Sweep:

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.first_rung import at
 from benchmarks.pools import Task
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def a_task(target: float | None = None) -> Task:

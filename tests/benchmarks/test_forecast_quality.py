@@ -18,8 +18,8 @@ from benchmarks.forecast_quality import (
     scored,
     trials_of,
 )
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.forecast import Forecast
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def sweep_of(count=14, length=20, name="taskset_a", change=None):

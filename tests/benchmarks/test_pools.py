@@ -7,7 +7,7 @@ import pytest
 from benchmarks import pools
 from benchmarks.pools import PEFT_BY_LOSS, Task, draw, load, random_search, regret_by, scored
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def flat(values: list[float], target: float | None = None) -> Sweep:

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import search_efficiency, search_left_out, search_settings
+from benchmarks import how_far, search_efficiency, search_left_out, search_settings
 from benchmarks.contestants import (
     ASHAS,
+    ORACLE,
     OTHERS,
     OURS,
     SECOND,
@@ -19,7 +20,7 @@ from benchmarks.recorded import load
 from benchmarks.results import insert
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def write(folder, name: str, trials: int = 160, length: int = 6, **options) -> None:
@@ -97,6 +98,17 @@ def test_other_settings_and_settings_chosen_elsewhere(curves, capsys):
     text = capsys.readouterr().out
     for variant in search_left_out.VARIANTS:
         assert f"| {variant} |" in text
+
+
+@pytest.mark.stress
+def test_how_far_an_order_could_go(curves, capsys):
+    """The oracle beside the best-tuned ASHA: a row a family, and with one worker and with 32."""
+    assert how_far.main([str(curves), "--quick", "--processes", "1"]) == 0
+    text = capsys.readouterr().out
+    for title in ("### 8 workers, all sweeps", "### 1 worker,", "### 32 workers,"):
+        assert title in text
+    assert "| algoperf (1 sweep, time to target) |" in text
+    assert text.count(f"| overall | {ORACLE} |") == 2
 
 
 def test_a_family_has_no_say_in_what_is_chosen_for_it():

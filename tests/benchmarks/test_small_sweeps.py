@@ -11,7 +11,7 @@ from benchmarks.small_rules import ASHA, ASHA_LATE, BOUND, ORACLE, RULES
 from benchmarks.small_sweeps import Cell, run_cell
 from benchmarks.small_tables import RANDOM
 from tune_stoppers.backtest.comparison import NO_STOPPING
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def a_sweep(name: str, trials: int = 20, length: int = 8) -> Sweep:
@@ -61,10 +61,10 @@ def test_a_run_writes_its_tables_and_its_picture(curves, tmp_path, capsys) -> No
     given += ["--out", str(out), "--picture", str(drawn), "--runs", str(kept)]
     assert small_sweeps.main(given) == 0
     text = out.read_text()
-    assert "`python -m benchmarks.small_sweeps CURVES_DIR --quick" in text
+    assert "`python -m benchmarks.small_sweeps CURVES_DIR --draws 1`" in text
     for rule in RULES:
         assert f"\n| {rule} |" in text
-    assert drawn.read_text().startswith("<?xml")
+    assert f"2  {ASHA}" in drawn.read_text()
     runs = pd.read_csv(kept)
     seen = set(runs[["family", "workers"]].itertuples(index=False, name=None))
     assert seen == {("lora", 1), ("lora", 4), ("taskset", 4)}

@@ -46,7 +46,7 @@ time    step  value  decision  by               why
 NO_JOURNAL = """\
 sweep: 6 trials
 1 of 6 trials failed.
-There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, pauses, retries and what was compared are not known. Endings are those that the results tell.
+There is no journal: none of our stoppers and schedulers watched this experiment. Decisions, pauses, retries and what was compared are not known. Endings are those that the results tell.
 
 ended by                trials  which
 stopped, cause unknown       1  flat

@@ -13,8 +13,8 @@ import tune_stoppers
 from tests.stand_ins.watched import watched
 from tune_stoppers.backtest.compare import example_path
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.cli import main
+from tune_stoppers.recorded.sweep import Sweep
 
 
 def recorded(**options) -> Sweep:

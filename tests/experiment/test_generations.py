@@ -11,11 +11,11 @@ import pyarrow.fs as pafs
 import pytest
 
 from tune_stoppers import best_state, best_states, explain
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.cli import main
 from tune_stoppers.experiment import folder as experiment
 from tune_stoppers.experiment.folder import Experiment, ExperimentError
 from tune_stoppers.journal.lines import BEGINS, ENDED, FORGOT, RESTORED, TRIAL
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.data.from_experiment import experiment_story
 from tune_stoppers.report.terminal.best import best_of
 

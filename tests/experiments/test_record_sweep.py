@@ -26,7 +26,7 @@ from experiments.record_sweep import (
     stdlib_pairs,
     train,
 )
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 
 ROOT = Path(record_sweep.__file__).parents[1]
 EXAMPLE = Path(tune_stoppers.__file__).parent / "backtest" / "example.parquet"

@@ -26,11 +26,11 @@ from tune_stoppers import (
 )
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Faults
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.layout import read_lines, segments_of
 from tune_stoppers.journal.lines import Line
 from tune_stoppers.journal.rerun import rerun
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
 LOOKS = 10  # at what is held, while the sweep goes on

@@ -13,7 +13,7 @@ def test_a_wide_range_is_logarithmic_and_a_narrow_one_is_not():
     assert scale_of([1e-4, 1e-1]).log
     assert not scale_of([1.0, 3.0]).log
     assert not scale_of([-1.0, 1000.0]).log
-    assert scale_of([1e-4, 1e-2]).place(1e-3) == pytest.approx(0.5)
+    assert scale_of([1e-4, 1e-2]).position(1e-3) == pytest.approx(0.5)
 
 
 def test_one_value_alone_and_none_at_all_have_an_axis():
@@ -38,7 +38,7 @@ def test_the_largest_and_the_smallest_floats_have_places(values, sign):
         objective_scale(values, sign, shown=values),
     ):
         assert 0 < scale.high - scale.low < math.inf
-        assert all(0 <= scale.place(value) <= 1 for value in values)
+        assert all(0 <= scale.position(value) <= 1 for value in values)
         assert all(math.isfinite(tick) for tick in scale.ticks())
 
 
@@ -48,8 +48,8 @@ def test_a_diverging_trial_does_not_flatten_the_others(mode, sign):
     values = [sign * value for value in [1.0, 1.1, 1.2, 1.3] * 10 + [1e6]]
     scale = objective_scale(values, sign)
     assert scale.high - scale.low < 1
-    assert 0 < scale.place(sign * 1.0) < 1
-    assert scale.place(sign * 1e6) == (1 if sign > 0 else 0)
+    assert 0 < scale.position(sign * 1.0) < 1
+    assert scale.position(sign * 1e6) == (1 if sign > 0 else 0)
     assert scale.clamp(math.nan, sign) == (scale.high if sign > 0 else scale.low)
 
 

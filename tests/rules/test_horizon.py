@@ -131,7 +131,7 @@ def test_reports_far_beyond_the_horizon() -> None:
     """Of a rule that does not end the trials there."""
     wrong = found(10, [trial(100, made=n, ended=False) for n in (21, 30, 40)])
     assert wrong is not None
-    assert "trials go on to training_iteration 40" in wrong.say("S")
+    assert "trials run to training_iteration 40" in wrong.say("S")
 
 
 def test_only_what_counts_is_looked_at() -> None:

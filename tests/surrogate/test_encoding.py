@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tune_stoppers.surrogate.encoding import points_of
+from tune_stoppers.surrogate.encoding import Encoding, points_of
 
 
 def column(points, name):
@@ -70,3 +70,23 @@ def test_what_numpy_counts_among_the_numbers_and_is_none_is_a_category() -> None
     hours = [np.timedelta64(1, "h"), np.timedelta64(2, "h"), np.timedelta64("NaT")]
     assert points_of([{"wait": value} for value in hours]).rows.shape == (3, 3)
     assert points_of([{"root": value} for value in np.array([1j, 1, 2])]).rows.shape == (3, 3)
+
+
+def test_configurations_that_were_not_known_are_put_among_those_that_were() -> None:
+    """In between by rank; outside of the range as far as they are away, by factors for a rate."""
+    known = [{"lr": rate, "depth": depth} for rate, depth in ((1e-4, 1), (1e-3, 3), (1e-2, 2))]
+    points = Encoding(known).points(
+        [*known, {"lr": 2e-3, "depth": 2}, {"lr": 1e-1, "depth": 0}, {"lr": 1e-8, "depth": 1e6}]
+    )
+    assert (points.rows[:3] == points_of(known).rows).all()
+    assert column(points, "lr")[3:].ravel() == pytest.approx([2 / 3, 1.5, -2])
+    assert column(points, "depth")[3:].ravel() == pytest.approx([0.5, -0.5, 4])
+
+
+def test_what_was_not_known_is_no_nearer_to_one_category_than_to_another() -> None:
+    """A third value of two, a hyperparameter that is missing, a word for a number."""
+    known = [{"kind": "a", "lr": 0.1}, {"kind": "b", "lr": 0.2}]
+    points = Encoding(known).points([*known, {"kind": "c", "lr": "auto"}, {}])
+    kinds = column(points, "kind").ravel()
+    assert abs(kinds[2] - kinds[0]) == abs(kinds[2] - kinds[1])
+    assert column(points, "lr")[2:].ravel().tolist() == [0.5, 0.5]

@@ -66,3 +66,16 @@ def test_what_is_awaited_narrows_the_deviation_and_leaves_the_mean() -> None:
     with_one = process.posterior(points, values, asked, asked[:1])
     assert with_one.mean == pytest.approx(alone.mean)
     assert with_one.sd[0] < 0.8 * alone.sd[0]
+
+
+def test_points_together_are_believed_as_each_alone() -> None:
+    """The joint belief has the same means and deviations; near points go together."""
+    points, values = CHANCE.random((10, 3)), CHANCE.standard_normal(10)
+    asked = np.vstack([CHANCE.random((2, 3)), np.full((1, 3), 9.0), np.full((1, 3), 9.01)])
+    process = Process(GROUPS)
+    mean, covariance = process.given(points, values, noisiness=2.0).at(asked)
+    alone = process.posterior(points, values, asked, noisiness=2.0)
+    assert mean == pytest.approx(alone.mean)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(alone.sd)
+    assert covariance[2, 3] > 0.99 * covariance[2, 2]
+    assert abs(covariance[0, 2]) < 0.01 * covariance[2, 2]

@@ -175,7 +175,7 @@ def test_a_keeper_alone_begins_anew_at_an_earlier_step(tmp_path: Path) -> None:
 def test_a_keeper_alone_goes_on_at_a_later_step(tmp_path: Path) -> None:
     """And says so; after a restore there is nothing to say."""
     offer_constants(BestStateKeeper(tmp_path), [3.0, 0.5])
-    with pytest.warns(RuntimeWarning, match=r"goes on from the states.*resume=True.*fresh=True"):
+    with pytest.warns(RuntimeWarning, match=r"continues from the states.*resume=True.*fresh=True"):
         assert not BestStateKeeper(tmp_path).offer(3, 9.0, constant(7.0))
     keeper = BestStateKeeper(tmp_path)
     keeper.restore(constant(0.0))

@@ -12,8 +12,8 @@ from ray import tune
 import tune_stoppers as ts
 from tune_stoppers.backtest.compare import compare
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.cli import main
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report import experiment_story
 from tune_stoppers.report.data.explain import Explained
 

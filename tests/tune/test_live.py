@@ -10,8 +10,8 @@ import pytest
 import tune_stoppers as ts
 from tune_stoppers import rules
 from tune_stoppers.backtest.cluster import Cluster
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import Entry
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.live import Live, without_live
 
 METRIC = {"metric": "loss", "mode": "min"}

@@ -29,9 +29,9 @@ from ray.tune.utils import flatten_dict
 from tune_stoppers.backtest.clock import Clock, StalledError
 from tune_stoppers.backtest.process import Costs, Faults, Process
 from tune_stoppers.backtest.searching import NearestSearch
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
 from tune_stoppers.backtest.view import SchedulerView, Searcher
+from tune_stoppers.recorded.table import Curve
 
 CONTROL, REPORT = 0, 1  # priorities: at equal times, first what Ray does by itself
 ENDED = (Trial.TERMINATED, Trial.ERROR)

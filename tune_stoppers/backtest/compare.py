@@ -29,9 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison, finish
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import RegretCurve, area, regret_curve, value_at
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.thinning import thin
 from tune_stoppers.metrics import logger
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.horizon_watch import MARK, told_later
 
 Factory = Callable[..., Any]
@@ -106,8 +106,8 @@ def compare(
     there, so that the last value says nothing.
 
     `searcher`: a factory such as `lambda sweep, seed: OptunaSearch(seed=seed)`, called with the
-    sweep and the seed of the ordering: as for `replay`, what it suggests takes the place of the
-    shuffled order, under every rule; it may then differ between rules, as results do.
+    sweep and the seed of the ordering: as for `replay`, what it suggests replaces the shuffled
+    order, under every rule; it may then differ between rules, as results do.
 
     `workers`: trials that run at a time. `orderings`: how many shuffled orders, or per rule; order
     k is the same for every rule. `budget`: time, in full trainings: the median over a sweep's
@@ -115,14 +115,13 @@ def compare(
     `at`: times, in the same unit, at which regret and speed-up are told. `baseline`: the rule that
     others are measured against; None: no stopping. `resume_cost`: what each restart of a paused
     trial costs, in reports. `cost`: what a report takes, 1 each or the recorded seconds. `whole`:
-    go on past the budget until no trial is left, to learn savings and risk on the whole sweep; the
-    scores do not change, it takes longer. `max_pending`: as for `replay`; Ray's 200 let so many new
-    trials go before one that a scheduler resumes. `metric`, `mode`: default, each sweep's own.
-    `families`:
-    sweep name to family; default, what the sweep's description says, else "sweeps". `unscored`:
-    names of sweeps shown in the tables but left out of "overall". `thin_to`: longer curves are
-    thinned to so many reports, see `thinning.thin`. `processes`: default, one per available core
-    where there is enough to do; 1: in this one (otherwise a script needs the usual
+    continue past the budget until no trial is left, to learn savings and risk on the whole sweep;
+    the scores do not change, it takes longer. `max_pending`: as for `replay`; Ray's 200 let so many
+    new trials go before one that a scheduler resumes. `metric`, `mode`: default, each sweep's own.
+    `families`: sweep name to family; default, what the sweep's description says, else "sweeps".
+    `unscored`: names of sweeps shown in the tables but left out of "overall". `thin_to`: longer
+    curves are thinned to so many reports, see `thinning.thin`. `processes`: default, one per
+    available core where there is enough to do; 1: in this one (otherwise a script needs the usual
     `if __name__ == "__main__":`). `progress`: a bar on standard error, if that is a terminal.
     `seed`: of the first order.
 
@@ -150,8 +149,8 @@ def compare(
         searcher=searcher,
     )
     jobs = [
-        Job(place, rule, ordering)
-        for place in range(len(listed))
+        Job(index, rule, ordering)
+        for index in range(len(listed))
         for rule, count in counts.items()
         for ordering in range(count)
     ]

@@ -17,10 +17,10 @@ from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 
 import tune_stoppers
 from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Rows
 from tune_stoppers.expressions import DICT, parse
 from tune_stoppers.metrics import number
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Rows
 from tune_stoppers.tune.stoppers.combinators import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ray import tune
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import nest
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.surrogate.encoding import MOST_VALUES, SHARE
 
 Floats = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ class Neighbours:
         self._groups = _alike(self._axes)
 
     def nearest(self, config: Mapping[str, Any], rows: Sequence[int]) -> int:
-        """The place in `rows`, rows of the recorded ones, of the nearest; the first of equals.
+        """The index in `rows`, rows of the recorded ones, of the nearest; the first of equals.
 
         Raises ValueError if the configuration has none of the hyperparameters that differ.
         """

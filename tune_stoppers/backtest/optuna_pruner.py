@@ -48,11 +48,11 @@ class OptunaPrunerScheduler(FIFOScheduler):
             require_choice("OptunaPrunerScheduler mode", mode, ("min", "max"))
         self._pruner, self._metric, self._mode, self.time_attr = pruner, metric, mode, time_attr
         self._study: optuna.Study | None = None  # made at the first report
-        self._trials: dict[str, optuna.Trial] = {}  # those that go on
+        self._trials: dict[str, optuna.Trial] = {}  # those that have not ended
         self._steps: dict[str, int] = {}  # the last one reported
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Take metric and mode from `TuneConfig`; False, Ray's no, if given in both places."""
+        """Take metric and mode from `TuneConfig`; False, Ray's no, if given in both."""
         if (metric and self._metric) or (mode and self._mode):
             return False
         self._metric, self._mode = metric or self._metric, mode or self._mode  # type: ignore[assignment]
@@ -99,7 +99,7 @@ class OptunaPrunerScheduler(FIFOScheduler):
         self._tell(trial.trial_id, "FAIL")
 
     def debug_string(self) -> str:
-        """One line: the pruner, and how many trials go on."""
+        """One line: the pruner, and how many trials have not ended."""
         return f"{type(self._pruner).__name__}: {len(self._trials)} trials under way"
 
     def _open_study(self) -> optuna.Study:

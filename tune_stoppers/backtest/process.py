@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from ray.tune.utils import flatten_dict
 
-from tune_stoppers.backtest.table import Curve, Rows
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial, nest
+from tune_stoppers.recorded.table import Curve, Rows
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Costs:
     """Worker time in the unit of the clock: reports, or seconds where those were recorded.
 
     `start`: each start of a trial's process. `save`: each checkpoint. `load`: each restore.
-    `resume`: every later start of a trial, in place of `start + load`, if given.
+    `resume`: every later start of a trial, instead of `start + load`, if given.
     """
 
     unit: Literal["reports", "seconds"] = "reports"

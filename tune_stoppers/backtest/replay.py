@@ -28,9 +28,9 @@ from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.searching import prepared
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.tune.horizon_watch import notes_of
 from tune_stoppers.tune.schedulers.base import SweepScheduler
 from tune_stoppers.tune.stoppers.base import RuleStopper
@@ -75,7 +75,7 @@ def replay(
     its worker to the next one; the order of trials is drawn from `seed`, the same for every rule,
     or the recorded one.
 
-    `searcher`: any Ray searcher, deep-copied too, in place of that order; the trials that it has
+    `searcher`: any Ray searcher, deep-copied too, instead of that order; the trials that it has
     not suggested stay PENDING. The unused trial nearest to each suggestion (`Neighbours`) is run
     and its reports are told as the suggestion's, as Ray's SearchGenerator does: each that does not
     end its trial, and the last one. As under `max_concurrent_trials=workers`, it is asked when a
@@ -89,9 +89,9 @@ def replay(
     keeps them. `workers`: trials that run at a time. `cost`: what a report takes, 1 each or the
     recorded seconds; the costs below, `budget` and every time in the result are in that unit.
     `start_cost`: each start of a trial; `save_cost`: each checkpoint; `load_cost`: each restore;
-    `resume_cost`: each later start of a trial, in place of start and load. `failure_rate`,
-    `preemption_rate`: chance per report that the process dies before it; a failed trial is tried
-    again `max_failures` times (-1: always), a preempted one always, from its last checkpoint.
+    `resume_cost`: each later start of a trial, instead of start and load. `failure_rate`,
+    `preemption_rate`: probability per report that the process dies before it; a failed trial is
+    tried again `max_failures` times (-1: always), a preempted one always, from its last checkpoint.
     `checkpoint_every`: a checkpoint with each report whose iteration is a multiple; 0: never, and
     then a trial that is paused starts from zero. `max_pending`: trials taken from the searcher
     ahead of time (Ray: 200 or 1.1 × workers; 1 for an adaptive searcher). `budget`: the time at
@@ -237,8 +237,7 @@ class ReplayResult:
     def regret_of(self, value: float) -> float:
         """The normalised regret of an incumbent's value, by the definition of `regret`."""
         bests = np.array(list(self._own_bests.values()))
-        best, middle = bests.min(), np.sort(bests)[(len(bests) - 1) // 2 : len(bests) // 2 + 1]
-        typical = float(middle.mean())  # the median
+        best, typical = bests.min(), float(np.median(bests))
         if not math.isfinite(typical) and math.isfinite(best):
             typical = float(np.median(bests[np.isfinite(bests)]))
         loss = value if self.mode == "min" else -value
@@ -384,8 +383,8 @@ def _ordered(sweep: Sweep, order: str, seed: int) -> list[Curve]:
         return list(sweep)
     if order != "shuffled":
         raise ValueError(f"order must be 'shuffled' or 'recorded', got {order!r}.")
-    places = np.random.default_rng(seed).permutation(len(sweep))
-    return [sweep.curves[place] for place in places]
+    shuffled = np.random.default_rng(seed).permutation(len(sweep))
+    return [sweep.curves[index] for index in shuffled]
 
 
 def _expect(judge: Stopper | TrialScheduler | None, sweep: Sweep) -> None:
@@ -436,4 +435,4 @@ def _check_costs(**costs: float | None) -> None:
 def _check_rates(**rates: float) -> None:
     for name, rate in rates.items():
         if not 0 <= rate < 1:
-            raise ValueError(f"{name} must be in [0, 1), a chance per report, got {rate}.")
+            raise ValueError(f"{name} must be in [0, 1), a probability per report, got {rate}.")

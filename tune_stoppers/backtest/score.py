@@ -37,8 +37,8 @@ def regret_curve(
 
 def value_at(curve: RegretCurve, time: float) -> float:
     """The regret at `time`; an improvement counts from its own time on."""
-    place = int(np.searchsorted(curve.times, time, side="right"))
-    return float(curve.values[place - 1]) if place else WORST
+    index = int(np.searchsorted(curve.times, time, side="right"))
+    return float(curve.values[index - 1]) if index else WORST
 
 
 def area(curve: RegretCurve, budget: float) -> float:
@@ -79,10 +79,10 @@ def ratio(baseline: float, rule: float, budget: float) -> float:
 def mean_curve(curves: Sequence[RegretCurve]) -> RegretCurve:
     """The mean of several curves: again a step function, exact."""
     times = np.unique(np.concatenate([curve.times for curve in curves]))
-    places = [np.searchsorted(curve.times, times, side="right") for curve in curves]
+    indices = [np.searchsorted(curve.times, times, side="right") for curve in curves]
     values = [
-        np.concatenate([[WORST], curve.values])[place]
-        for curve, place in zip(curves, places, strict=True)
+        np.concatenate([[WORST], curve.values])[index]
+        for curve, index in zip(curves, indices, strict=True)
     ]
     return RegretCurve(times, np.mean(values, axis=0))
 

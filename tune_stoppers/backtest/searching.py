@@ -16,8 +16,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.nearest import Neighbours, space_of
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.backtest.trial import ReplayTrial
+from tune_stoppers.recorded.sweep import Sweep
 
 ASKS = 600  # with nothing left to run; Ray asks once a second for ten minutes
 
@@ -124,9 +124,9 @@ class NearestSearch(SearchGenerator):
                 f"{_name(self.searcher)} suggested {suggestion!r}; a suggestion is a "
                 "configuration, None or 'FINISHED'."
             )
-        place = self._neighbours.nearest(suggestion, self._unused)
-        del self._unused[place]
-        trial = self._trials.pop(self._counter + place)
+        index = self._neighbours.nearest(suggestion, self._unused)
+        del self._unused[index]
+        trial = self._trials.pop(self._counter + index)
         self._trials.insert(self._counter, trial)
         self._counter += 1
         self._open[trial.trial_id] = name

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tune_stoppers.backtest.sweep import Sweep
-from tune_stoppers.backtest.table import Curve, Floats, Ints
+from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve, Floats, Ints
 
 PROGRESS = "progress"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow.fs
 from ray.tune.experiment import Trial
 
-from tune_stoppers.backtest.table import Curve
+from tune_stoppers.recorded.table import Curve
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class ReplayTrial:
     """Stands in for `ray.tune.experiment.Trial`.
 
     `storage` is None unless the replay was given a folder: a scheduler that keeps its state on
-    disk has nothing to keep in a replay. Trials hash by their place in the sweep, so that sets
+    disk has nothing to keep in a replay. Trials hash by their index in the sweep, so that sets
     of trials iterate in the same order in every run.
     """
 

@@ -13,7 +13,7 @@ import typer
 from tune_stoppers.cli.shell import Generation, Json, UsageError, app, mistakes
 
 if TYPE_CHECKING:
-    from tune_stoppers.backtest.sweep import Sweep
+    from tune_stoppers.recorded.sweep import Sweep
 
 SWEEP = "A Parquet or CSV file, or the folder of a Ray Tune experiment."
 Example = Annotated[
@@ -226,8 +226,8 @@ def compare(
 
 def _load(path: str, reading: Reading, generation: int = 0) -> Sweep:
     """A recorded sweep whose objective is known."""
-    from tune_stoppers.backtest.files import is_csv, is_parquet
-    from tune_stoppers.backtest.sweep import Sweep
+    from tune_stoppers.recorded.files import is_csv, is_parquet
+    from tune_stoppers.recorded.sweep import Sweep
 
     metric, mode, nan = reading[:3]
     with mistakes(path):

@@ -1,6 +1,6 @@
 """A rule at work on one trial, as an adapter keeps it: fresh reports, replayed ones, rewinds.
 
-Time may run backwards under an adapter: a trial that failed, was paused or rolled back goes on
+Time may run backwards under an adapter: a trial that failed, was paused or rolled back continues
 from an earlier checkpoint and reports old steps again. A rule never sees that. The track puts
 back the newest state that it kept below the step now reported, and the rule counts on from there.
 """
@@ -59,7 +59,7 @@ class Timeline:
         """What a report at `step` is: fresh (None), a repeat, after a rewind, or out of order.
 
         Args:
-            since_restore: Ray's `iterations_since_restore`. Where it went on growing while the
+            since_restore: Ray's `iterations_since_restore`. Where it kept growing while the
                 step fell, the trial did not restart: its clock runs backwards, and the report
                 is to be left out.
         """

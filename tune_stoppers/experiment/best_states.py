@@ -97,21 +97,21 @@ def best_states(
     Columns: `trial_id`; `best_step`, `best_value` of the best report; `checkpoint_step`,
     `checkpoint_value`, `checkpoint` of the best report whose checkpoint still exists (these
     differ when the best report came without one); `diverged` (the last value reported is not
-    finite); `status`; `reason` (why a stopper or scheduler of ours stopped it); `reports`;
+    finite); `status`; `reason` (why one of our stoppers or schedulers stopped it); `reports`;
     `config/…`.
 
     `config/…` is the configuration that the best checkpoint was trained with, or the best report
     where there is no checkpoint. A rollback, or Ray's PBT, changes a trial's configuration: what
     differs in some trial at the best report, or at the trial's end, has columns `best_config/…`
     and `last_config/…` too. Each report says its own; one that does not (a result that was lost)
-    takes it from a journal of ours, else from the trial's end.
+    takes it from our journal, else from the trial's end.
 
     Status: TERMINATED (stopped, or returned), ERROR (failed, and was not tried again), or RUNNING,
     PAUSED, PENDING, as Ray's newest snapshot has it: a killed sweep's stays so. Trials that wait
-    have rows too. UNKNOWN where no snapshot tells, and no journal of ours saw the trial end.
+    have rows too. UNKNOWN where no snapshot tells, and our journal did not see the trial end.
 
     Ray can lose results of a trial that it restores or resumes: of those that came with a
-    checkpoint that still exists, what a journal of ours kept counts too, if that stopper or
+    checkpoint that still exists, what our journal kept counts too, if that stopper or
     scheduler had the same metric and `time_attr`; not in `reports`.
 
     Values that are not finite never win; of equal values the first does. A trial that diverged at
@@ -119,10 +119,10 @@ def best_states(
     report, or without a checkpoint, has NaN and None there. The checkpoints of a Ray Train run
     inside the trial are found if they lie in the same storage path as the experiment.
 
-    Results of class trainables (`save_checkpoint`) do not name the checkpoints that Ray saves. A
-    journal of ours does, and a `ResultGrid`; of a folder alone that no stopper or scheduler of ours
-    watched it cannot be known which report a checkpoint belongs to. Such checkpoints are left out,
-    with a warning: give `tune.Tuner.restore(path, trainable).get_results()` instead of the path.
+    Results of class trainables (`save_checkpoint`) do not name the checkpoints that Ray saves.
+    Our journal does, and so does a `ResultGrid`. A folder alone, without a journal, does not say
+    which report a checkpoint belongs to. Such checkpoints are left out, with a warning: give
+    `tune.Tuner.restore(path, trainable).get_results()` instead of the path.
 
     Args:
         results: what `Tuner.fit` gave, or the experiment's folder (a local path or a URI), of a
@@ -273,7 +273,7 @@ def _unknown(found: list[_Found]) -> str:
         return ""
     return (
         f" Of {count} checkpoints of class trainables nothing in the folder says which report they "
-        "belong to: the journal of a stopper or scheduler of ours would. Ray knows: give the "
+        "belong to: the journal of our stoppers and schedulers would. Ray knows: give the "
         "ResultGrid instead of the path; of a sweep that has ended it is "
         "tune.Tuner.restore(path, trainable).get_results()."
     )

@@ -68,7 +68,7 @@ class TrialRecord:
     rows: list[dict[str, Any]]  # one a report, in the order reported
     checkpoints: frozenset[str]  # names of the folders that exist
     status: str  # as Ray calls it; UNKNOWN: unfinished, or returned without anybody noting it
-    reason: str | None = None  # why one of ours stopped it
+    reason: str | None = None  # why one of our stoppers or schedulers stopped it
     listed: Listed | None = None  # what Ray's newest snapshot says of it
 
     @property
@@ -151,8 +151,8 @@ class Experiment:
 
         Of one that has several folders, as Ray forgot it in a kill and made it again, the newest
         counts. A folder without results or parameters, which a kill or a failed start may leave,
-        is that of a trial if it holds an error, if Ray's newest snapshot lists it, or if a journal
-        of ours has judged it. Trials without a folder are those that the snapshot or a scheduler's
+        is that of a trial if it holds an error, if Ray's newest snapshot lists it, or if our
+        journal has judged it. Trials without a folder are those that the snapshot or a scheduler's
         journal knows of.
 
         `statuses`: what is known better than the files can say, by trial folder's name.
@@ -328,7 +328,7 @@ class Experiment:
         """How the trial stands, by Ray's snapshot if that is as new as its files, else by these.
 
         Ray marks a report as done if it ends the trial by it; that of a function that returns is
-        not marked. A failure that the trial went on after is not its end.
+        not marked. A failure after which the trial continued is not its end.
         """
         last = record.rows[-1] if record.rows else None
         reason, listed = reason_in(last, owners), record.listed

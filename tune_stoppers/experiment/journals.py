@@ -1,4 +1,4 @@
-"""The journals of an experiment: a run for each stopper and scheduler of ours that watched it.
+"""The journals of an experiment: a run for each of our stoppers and schedulers that watched it.
 
 Layout: `<experiment>/tune_stoppers/<birth>-<owner>-<uid>/journal-<n>.jsonl`. An experiment that was
 begun again under an old name has another birth, and only the newest one's runs count.
@@ -101,7 +101,7 @@ def _run(
     except (OSError, ValueError) as error:
         logger.warning("%s is left out.", error)
         return None
-    lines = [numbered[place] for place in sorted(numbered)]
+    lines = [numbered[number] for number in sorted(numbered)]
     sound = tuple({"owner": owner} | line for line in lines if _is_sound(line))
     return Run(birth, owner, uid, sound, max(numbered, default=0) - len(sound))
 

@@ -23,7 +23,7 @@ from tune_stoppers.metrics import number
 
 
 def judged_trials(lines: Iterable[Line]) -> set[str]:
-    """The trials that a scheduler of ours has judged and still remembers."""
+    """The trials that one of our schedulers has judged and still remembers."""
     added: set[str] = set()
     judged: set[str] = set()
     for line in lines:
@@ -38,7 +38,7 @@ def judged_trials(lines: Iterable[Line]) -> set[str]:
 
 
 def waiting_trials(lines: Iterable[Line]) -> set[str]:
-    """The trials that a scheduler of ours was given, and of which nothing has been heard."""
+    """The trials that one of our schedulers was given, and of which nothing has been heard."""
     waiting: set[str] = set()
     for line in lines:
         event = line.get("event")
@@ -58,7 +58,7 @@ class _End(NamedTuple):
 
 
 def ended_in(journal: Iterable[Line], reported: Mapping[str, float]) -> dict[str, str | None]:
-    """The trials that the journal saw end, and that did not go on after it, and why.
+    """The trials that the journal saw end, and that did not continue after it, and why.
 
     `reported`: when each trial of the sweep last reported, in seconds since the epoch.
     """

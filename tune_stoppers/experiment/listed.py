@@ -80,7 +80,7 @@ def _listed(pair: Any) -> Listed | None:
     started = number(met.get("start_time")) is not None or bool(last)
     return Listed(
         trial_id=trial_id,
-        # a scheduler of ours holds new trials back by pausing them
+        # our schedulers hold new trials back by pausing them
         status=PENDING if status == PAUSED and not started else status,
         folder=_text(said.get("relative_logdir")),
         name=_text(said.get("custom_trial_name"))

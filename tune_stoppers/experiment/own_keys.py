@@ -33,7 +33,7 @@ def in_shares(rows: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def reason_in(row: Mapping[str, Any] | None, owners: Collection[str]) -> str | None:
-    """Why a stopper of ours ended the trial by this report; None if it says no such thing.
+    """Why one of our stoppers ended the trial by this report; None if it says no such thing.
 
     `owners`: those that wrote a journal. Of others, a reason begins with the name of a stopper.
     """

@@ -117,7 +117,7 @@ def read_copy(filesystem: pafs.FileSystem, root: str) -> Snapshot | None:
         with filesystem.open_input_stream(path) as file:
             packed = zipfile.ZipFile(io.BytesIO(file.read()))
         if any(each.compress_type != zipfile.ZIP_STORED for each in packed.infolist()):
-            return None  # none of ours: it may grow without bounds
+            return None  # not written by us: it may grow without bounds
         files = {name: packed.read(name) for name in packed.namelist()}
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile):
         return None

@@ -35,8 +35,8 @@ def ask_to_stop(
         why: for the journal, and the trial's `stop_reason`.
         filesystem: pyarrow's, where the folder is not on one that its URI names.
 
-    `ExperimentError` (a `ValueError`) if there is no such trial, if it has ended, or if no stopper
-    or scheduler of ours watches the experiment: nobody would act on it.
+    `ExperimentError` (a `ValueError`) if there is no such trial, if it has ended, or if none of
+    our stoppers and schedulers watches the experiment: nobody would act on it.
     """
     if len(why) > LONGEST_WHY:
         raise ExperimentError(f"The reason has {len(why)} characters, {LONGEST_WHY} are kept.")

@@ -1,5 +1,6 @@
 """The forecaster's account of itself: each ended trial forecast from the others."""
 
+from statistics import median_high
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ def persistence(anchor: float, own: float, misses: Floats) -> Forecast:
     """A value that stays: spread like the `misses` of others, with two more of size `own`."""
     width = own
     if len(misses):
-        count, typical = len(misses), max(float(np.sort(misses)[len(misses) // 2]), 1e-12)
+        count, typical = len(misses), max(median_high(misses.tolist()), 1e-12)
         width = np.exp((2 * np.log(own) + count * np.log(typical)) / (2 + count))
     one = np.ones(1)
     return Forecast(anchor * one, one, max(width, 1e-12) / 1.1 * one)  # half lie within `width`
@@ -75,10 +76,10 @@ def calibrate(past: Past, cell: int, share: float) -> Calibration:
     unit = max(resolution(panel), 1e-12)
     finest = RESOLUTION * unit
     query = panel.seen.queries()
-    drop = panel.place("drop", query.drop)
+    drop = panel.ranks_in("drop", query.drop)
     transfers = [
-        panel.shift(query, (panel.place("best", query.best), drop), alone=True),
-        panel.scale(query, (panel.place("last", query.last), drop), alone=True),
+        panel.shift(query, (panel.ranks_in("best", query.best), drop), alone=True),
+        panel.scale(query, (panel.ranks_in("last", query.last), drop), alone=True),
     ]
     misses_best = np.abs(panel.future - panel.seen.best)
     misses_last = np.abs(panel.future - panel.seen.last)
@@ -88,9 +89,9 @@ def calibrate(past: Past, cell: int, share: float) -> Calibration:
         seen = panel.seen.of(row)
         own = max(0.1 * seen.spread * (1 - share) + seen.noise, 1e-12)
         curve = past.trials[panel.ids[row]].curve
-        place = int(np.searchsorted(curve.cells, cell, "right")) - 1
+        index = int(np.searchsorted(curve.cells, cell, "right")) - 1
         prior = mixed(
-            [persistence(seen.best, own, misses_best[others]), from_bank(curve, place, seen)],
+            [persistence(seen.best, own, misses_best[others]), from_bank(curve, index, seen)],
             np.array([0.5, 0.5]),
         )
         last = persistence(seen.last, own, misses_last[others])

@@ -1,4 +1,4 @@
-"""A learning curve on a grid of progress, and what a forecast is made from at a place of it."""
+"""A learning curve on a grid of progress, and what a forecast is made from at a point of it."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ HALVES = [cell_of(edge / 2) for edge in EDGES]  # the cell of half the time
 
 
 class Glimpse(NamedTuple):
-    """A trial as seen at one place, in units of the loss."""
+    """A trial as seen at one point of its curve, in units of the loss."""
 
     last: float
     best: float
@@ -94,15 +94,15 @@ class Curve:
             self.rates.append(rate)
         self.time = time
 
-    def glimpse(self, place: int) -> Glimpse:
-        """What was known at the `place`-th of the cells."""
-        lasts = self.lasts[: place + 1]
-        last, best = lasts[-1], min(self.lows[: place + 1])
-        half = bisect_left(self.cells, HALVES[self.cells[place]] + 1) - 1
+    def glimpse(self, index: int) -> Glimpse:
+        """What was known at the `index`-th of the cells."""
+        lasts = self.lasts[: index + 1]
+        last, best = lasts[-1], min(self.lows[: index + 1])
+        half = bisect_left(self.cells, HALVES[self.cells[index]] + 1) - 1
         noise = _noise(lasts[-RECENT:])
         spread = max(abs(lasts[0] - best), last - best, 3 * noise, 1e-9 * abs(last), 1e-12)
-        highest = max((r for r in self.rates[: place + 1] if not np.isnan(r)), default=0.0)
-        rate = self.rates[place] / highest if highest > 0 else np.nan
+        highest = max((r for r in self.rates[: index + 1] if not np.isnan(r)), default=0.0)
+        rate = self.rates[index] / highest if highest > 0 else np.nan
         return Glimpse(last, best, max(lasts[max(half, 0)] - best, 0.0), spread, noise, rate)
 
     def columns(self) -> tuple[Floats, Floats]:
@@ -110,14 +110,14 @@ class Curve:
 
         NaN before the first report, and where nothing follows.
         """
-        glimpses = np.array([self.glimpse(place) for place in range(len(self.cells))]).T
+        glimpses = np.array([self.glimpse(index) for index in range(len(self.cells))]).T
         following = np.minimum.accumulate(self.lows[::-1])[::-1]
         after = np.append(following[1:], np.nan)
-        places: Ints = np.searchsorted(self.cells, np.arange(CELLS), "right") - 1
-        seen = places >= 0
+        indices: Ints = np.searchsorted(self.cells, np.arange(CELLS), "right") - 1
+        seen = indices >= 0
         return (
-            np.where(seen, glimpses[:, places], np.nan),
-            np.where(seen, after[places], np.nan),
+            np.where(seen, glimpses[:, indices], np.nan),
+            np.where(seen, after[indices], np.nan),
         )
 
     def dump(self) -> list[Any]:

@@ -41,35 +41,35 @@ class Panel(NamedTuple):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def place(self, name: str, values: Floats) -> Floats:
+    def ranks_in(self, name: str, values: Floats) -> Floats:
         """The ranks of `values` in the column, from 0 to 1, ties in the middle."""
         column = np.sort(getattr(self.seen, name))
         left, right = column.searchsorted(values), column.searchsorted(values, "right")
         return np.asarray((left + right + 0.5) / (2 * len(column) + 1))
 
-    def shift(self, query: Glimpses, places: tuple[Floats, Floats], alone: bool) -> Transfer:
-        """What is expected if the best moves by as much; `places`: ranks of best and of drop.
+    def shift(self, query: Glimpses, ranks: tuple[Floats, Floats], alone: bool) -> Transfer:
+        """What is expected if the best moves by as much; `ranks`: ranks of best and of drop.
 
         The query's columns are shaped (n, 1). `alone`: the queries are the panel's own trials,
         each without itself.
         """
-        weights = self._weights("best", query, places, alone)
+        weights = self._weights("best", query, ranks, alone)
         return _smoothed(query.best - (self.seen.best - self.future), weights, query.noise)
 
-    def scale(self, query: Glimpses, places: tuple[Floats, Floats], alone: bool) -> Transfer:
+    def scale(self, query: Glimpses, ranks: tuple[Floats, Floats], alone: bool) -> Transfer:
         """What is expected if the last value moves by as many drops; otherwise as `shift`."""
-        weights = self._weights("last", query, places, alone)
+        weights = self._weights("last", query, ranks, alone)
         unit = np.maximum(self.seen.drop, LEAST_DROP * self.seen.spread)
         own = np.maximum(query.drop, LEAST_DROP * query.spread)
         atoms = query.last - (self.seen.last - self.future) * (own / unit)
         return _smoothed(atoms, weights, query.noise)
 
     def _weights(
-        self, name: str, query: Glimpses, places: tuple[Floats, Floats], alone: bool
+        self, name: str, query: Glimpses, ranks: tuple[Floats, Floats], alone: bool
     ) -> Floats:
-        value, drop = places
-        far = (self.place(name, getattr(self.seen, name)) - value) ** 2
-        far = far + (self.place("drop", self.seen.drop) - drop) ** 2
+        value, drop = ranks
+        far = (self.ranks_in(name, getattr(self.seen, name)) - value) ** 2
+        far = far + (self.ranks_in("drop", self.seen.drop) - drop) ** 2
         far = far + np.nan_to_num((self.seen.rate - query.rate) ** 2)
         if alone:
             far = far + np.where(np.eye(len(far), len(self), dtype=bool), np.inf, 0)

@@ -31,7 +31,7 @@ class Forecaster:
     The future best of a trial at time t is the best loss in (t, `max_t`]; lower is better. Its
     distribution is a mixture: what the trials that have ended did from the same progress on,
     carried over in two ways (`past`), and a prior that counts as two trials: the best so far
-    persists, or goes on like one of a bank of shapes (`bank`), or as trials of earlier sweeps
+    persists, or continues like one of a bank of shapes (`bank`), or as trials of earlier sweeps
     did (`history`). How the two ways are weighted, and the levels of the mixture, are calibrated
     on the sweep's own trials, each forecast from the others; `Forecast.calibrated` says whether
     that beat "the last value persists" (`calibration`).
@@ -128,13 +128,13 @@ class Forecaster:
         return self._calibrations[group]
 
     def _forecast(self, curve: Curve) -> Forecast:
-        cell, place = curve.cells[-1], len(curve.cells) - 1
-        seen = curve.glimpse(place)
+        cell, index = curve.cells[-1], len(curve.cells) - 1
+        seen = curve.glimpse(index)
         panel = self.past.panel(cell)
         own = max(0.1 * seen.spread * (1 - EDGES[cell]) + seen.noise, 1e-12)
         misses = np.abs(panel.future - panel.seen.best)
         prior = mixed(
-            [persistence(seen.best, own, misses), from_bank(curve, place, seen)],
+            [persistence(seen.best, own, misses), from_bank(curve, index, seen)],
             np.array([0.5, 0.5]),
         )
         if self._history:
@@ -143,10 +143,10 @@ class Forecaster:
             return prior
         calibration = self._calibration(cell) if cell < CELLS - 1 else NONE
         query = seen.query()
-        drop = panel.place("drop", query.drop)
+        drop = panel.ranks_in("drop", query.drop)
         transfers = [
-            panel.shift(query, (panel.place("best", query.best), drop), alone=False),
-            panel.scale(query, (panel.place("last", query.last), drop), alone=False),
+            panel.shift(query, (panel.ranks_in("best", query.best), drop), alone=False),
+            panel.scale(query, (panel.ranks_in("last", query.last), drop), alone=False),
         ]
         trust = [float(t.effective[0] / (t.effective[0] + PRIOR_TRIALS)) for t in transfers]
         shares = calibration.shares * trust

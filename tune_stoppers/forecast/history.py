@@ -13,7 +13,7 @@ SHARE = 0.5  # of the prior that earlier sweeps have, together
 
 
 class History:
-    """Earlier sweeps: each says, by "scale", how trials of the same ranks went on in it.
+    """Earlier sweeps: each says, by "scale", how trials of the same ranks continued in it.
 
     Ranks are each in its own sweep, and improvements in units of the recent drop: nothing is
     assumed of the level or the unit of the losses.
@@ -32,12 +32,12 @@ class History:
             return prior
         query = seen.query()
         middle = np.full((1, 1), 0.5)
-        places = middle, middle
+        ranks = middle, middle
         if len(own) >= 2:
-            places = own.place("last", query.last), own.place("drop", query.drop)
+            ranks = own.ranks_in("last", query.last), own.ranks_in("drop", query.drop)
         parts = [prior]
         for panel in panels:
-            transfer = panel.scale(query, places, alone=False)
+            transfer = panel.scale(query, ranks, alone=False)
             atoms, width = transfer.atoms[0], max(float(transfer.widths[0]), 1e-9 * seen.spread)
             parts.append(Forecast(atoms, transfer.weights[0], np.full(len(atoms), width)))
         return mixed(parts, np.array([1 - SHARE, *[SHARE / len(panels)] * len(panels)]))

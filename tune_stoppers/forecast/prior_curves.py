@@ -53,17 +53,17 @@ def bank() -> tuple[Floats, Floats]:
 
 
 @cache
-def _chosen(place: int) -> Ints:
-    """Of the places up to `place`, at most `POINTS`, denser towards the start."""
-    points = np.geomspace(1, place + 1, min(place + 1, POINTS)).round().astype(np.int64)
+def _chosen(index: int) -> Ints:
+    """Of the indices up to `index`, at most `POINTS`, denser towards the start."""
+    points = np.geomspace(1, index + 1, min(index + 1, POINTS)).round().astype(np.int64)
     return np.asarray(np.unique(points) - 1)
 
 
-def from_bank(curve: Curve, place: int, seen: Glimpse) -> Forecast:
-    """The forecast of the bank alone, at the `place`-th of the curve's cells."""
+def from_bank(curve: Curve, index: int, seen: Glimpse) -> Forecast:
+    """The forecast of the bank alone, at the `index`-th of the curve's cells."""
     shapes, lowest = bank()
-    chosen = _chosen(place)
-    cell = curve.cells[place]
+    chosen = _chosen(index)
+    cell = curve.cells[index]
     losses = np.array(curve.lasts)[chosen] - seen.last
     moved = float(losses.max() - losses.min())
     ahead = lowest[:, cell] - shapes[:, cell]

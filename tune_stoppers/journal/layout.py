@@ -89,8 +89,8 @@ def read_lines(
     `ValueError` if a segment is too large to be one.
     """
     lines: dict[int, Line] = {}
-    for place, (start, path) in enumerate(segments):
-        if place + 1 < len(segments) and segments[place + 1].start <= after + 1:
+    for index, (start, path) in enumerate(segments):
+        if index + 1 < len(segments) and segments[index + 1].start <= after + 1:
             continue
         text = _read(filesystem, path, "segment of a journal")
         for row, line in numbered_lines(text, path):

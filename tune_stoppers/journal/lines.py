@@ -39,7 +39,7 @@ UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be jud
 FORGOT = "forgot"  # trials that a restored sweep does not have
 OVER = "over"  # the search
 GIVEN_UP = "given up"  # a paused trial: it is not continued
-USER = "user"  # who asked for a trial to be stopped, in place of a rule
+USER = "user"  # who asked for a trial to be stopped, instead of a rule
 STOPPER = "stopper"  # who wrote the line, in `by` of the first one: trials have sessions
 WORDS = ("rule", "reason", "numbers", "owner")  # what a line may go without
 HELD_LINES = 100_000  # while a disk fails
@@ -121,7 +121,7 @@ def plain(value: Any) -> Any:
 
 
 class Journal:
-    """Appends lines to a local file; it may be pickled, and a copy goes on where it ended.
+    """Appends lines to a local file; it may be pickled, and a copy continues where it ended.
 
     A file that cannot be opened at first is an error: the journal was asked for. A disk that fails
     later ends no sweep: one warning says so, lines are held (the newest 100,000) and written with

@@ -46,7 +46,7 @@ REQUEST_SECONDS = {True: 1.0, False: 5.0}  # between two looks for requests
 SEGMENT_LINES = {True: 50_000, False: 500}
 RETRY_SECONDS = 2.0  # after a failed write
 HELD_LINES = 100_000  # while the storage fails
-FULL_LINES = 50_000  # of a process; after these, decisions to go on are thinned
+FULL_LINES = 50_000  # of a process; after these, decisions to continue are thinned
 
 
 class Remembered(NamedTuple):
@@ -262,7 +262,7 @@ class Recorder:
     def _hold(self, state: tuple[int, Callable[[], Any]] | None, error: Exception) -> None:
         if not self._failing:
             logger.warning(
-                "%s cannot be written (%s). The sweep goes on; its lines are held in memory and "
+                "%s cannot be written (%s). The sweep continues; its lines are held in memory and "
                 "tried again: free or mend the storage.",
                 *(self.folder, error or type(error).__name__),
             )

@@ -26,7 +26,7 @@ _COMBINED: dict[str, Callable[..., BaseRule]] = {  # their constructors do not t
 
 
 def to_spec(rule: BaseRule) -> dict[str, Any]:
-    """`rule` as JSON data; what has no place in JSON is written as its `repr`."""
+    """`rule` as JSON data; what JSON cannot hold is written as its `repr`."""
     kind = type(rule)
     ours = _known().get(kind.__name__) is kind
     name = kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tune_stoppers.report.data.importance import by_chance, too_few
 from tune_stoppers.report.data.story import Story, TrialStory
 from tune_stoppers.report.data.totals import known
-from tune_stoppers.report.glyphs import Mark, marks_of
+from tune_stoppers.report.glyphs import Glyph, glyphs_of
 from tune_stoppers.report.scales import (
     SPREAD,
     Scale,
@@ -35,26 +35,26 @@ FAINT = 0.5
 
 
 def plot_curves(story: Story, ax: Axes | None = None) -> Axes:
-    """Learning curves with the mark of each ending, the best trial, rungs and thresholds."""
+    """Learning curves with the glyph of each ending, the best trial, rungs and thresholds."""
     ax = _axes(ax)
-    looks = marks_of(story)
+    looks = glyphs_of(story)
     y = curve_scale(story)
     for trial in story.trials:
         if not trial.curve:
             continue
         steps = [step for step, _ in trial.curve]
         values = [y.clamp(value, story.sign) for _, value in trial.curve]
-        mark = looks[trial.ending.cause]
+        glyph = looks[trial.ending.cause]
         best = trial is story.best
         ax.plot(
             steps,
             values,
-            color=BEST if best else mark.light,
+            color=BEST if best else glyph.light,
             linewidth=2 if best else 0.9,
             alpha=1 if best else FAINT,
             zorder=3 if best else 2,
         )
-        ax.plot(steps[-1:], values[-1:], linestyle="", zorder=4, **_marker(mark))
+        ax.plot(steps[-1:], values[-1:], linestyle="", zorder=4, **_marker(glyph))
     for rung in story.rungs:
         ax.axvline(rung, color="0.6", linewidth=0.8, linestyle="--", zorder=1)
     for threshold in story.thresholds:
@@ -86,9 +86,9 @@ def plot_incumbent(story: Story, ax: Axes | None = None) -> Axes:
 
 
 def plot_timeline(story: Story, ax: Axes | None = None) -> Axes:
-    """Which trial ran when, on as many rows as ran at a time; a line where one went on or back."""
+    """Which trial ran when, on as many rows as ran at a time; a line: it resumed or went back."""
     ax = _axes(ax)
-    looks = marks_of(story)
+    looks = glyphs_of(story)
     name, size = unit_of_time(story.duration if story.clock == "s" else 0.0)
     for row, (_, lane) in enumerate(story.lanes):
         for span, trial in lane:
@@ -112,9 +112,9 @@ def plot_timeline(story: Story, ax: Axes | None = None) -> Axes:
 
 
 def plot_endings(story: Story, ax: Axes | None = None) -> Axes:
-    """Per cause of ending: the time spent, and, pale, what going on would have taken."""
+    """Per cause of ending: the time spent, and, pale, what continuing would have taken."""
     ax = _axes(ax)
-    looks = marks_of(story)
+    looks = glyphs_of(story)
     name, size = unit_of_time(story.spent if story.clock == "s" else 0.0)
     for row, (cause, trials) in enumerate(story.causes.items()):
         spent, saved = known(t.spent for t in trials) / size, known(t.saved for t in trials) / size
@@ -137,10 +137,10 @@ def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes
         known = ", ".join(p.name for p in story.parameters) or "none"
         raise ValueError(f"No trial has the hyperparameter {name!r}; there are: {known}.")
     ax = _axes(ax)
-    looks = marks_of(story)
+    looks = glyphs_of(story)
     values = [story.sign * loss for loss in story.outcomes]
     y = objective_scale(values, story.sign)
-    slots = {text: float(place) for place, text in enumerate(map(str, parameter.distinct))}
+    slots = {text: float(index) for index, text in enumerate(map(str, parameter.distinct))}
     for trial, reached, value in zip(story.trials, values, parameter.values, strict=True):
         if value is None or math.isnan(reached):
             continue
@@ -184,7 +184,7 @@ def plot_metric(story: Story, name: str, ax: Axes | None = None) -> Axes:
     if name not in known:
         raise ValueError(f"The story has no {name!r}; it has: {', '.join(known) or 'none'}.")
     ax = _axes(ax)
-    looks = marks_of(story)
+    looks = glyphs_of(story)
     trials = [trial for trial in story.trials if name in trial.extras]
     for trial in trials:
         best = trial is story.best
@@ -215,9 +215,9 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def _marker(mark: Mark) -> dict[str, Any]:
-    hollow = {} if mark.filled else {"markerfacecolor": "none"}
-    return {"marker": mark.marker, "color": mark.light, "markersize": 5, **hollow}
+def _marker(glyph: Glyph) -> dict[str, Any]:
+    hollow = {} if glyph.filled else {"markerfacecolor": "none"}
+    return {"marker": glyph.marker, "color": glyph.light, "markersize": 5, **hollow}
 
 
 def _show(ax: Axes, scale: Scale, side: str) -> None:
@@ -227,8 +227,8 @@ def _show(ax: Axes, scale: Scale, side: str) -> None:
     limits(scale.low, scale.high)
 
 
-def _legend(story: Story, looks: dict[str, Mark], ax: Axes) -> None:
-    """Causes by their marks."""
+def _legend(story: Story, looks: dict[str, Glyph], ax: Axes) -> None:
+    """Causes by their glyphs."""
     for cause, trials in story.causes.items():
         label = f"{cause} ({len(trials)})"
         ax.plot([], [], linestyle="", label=label, **_marker(looks[cause]))

@@ -1,4 +1,4 @@
-"""Axes: from values to places, what range to show, and where the labels go. No drawing here."""
+"""Axes: from values to positions, what range to show, and where the labels go. No drawing here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class Scale:
-    """Values between `low` and `high` as places from 0 to 1; beyond them, on the edge."""
+    """Values between `low` and `high` as positions from 0 to 1; beyond them, on the edge."""
 
     low: float
     high: float
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where a value lies, 0 at `low` and 1 at `high`, never beyond."""
         if math.isnan(value):
             return math.nan
@@ -50,7 +50,7 @@ class Scale:
         step = min((size * factor for factor in STEPS), key=lambda near: abs(math.log(near / raw)))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [place * step for place in range(first, last + 1)]
+        return [index * step for index in range(first, last + 1)]
 
 
 def scale_of(

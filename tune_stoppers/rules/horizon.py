@@ -159,7 +159,7 @@ def _too_near(max_t: float, time_attr: str, trials: list[Seen]) -> Misfit | None
         return Misfit(max_t, time_attr, why, None, key, value, "there")
     if len(beyond) >= ENOUGH:
         longest = max(trial.longest for trial in beyond)
-        why = f"trials go on to {time_attr} {_plain(longest)}"
+        why = f"trials run to {time_attr} {_plain(longest)}"
         return Misfit(max_t, time_attr, why, longest, None)
     return None
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.float64]
 MOST_VALUES = 30  # a category with more, and with more than half as many as there are trials, is
 SHARE = 0.5  # a name rather than a hyperparameter
 APART = 0.7  # between two categories: as far apart as numbers that differ by this share of ranks
+DECADES = 8.0  # positive numbers whose largest is so many times the smallest count by logarithms
+FARTHEST = 3.0  # how far beyond 0 or 1 a number outside the range known may be
 
 
 class Points(NamedTuple):
@@ -25,26 +26,42 @@ class Points(NamedTuple):
 
 
 def points_of(configs: Sequence[Mapping[str, Any]]) -> Points:
-    """The configurations as points; only what differs between them counts.
+    """The configurations as points; only what differs between them counts."""
+    return Encoding(configs).points(configs)
 
-    A number becomes its mid-rank among the configurations, divided by how many have it: scaled
-    alike whether it was sampled uniformly, log-uniformly or from a list. Anything else is a
-    category, a column for each value. A hyperparameter that some configurations lack
+
+class Encoding:
+    """How configurations become points, learnt from some of them: only what differs counts.
+
+    A number becomes its mid-rank among the configurations known, divided by how many have it:
+    scaled alike whether it was sampled uniformly, log-uniformly or from a list. One outside their
+    range lies as far outside of [0, 1] as it is away, in units of the range (of logarithms, where
+    the range spans a factor of 8). Anything else is a category, a column for each value; a value
+    not known is as far from one as from the other. A hyperparameter that some configurations lack
     (a conditional one) has a column that says so, and stands in the middle where it is missing.
     Nested dictionaries are read through. Texts that are nearly all different are names, and left
     out; so are columns that repeat one another.
     """
-    flat = [dict(_flat(config)) for config in configs]
-    columns: dict[bytes, tuple[Floats, str]] = {}
-    for name in dict.fromkeys(name for config in flat for name in config):
-        for column in _columns([config.get(name) for config in flat]):
-            columns.setdefault(column.tobytes(), (column, name))
-    kept = list(columns.values())
-    names = tuple(dict.fromkeys(name for _, name in kept))
-    groups = np.array([names.index(name) for _, name in kept], dtype=np.intp)
-    if not kept:
-        return Points(np.zeros((len(configs), 0)), groups, names)
-    return Points(np.column_stack([column for column, _ in kept]), groups, names)
+
+    def __init__(self, known: Sequence[Mapping[str, Any]]) -> None:
+        flat = [dict(_flat(config)) for config in known]
+        kept: dict[bytes, tuple[_Column, str]] = {}
+        for name in dict.fromkeys(name for config in flat for name in config):
+            values = [config.get(name) for config in flat]
+            for column in _columns(values):
+                kept.setdefault(column(values).tobytes(), (column, name))
+        self._columns = list(kept.values())
+        self.names = tuple(dict.fromkeys(name for _, name in self._columns))
+        groups = [self.names.index(name) for _, name in self._columns]
+        self.groups = np.array(groups, dtype=np.intp)
+
+    def points(self, configs: Sequence[Mapping[str, Any]]) -> Points:
+        """The points of any configurations."""
+        flat = [dict(_flat(config)) for config in configs]
+        rows = np.zeros((len(configs), len(self._columns)))
+        for number, (column, name) in enumerate(self._columns):
+            rows[:, number] = column([config.get(name) for config in flat])
+        return Points(rows, self.groups, self.names)
 
 
 class Encoder:
@@ -72,25 +89,75 @@ def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
             yield f"{path}{key}", value
 
 
-def _columns(values: Sequence[Any]) -> Iterator[Floats]:
+class _Column(Protocol):
+    def __call__(self, values: Sequence[Any]) -> Floats: ...
+
+
+def _columns(values: Sequence[Any]) -> Iterator[_Column]:
     """The columns of one hyperparameter, none if it does not differ."""
-    numbers = [_number(value) for value in values]
-    known = np.array([not _is_missing(value) for value in values])
-    if all(number is not None for number, there in zip(numbers, known, strict=True) if there):
-        found = np.array([n for n, there in zip(numbers, known, strict=True) if there])
-        if len(np.unique(found)) > 1:
-            column = np.full(len(values), 0.5)
-            column[known] = (rankdata(found) - 0.5) / len(found)
-            yield column
-        if known.any() and not known.all():
-            yield known.astype(float) * APART
+    there = [value for value in values if not _is_missing(value)]
+    numbers = [number for number in map(_number, there) if number is not None]
+    if len(numbers) == len(there):
+        if len(set(numbers)) > 1:
+            yield _Ranks(numbers)
+        if 0 < len(there) < len(values):
+            yield _Presence()
         return
     texts = [repr(value) for value in values]
     distinct = sorted(set(texts))
     if len(distinct) > max(MOST_VALUES, SHARE * len(texts)):
         return
     for text in distinct if len(distinct) > 2 else distinct[1:]:
-        yield np.array([APART if other == text else 0.0 for other in texts])
+        yield _Category(text, distinct)
+
+
+class _Ranks:
+    """Mid-ranks among numbers."""
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._known = np.sort(numbers)
+        positive = self._known[0] > 0 and self._known[-1] >= DECADES * self._known[0]
+        self._scaled: Callable[[Floats], Floats] = np.log if positive else np.asarray
+
+    def __call__(self, values: Sequence[Any]) -> Floats:
+        numbers = [None if _is_missing(value) else _number(value) for value in values]
+        asked = np.array([math.nan if each is None else each for each in numbers], dtype=float)
+        below = np.searchsorted(self._known, asked, "left")
+        through = np.searchsorted(self._known, asked, "right")
+        places = (below + through) / 2 / len(self._known)
+        low, high = self._known[0], self._known[-1]
+        for edge, outside, sign in ((low, asked < low, -1), (high, asked > high, 1)):
+            if outside.any():
+                places[outside] += sign * self._beyond(asked[outside], edge)
+        return np.where(np.isnan(asked), 0.5, places)
+
+    def _beyond(self, asked: Floats, edge: float) -> Floats:
+        """How far the numbers are from an edge of the range known, in units of the range."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            near, low, high = self._scaled(np.array([edge, self._known[0], self._known[-1]]))
+            shares = np.abs(self._scaled(asked) - near) / (high - low)
+        shares = np.nan_to_num(shares, nan=FARTHEST, posinf=FARTHEST)
+        return np.asarray(np.minimum(shares, FARTHEST))
+
+
+class _Presence:
+    """Whether it is there at all."""
+
+    def __call__(self, values: Sequence[Any]) -> Floats:
+        return np.array([0.0 if _is_missing(value) else APART for value in values])
+
+
+class _Category:
+    """Whether it is one value, of those known."""
+
+    def __init__(self, text: str, known: Sequence[str]) -> None:
+        self._text, self._known = text, frozenset(known)
+        self._unknown = APART / len(known)
+
+    def __call__(self, values: Sequence[Any]) -> Floats:
+        texts = (repr(value) for value in values)
+        of = {True: APART, False: 0.0}
+        return np.array([of[t == self._text] if t in self._known else self._unknown for t in texts])
 
 
 def _number(value: Any) -> float | None:

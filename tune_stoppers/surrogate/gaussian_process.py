@@ -6,6 +6,7 @@ fitted along with those, by the marginal likelihood under weak log-normal priors
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,21 @@ class Posterior(NamedTuple):
 
     mean: Floats
     sd: Floats
+
+
+class Conditioned(NamedTuple):
+    """A process that has seen values at some points; noise is left out of what it says."""
+
+    points: Floats
+    root: Floats  # the Cholesky factor of the covariance of the values
+    weights: Floats
+    covariance: Callable[[Floats, Floats], Floats]
+
+    def at(self, asked: Floats) -> tuple[Floats, Floats]:
+        """Mean and covariance of what is at `asked`."""
+        shared = self.covariance(self.points, asked)
+        explained = solve_triangular(self.root, shared, lower=True)
+        return shared.T @ self.weights, self.covariance(asked, asked) - explained.T @ explained
 
 
 class Process:
@@ -87,11 +103,9 @@ class Process:
         the value does not matter for that, and leave the mean. `noisiness`: as for `fit`.
         """
         known = points if awaited is None else np.vstack([points, awaited])
-        covariance = self._covariance(self.logs, known, known)
         noise = np.ones(len(known))
         noise[: len(points)] = noisiness
-        covariance[np.diag_indices_from(covariance)] += self.noise * noise + JITTER
-        root = cholesky(covariance, lower=True)
+        root = self._root(known, noise)
         shared = self._covariance(self.logs, known, asked)
         # the factor of the first rows is that of the points alone
         n = len(points)
@@ -99,6 +113,22 @@ class Process:
         explained = solve_triangular(root, shared, lower=True)
         variance = self.scale - (explained**2).sum(axis=0)
         return Posterior(mean, np.sqrt(np.maximum(variance, LEAST_VARIANCE)))
+
+    def given(self, points: Floats, values: Floats, noisiness: Floats | float = 1.0) -> Conditioned:
+        """The process given values, for many questions: what they have in common is done once."""
+        root = self._root(points, noisiness)
+        weights = cho_solve((root, True), values)
+
+        def covariance(one: Floats, other: Floats, logs: Floats = self.logs) -> Floats:
+            return self._covariance(logs, one, other)
+
+        return Conditioned(points, root, weights, covariance)
+
+    def _root(self, points: Floats, noisiness: Floats | float) -> Floats:
+        """The Cholesky factor of the covariance of noisy values at the points."""
+        covariance = self._covariance(self.logs, points, points)
+        covariance[np.diag_indices_from(covariance)] += self.noise * noisiness + JITTER
+        return np.asarray(cholesky(covariance, lower=True))
 
     def _distance(self, logs: Floats, one: Floats, other: Floats) -> Floats:
         scale = np.exp(-logs[:-2])[self.groups]

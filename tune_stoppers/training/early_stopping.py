@@ -10,7 +10,7 @@ from tune_stoppers.training.session import RuleSession, as_rule
 
 
 class EarlyStopping(RuleSession):
-    """Asks a rule after each evaluation whether to go on, and keeps the best state.
+    """Asks a rule after each evaluation whether to stop, and keeps the best state.
 
     ::
 
@@ -21,7 +21,7 @@ class EarlyStopping(RuleSession):
                 if stop(validation_loss, model, optimizer):
                     break
 
-    or `stop.restore_best(model, optimizer)` after the loop. A loop that goes on from a saved
+    or `stop.restore_best(model, optimizer)` after the loop. A loop that continues from a saved
     state (`load_state_dict`) asks `stop.stopped` before it trains.
 
     With data parallel (`torch.distributed` initialised) every rank must call it. Rank 0's value

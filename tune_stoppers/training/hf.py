@@ -56,7 +56,7 @@ class RuleCallback(TrainerCallback):
         on_missing: "raise": an evaluation step (or training log) without the metric, before any
             had it, raises `MissingMetricError` with the names that are logged. "skip", and any
             later one: it is left out, with one warning.
-        on_resume: what a checkpoint's state means. "restore": the rule goes on from it, and a
+        on_resume: what a checkpoint's state means. "restore": the rule continues from it, and a
             stopped run stops. "continue": likewise, but the run trains on and is judged at its
             next report (by more patience, say). "restart": the rule begins anew.
         keeper: gets the weights at each report; they are not restored without being asked for.
@@ -228,7 +228,7 @@ class RuleCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin anew, or go on from the checkpoint; a run that was stopped is to end again."""
+        """Begin anew, or continue from the checkpoint; a run that was stopped is to end again."""
         self._begin()
         self._training = True
         self._evaluates = _strategy(args.eval_strategy) != "no"
@@ -249,8 +249,8 @@ class RuleCallback(TrainerCallback):
             return
         then = {
             "restore": 'it ends again at once; on_resume="continue" or "restart" trains on',
-            "continue": "it goes on, and is judged at its next report",
-            "restart": "it goes on, and the rule begins anew",
+            "continue": "it continues, and is judged at its next report",
+            "restart": "it continues, and the rule begins anew",
         }[self.on_resume]
         logger.warning(
             "RuleCallback: this run was stopped at step %s (%s); %s.",

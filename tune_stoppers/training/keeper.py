@@ -17,7 +17,7 @@ from torch import nn
 
 from tune_stoppers.training.kept_states import (
     FOLDER,
-    Kept,
+    KeptState,
     plain_number,
     ranked,
     read_kept,
@@ -72,7 +72,7 @@ class BestStateKeeper:
     ) -> None:
         if resume and fresh:
             raise ValueError(
-                "a run either goes on from the states kept, or begins anew: "
+                "a run either continues from the states kept, or begins anew: "
                 "give resume=True or fresh=True, not both"
             )
         if keep not in ("best", "best+last"):
@@ -86,8 +86,8 @@ class BestStateKeeper:
         self._top_k = top_k
         self._trainable_only = trainable_only
         self._resume, self._fresh = resume, fresh
-        self._kept: list[Kept] = []  # of this run
-        self._elsewhere: list[Kept] = []  # in the folder, but of other runs
+        self._kept: list[KeptState] = []  # of this run
+        self._elsewhere: list[KeptState] = []  # in the folder, but of other runs
         self._run = uuid.uuid4().hex
         self._damaged: list[StateFileError] = []
         self._serial = 0
@@ -202,7 +202,7 @@ class BestStateKeeper:
     ) -> float:
         """Put the best state back, or that of `step` (one of `steps`); return its step.
 
-        With the optimizer the random generators go back too, so that training goes on exactly as
+        With the optimizer the random generators go back too, so that training continues exactly as
         it did from there; for the weights alone they are left as they are. Raises
         `NoBestStateError` if nothing finite was offered, `StateMismatchError` if the state does
         not fit, `StateFileError` if its files are damaged.
@@ -245,7 +245,7 @@ class BestStateKeeper:
 
         Its own states, told by `run` or else by its best, are taken up. Where there are only
         those of other runs, a new run begins anew beside them, with a warning, and `ValueError`
-        refuses one that goes on: what it would restore is not what its rule calls the best. The
+        refuses one that continues: what it would restore is not what its rule calls the best. The
         same holds in memory, where the states of another run would be lost.
         """
         known = [*self._kept, *self._elsewhere]
@@ -280,7 +280,7 @@ class BestStateKeeper:
         if best is None and self._directory is not None:
             self._say(
                 f"{self._theirs()}, which stay there; this run begins anew beside them. To "
-                "go on from them, resume=True; to begin anew without this warning, "
+                "continue from them, resume=True; to begin anew without this warning, "
                 "fresh=True."
             )
             return
@@ -288,7 +288,7 @@ class BestStateKeeper:
             "" if best is None else f", and this run's best is loss {best[1]:g} at step {best[0]:g}"
         )
         raise ValueError(
-            f"BestStateKeeper: {self._theirs()}{mine}. To go on from them, "
+            f"BestStateKeeper: {self._theirs()}{mine}. To continue from them, "
             "BestStateKeeper(..., resume=True); to begin anew, fresh=True"
             + (" or a keeper for each run." if self._directory is None else ".")
         )
@@ -307,7 +307,7 @@ class BestStateKeeper:
             return
         if step > max(kept.step for kept in self._kept):
             self._say(
-                f"this run goes on from the states in {self._directory}, as its first step "
+                f"this run continues from the states in {self._directory}, as its first step "
                 f"{step:g} is after theirs. To say so, resume=True; to begin anew, "
                 "fresh=True."
             )
@@ -320,11 +320,11 @@ class BestStateKeeper:
 
     # -- what is kept --------------------------------------------------------------------------
 
-    def _best(self) -> Kept | None:
+    def _best(self) -> KeptState | None:
         best = next(iter(ranked(self._kept)), None)
         return best if best is not None and math.isfinite(best.loss) else None
 
-    def _at(self, step: float) -> Kept:
+    def _at(self, step: float) -> KeptState:
         for kept in sorted(self._kept, key=lambda kept: -kept.serial):  # the newest, if rewound
             if kept.step == step:
                 return kept
@@ -343,7 +343,7 @@ class BestStateKeeper:
         else:
             state = self._directory / f"{live.extra['serial']:06d}-step-{live.extra['step']}"
             write_state(live, state)
-        self._kept.append(Kept(**live.extra, state=state))
+        self._kept.append(KeptState(**live.extra, state=state))
         self._serial = live.extra["serial"]
 
     def _let_go(self) -> None:

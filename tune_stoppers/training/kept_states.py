@@ -23,7 +23,7 @@ FOLDER = re.compile(r"\d{6,}-step-.+")  # the names of their folders
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptState:
     """A state that a keeper holds, and what it knows of it."""
 
     step: float
@@ -38,7 +38,7 @@ class Kept:
         return read_state(self.state) if isinstance(self.state, Path) else self.state.read()
 
 
-def ranked(states: list[Kept]) -> list[Kept]:
+def ranked(states: list[KeptState]) -> list[KeptState]:
     """Best first; an earlier state before a later one of equal loss, non-finite ones at the end."""
     return sorted(states, key=lambda k: (k.loss if math.isfinite(k.loss) else math.inf, k.serial))
 
@@ -52,14 +52,14 @@ def plain_number(name: str, value: object) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def read_kept(folder: Path) -> Kept:
+def read_kept(folder: Path) -> KeptState:
     """What a keeper wrote into `folder`; `StateFileError` if it is no keeper's."""
     extra = read_extra(folder)
     try:
         named = {name: extra[name] for name in ("step", "loss", "serial")}
     except KeyError as error:
         raise StateFileError(f"{folder}: not written by a keeper: lacks {error}") from error
-    return Kept(**named, epoch=extra.get("epoch"), state=folder, run=extra.get("run", ""))
+    return KeptState(**named, epoch=extra.get("epoch"), state=folder, run=extra.get("run", ""))
 
 
 def remove_folder(folder: Path) -> None:

@@ -35,13 +35,13 @@ def as_rule(rule_or_patience: Rule | int, min_delta: float = 0.0) -> Rule:
 
 
 def _refuse_stopper(given: Any) -> None:
-    """Ray's face of a rule is none: `TypeError` with what to write in its place."""
+    """A stopper is no rule: `TypeError` with what to write instead."""
     kind = type(given).__name__
     if isinstance(getattr(given, "rule", None), Rule):
         metric, mode = getattr(given, "metric", None), getattr(given, "mode", None)
         own = f", with metric {metric!r} and mode {mode!r}" if metric else ""
         raise TypeError(
-            f"{kind} is for Ray Tune; here goes the rule in it. Write {kind}(…).rule in place of "
+            f"{kind} is for Ray Tune; here goes the rule in it. Write {kind}(…).rule instead of "
             f"{kind}(…){own}: its rule is {given.rule!r}."
         )
     if hasattr(given, "stoppers"):

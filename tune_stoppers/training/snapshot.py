@@ -1,6 +1,6 @@
 """A training state as plain data: take it from live objects, copy it, put it back.
 
-`model.state_dict()` hands out the live tensors: a "best state" made of it goes on training. A
+`model.state_dict()` hands out the live tensors: a "best state" made of it keeps training. A
 snapshot that outlives the moment is therefore copied, and putting one back copies it again.
 """
 
@@ -93,11 +93,11 @@ def split_tied(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
     weights: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():
-        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and place in first:
-            tied[name] = first[place]
+        memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and memory in first:
+            tied[name] = first[memory]
         else:
-            first[place] = name
+            first[memory] = name
             weights[name] = tensor
     return weights, tied
 

@@ -17,8 +17,8 @@ TOTALS = frozenset({TRIAL_ACTIVE_SECONDS, SWEEP_SECONDS, SWEEP_ACTIVE_SECONDS})
 class Spending:
     """Active seconds of each trial and of all, and the seconds since the first question.
 
-    Nothing is ever given back. A pickled copy goes on from the seconds that had passed when it was
-    made, however much later it is loaded: downtime is free.
+    Nothing is ever given back. A pickled copy continues from the seconds that had passed when it
+    was made, however much later it is loaded: downtime is free.
 
     Args:
         clock: seconds that never run backwards, from any zero.

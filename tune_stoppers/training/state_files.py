@@ -192,7 +192,7 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _flush(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk before going on."""
+    """Have a file's bytes, or a folder's names, on the disk before continuing."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -26,7 +26,7 @@ def checkpoint_config(
 
     Ray goes by the metric in the report that brings the checkpoint, or at which it saves a class
     trainable: never report a checkpoint without it, or Ray takes that one for the best. (Of class
-    trainables a stopper or scheduler of ours that watches keeps the best even so.) Ray never
+    trainables, one of our stoppers or schedulers keeps the best even so.) Ray never
     deletes a trial's last checkpoint.
 
     Ray writes a snapshot of the sweep at every n-th checkpoint of a trial, n being `keep` (1 for

@@ -41,11 +41,10 @@ def saving_at(trial: Trial | None, result: Mapping[str, Any]) -> Saving | None:
     The best that was kept so far stays, also where this report lacks the metric to compare it by.
     `trial` is Ray's; None, or one of a replay without a storage, has no checkpoints.
     """
-    iteration = number(result.get(TRAINING_ITERATION))
-    if CHECKPOINT_NAME in result or iteration is None or trial is None:
+    if CHECKPOINT_NAME in result or trial is None:
         return None  # a function's results always say
-    name = next_checkpoint(trial)
-    if name is None:
+    iteration, name = number(result.get(TRAINING_ITERATION)), next_checkpoint(trial)
+    if iteration is None or name is None:
         return None
     keep_scored(trial, result)
     every = trial.checkpoint_freq or 0

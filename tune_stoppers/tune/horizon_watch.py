@@ -70,7 +70,7 @@ def notes_of(*things: Any) -> Iterator[str]:
 
 @contextmanager
 def told_later() -> Iterator[None]:
-    """Without that warning in the log: whoever runs it says the same in a place of his own."""
+    """Without that warning in the log: the caller says the same elsewhere."""
 
     def is_another(record: logging.LogRecord) -> bool:
         return not hasattr(record, MARK)

@@ -7,7 +7,7 @@ import pytest
 
 from tune_stoppers import example_path
 from tune_stoppers.backtest.replay import replay
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report import replay_story
 from tune_stoppers.report.data.importance import BINS, FEWEST, by_chance, importance
 

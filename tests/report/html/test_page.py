@@ -256,7 +256,7 @@ def test_rungs_thresholds_events_and_a_dry_run_are_drawn(tmp_path):
     reader = Reader(page(experiment_story(tmp_path, "loss", "min")))
     for kind, tag in {"rung": "path", "threshold": "path", "would": "use", "event": "use"}.items():
         assert reader.count(tag, kind) >= 1, kind
-    assert {"threshold 2", "3", "paused", "went on"} <= set(reader.texts)
+    assert {"threshold 2", "3", "paused", "continued"} <= set(reader.texts)
     assert any(text.startswith("The dry run took no decision. Had it, 1") for text in reader.texts)
 
 

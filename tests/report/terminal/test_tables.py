@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from tune_stoppers.backtest.compare import compare
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.replays import compared
 from tune_stoppers.report.terminal.tables import clean, markdown, number, share, show
 

@@ -16,7 +16,7 @@ from ray.tune.search import SearchGenerator
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from tune_stoppers.backtest.cluster import Cluster
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.ray_internals import types
 
 INNER = {"_is_protocol", "_is_runtime_protocol", "_abc_impl"}  # of Protocols, not theirs

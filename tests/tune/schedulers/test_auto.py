@@ -121,6 +121,43 @@ def test_the_floor_keeps_a_sweep_going() -> None:
     assert whole.savings < 0.05
 
 
+def test_an_earlier_sweep_says_what_to_start_first() -> None:
+    """And is still followed by the best, whether it was right or the other way round."""
+    sweep, earlier = curves(40, seed=6), curves(40, seed=7)
+    wrong = curves(40, seed=7)
+    for curve in wrong.curves:
+        curve.metrics["loss"][:] = 9 - curve.metrics["loss"]
+
+    def first_good(scheduler: AutoScheduler) -> tuple[float, ReplayResult]:
+        result = run(sweep, scheduler)
+        started = result.journal[result.journal["action"] == "start"]["trial_id"].tolist()
+        finals = {curve.trial_id: curve.metrics["loss"].min() for curve in sweep.curves}
+        return float(np.mean([finals[trial_id] for trial_id in started[:4]])), result
+
+    cold, _ = first_good(AutoScheduler(HORIZON))
+    scheduler = AutoScheduler(HORIZON, history=earlier)
+    warm, result = first_good(scheduler)
+    assert warm < cold - 0.3
+    assert result.regret < 0.02
+    assert first_good(AutoScheduler(HORIZON, history=wrong))[1].regret < 0.05
+    assert "made: 40 trials" in " ".join(scheduler.said_of_history) or scheduler.history
+
+
+def test_a_history_that_knows_nothing_of_the_sweep_changes_nothing() -> None:
+    """Of other hyperparameters."""
+    other = curves(20, seed=8)
+    for curve in other.curves:
+        curve.config["momentum"] = curve.config.pop("lr")
+    one = run(curves(), AutoScheduler(HORIZON, history=other)).journal
+    assert one.equals(run(curves()).journal)
+
+
+def test_a_history_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """At once, and by its path."""
+    with pytest.raises(ValueError, match="nowhere"):
+        AutoScheduler(HORIZON, history=str(tmp_path / "nowhere"))
+
+
 def test_the_same_sweep_is_run_in_the_same_way() -> None:
     """Reports decide, nothing else."""
     one, other = run(curves()).journal, run(curves()).journal

@@ -17,10 +17,10 @@ from tests.stand_ins.pausing_stage import Blind, StandIn, basic, endless, on_dis
 from tune_stoppers import FreezeThawScheduler, Sweep, example_path, replay
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.process import Costs, Faults
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.core import Report
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.journal.rerun import rerun
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.surrogate.acquisition.freeze_thaw import FreezeThawAcquisition, StartedTrial
 from tune_stoppers.tune.live import Live
 

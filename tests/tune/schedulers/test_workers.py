@@ -88,8 +88,8 @@ def test_what_starts_by_itself_takes_a_worker_but_no_place_in_line() -> None:
     running(workers, 2)
     workers.add(trial("new"), 1.0, chosen=False)
     while workers.room:
-        workers.add(trial(f"more{len(workers.places)}"), 1.0, chosen=True)
-    assert len(workers.places) == 5  # two run, two are in line, and the searcher's
+        workers.add(trial(f"more{len(workers.slots)}"), 1.0, chosen=True)
+    assert len(workers.slots) == 5  # two run, two are in line, and the searcher's
     assert workers.next.trial_id == "more3"
 
 

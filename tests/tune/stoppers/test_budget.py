@@ -12,9 +12,9 @@ from ray import cloudpickle, tune
 
 from tests.stand_ins.ray_runs import fit
 from tune_stoppers import BudgetStopper, PatienceStopper, replay
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.core import MissingMetricError
 from tune_stoppers.journal.lines import read_journal
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.stoppers.budget import use_clock
 
 NAN, INF = math.nan, math.inf

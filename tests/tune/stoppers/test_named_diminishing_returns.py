@@ -10,8 +10,8 @@ from ray import tune
 
 from tests.stand_ins.ray_runs import fit
 from tune_stoppers import PatienceStopper, replay
-from tune_stoppers.backtest.sweep import Sweep
 from tune_stoppers.journal.lines import read_journal
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns
 from tune_stoppers.tune.stoppers.named import DiminishingReturnsStopper
 

@@ -36,7 +36,7 @@ class Said(NamedTuple):
     owners: frozenset[str] = frozenset()  # who wrote them
 
     def end(self, trial_id: str) -> Line | None:
-        """The newest line that ended the trial, if it did not go on after it."""
+        """The newest line that ended the trial, if it did not continue after it."""
         told = [line for line in self.last.get(trial_id, ()) if _ends(line)]
         return max(told, key=lambda line: number(line["time"]) or 0.0, default=None)
 
@@ -82,7 +82,7 @@ def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: 
 
 
 def _unfinished(experiment: Experiment, record: TrialRecord) -> Ending:
-    """A trial that Ray, or a scheduler of ours, last knew as one that runs or waits."""
+    """A trial that Ray, or one of our schedulers, last knew as one that runs or waits."""
     since = f"after iteration {_last(record):g}" if record.rows else "without a report yet"
     listed = record.listed
     if record.status == RUNNING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NO_JOURNAL = (
-    "There is no journal: no stopper or scheduler of ours watched this experiment, so decisions, "
+    "There is no journal: none of our stoppers and schedulers watched this experiment. Decisions, "
     "pauses, retries and what was compared are not known. Endings are those that the results tell."
 )
 
@@ -170,7 +170,7 @@ class Explained:
         found: dict[str, list[TrialTold]] = {}
         for trial in self.trials:
             found.setdefault(trial.ending.cause, []).append(trial)
-        order = {kind: place for place, kind in enumerate(KINDS)}
+        order = {kind: index for index, kind in enumerate(KINDS)}
         return dict(sorted(found.items(), key=lambda i: (order[i[1][0].ending.kind], -len(i[1]))))
 
     def trial(self, trial_id: str) -> TrialTold:

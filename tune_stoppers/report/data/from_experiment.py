@@ -55,7 +55,7 @@ from tune_stoppers.report.data.totals import Cost
 from tune_stoppers.result_keys import RAYS_OWN, WOULD_STOP_REASON
 
 NO_JOURNAL = (
-    "There is no journal: pauses, retries and decisions to go on were not recorded. Causes are "
+    "There is no journal: pauses, retries and decisions to continue were not recorded. Causes are "
     "those that the results carry (stop_reason) or that follow from how the results end."
 )
 
@@ -155,7 +155,7 @@ class _Run(NamedTuple):
     known: dict[Any, Any]  # the trial's row of `best_states`
     time_attr: str
     rows: list[Row]  # as last run: none is followed by one at the same or an earlier step
-    points: list[tuple[int, float]]  # (place in rows, value) of those with the metric
+    points: list[tuple[int, float]]  # (index in rows, value) of those with the metric
     times: dict[int, float]  # end of a report, by id of the row, seconds since the epoch
     spans: list[Span]  # seconds since the epoch
 
@@ -168,9 +168,9 @@ class _Run(NamedTuple):
             while rows and at(rows[-1], time_attr) >= at(row, time_attr):
                 rows.pop()
             rows.append(row)
-        values = [(place, value(row, metric)) for place, row in enumerate(rows)]
+        values = [(index, value(row, metric)) for index, row in enumerate(rows)]
         times, spans = spans_of(timed, time_attr)
-        points = [(place, value) for place, value in values if value is not None]
+        points = [(index, value) for index, value in values if value is not None]
         return cls(record, known, time_attr, rows, points, times, spans)
 
     @property
@@ -184,8 +184,8 @@ class _Run(NamedTuple):
         before = [row for row in self.rows if is_untrained(row, self.rows, self.time_attr)]
         return max((at(row, self.time_attr) for row in before), default=-math.inf)
 
-    def step(self, place: int) -> float:
-        return at(self.rows[place], self.time_attr)
+    def step(self, index: int) -> float:
+        return at(self.rows[index], self.time_attr)
 
     def series(self, key: str) -> Points:
         found = [(self.step(i), value(row, key)) for i, row in enumerate(self.rows)]
@@ -196,7 +196,7 @@ def _trial(
     run: _Run, lines: Sequence[Line], ending: Ending, cost: Cost, mode: Mode, begin: float
 ) -> TrialStory:
     record = run.record
-    curve = tuple((run.step(place), value) for place, value in run.points)
+    curve = tuple((run.step(index), value) for index, value in run.points)
     best_step, best_value = best_point(curve, mode)
     if math.isnan(run.known["best_value"]):  # it diverged: what there is was not trained
         best_step = best_value = math.nan
@@ -208,7 +208,7 @@ def _trial(
         last_config={key: lookup(record.config, key) for key in differing(config, record.config)},
         curve=curve,
         times=tuple(
-            run.times.get(id(run.rows[place]), math.nan) - begin for place, _ in run.points
+            run.times.get(id(run.rows[index]), math.nan) - begin for index, _ in run.points
         ),
         ending=ending,
         best_step=best_step,
@@ -222,7 +222,7 @@ def _trial(
         checkpoint_step=run.known["checkpoint_step"],
         checkpoint_value=run.known["checkpoint_value"],
         spans=tuple(
-            Span(s.begin - begin, s.end - begin, s.place, s.opening, s.step) for s in run.spans
+            Span(s.begin - begin, s.end - begin, s.host, s.opening, s.step) for s in run.spans
         ),
         events=tuple(events_of(lines, begin)),
         would=_would(run, lines),
@@ -243,7 +243,7 @@ def _checkpoint_config(known: Mapping[Any, Any], config: Mapping[str, Any]) -> d
 
 
 def _said(lines: Sequence[Line], lasts: Mapping[str, float]) -> Said:
-    """What the journal says of endings, less decisions to stop that a trial went on after: those
+    """What the journal says of endings, less decisions to stop after which a trial continued: those
     of a stopper that was not the only one asked. `lasts`: the last step of each trial."""
     of_owner: dict[str, list[Line]] = {}
     for line in lines:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.backtest.replay import ReplayResult
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
+from tune_stoppers.recorded.table import Curve
 from tune_stoppers.report.data.story import (
     EXTRAS,
     Ending,
@@ -122,7 +122,7 @@ def _points(course: Curve, metric: str, rows: Sequence[int]) -> Points:
 
 
 def _spans(entries: Sequence[Entry], now: float) -> Iterator[Span]:
-    """From a start to whatever took the worker away; what still runs goes on to the end."""
+    """From a start to whatever took the worker away; what still runs does so to the end."""
     opened: Entry | None = None
     for entry in entries:
         if entry.action in OPENS:

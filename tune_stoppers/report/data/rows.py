@@ -81,13 +81,13 @@ def spans_of(rows: Sequence[Row], time_attr: str) -> tuple[dict[int, float], lis
         for row, end in zip(process, ends, strict=True):
             begin = end - seconds(row)
             times[id(row)] = end
-            place, open_ = str(row.get("hostname", "")), spans[-1] if spans else None
+            host, open_ = str(row.get("hostname", "")), spans[-1] if spans else None
             if row is not process[0] and open_ and begin - open_.end < GAP:
-                spans[-1] = Span(open_.begin, end, open_.place, open_.opening, open_.step)
+                spans[-1] = Span(open_.begin, end, open_.host, open_.opening, open_.step)
             else:
                 first = opening if row is process[0] else "resume"
                 step = at(row, time_attr)
-                spans.append(Span(begin, end, place, first if spans else "start", step))
+                spans.append(Span(begin, end, host, first if spans else "start", step))
         reached = at(process[-1], time_attr)
     return times, spans
 

@@ -52,5 +52,5 @@ def is_to_start(record: TrialRecord) -> bool:
 
 
 def planned_in(lines: Sequence[Line]) -> int:
-    """How many trials the sweep is to have, as a scheduler of ours noted it; 0 if none did."""
+    """How many trials the sweep is to have, as one of our schedulers noted it; 0 if none did."""
     return max((whole(line.get("planned")) for line in lines), default=0)

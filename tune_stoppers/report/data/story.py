@@ -38,7 +38,7 @@ class Span:
 
     begin: float
     end: float
-    place: str  # the host, or ""
+    host: str  # its name, or ""
     opening: Opening = "start"
     step: float = math.nan  # where it began
 
@@ -59,8 +59,8 @@ class Would:
 
     step: float
     reason: str
-    spared: float  # time that the trial went on for
-    reports: int  # that it went on to make
+    spared: float  # time that the trial continued for
+    reports: int  # that it made in that time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ class Story:
         found: dict[str, list[TrialStory]] = {}
         for trial in self.trials:
             found.setdefault(trial.ending.cause, []).append(trial)
-        order = {kind: place for place, kind in enumerate(KINDS)}
+        order = {kind: index for index, kind in enumerate(KINDS)}
         return dict(sorted(found.items(), key=lambda i: (order[i[1][0].ending.kind], -len(i[1]))))
 
     @cached_property
@@ -270,18 +270,18 @@ class Story:
 
     @cached_property
     def lanes(self) -> list[tuple[str, list[tuple[Span, TrialStory]]]]:
-        """Spans on as few lanes as ran side by side, per place: (place, spans in order)."""
+        """Spans on as few lanes as ran side by side, per host: (host, spans in order)."""
         spans = [(span, trial) for trial in self.trials for span in trial.spans]
         lanes: dict[str, list[list[tuple[Span, TrialStory]]]] = {}
         slack = 1e-9 * max(self.duration, 1.0)
         for span, trial in sorted(spans, key=lambda item: (item[0].begin, item[0].end)):
-            here = lanes.setdefault(span.place, [])
+            here = lanes.setdefault(span.host, [])
             free = next((lane for lane in here if lane[-1][0].end <= span.begin + slack), None)
             if free is None:
                 here.append([(span, trial)])
             else:
                 free.append((span, trial))
-        return [(place, lane) for place in sorted(lanes) for lane in lanes[place]]
+        return [(host, lane) for host in sorted(lanes) for lane in lanes[host]]
 
     @cached_property
     def dry_run(self) -> DryRun | None:

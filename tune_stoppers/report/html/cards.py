@@ -41,7 +41,7 @@ def _found(story: Story) -> str:
     names = [parameter.name for parameter in story.swept]
     found += pairs([(name, text_of(best.config[name])) for name in names if name in best.config])
     if best.last_config:
-        text = f"The trial then went on with {_listed(best.last_config)}."
+        text = f"The trial then continued with {_listed(best.last_config)}."
         found += f"<p>{escape(text)}</p>"
     if story.facts:
         found += pairs(story.facts)

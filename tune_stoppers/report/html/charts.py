@@ -1,6 +1,6 @@
 """The pictures of a story as SVG: curves, best so far, time line, hyperparameters.
 
-One class a picture; they share their margins and marks, and are changed together.
+One class a picture; they share their margins and glyphs, and are changed together.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tune_stoppers.report.data.story import Parameter, Points, Span, Story, TrialStory
-from tune_stoppers.report.glyphs import Mark
-from tune_stoppers.report.html.svg import across, line, mark, plot, side, tag, thinned, words
+from tune_stoppers.report.glyphs import Glyph
+from tune_stoppers.report.html.svg import across, glyph, line, plot, side, tag, thinned, words
 from tune_stoppers.report.scales import (
     SPREAD,
     Scale,
@@ -29,7 +29,7 @@ LEADERS, SAMPLE = 8, 52  # curves drawn then: the best, and others evenly over t
 BINS = 60  # of the bands
 BANDS = ((10, 90), (25, 75))  # percentiles
 LABELLED = 12  # rungs that are labelled
-EVENTS = {  # the shape of an event's mark, by the journal's word for it
+EVENTS = {  # the shape of an event's glyph, by the journal's word for it
     "pause": "pause",
     "paused": "pause",
     "resumed": "resume",
@@ -47,16 +47,16 @@ EVENTS = {  # the shape of an event's mark, by the journal's word for it
 SPANS = 6000  # that are drawn: the longest
 MOMENTS = 250  # events and openings that are marked on the time line; more would hide it
 PANELS, PANELS_OF_MANY = 12, 8  # of hyperparameters
-Marks = dict[str, Mark]
+Glyphs = dict[str, Glyph]
 Index = dict[str, int]  # a trial's number on the page, by id
 
 
 class Charts:
     """Draws one story. Everything of a trial carries its number as `data-t`."""
 
-    def __init__(self, story: Story, marks: Marks) -> None:
+    def __init__(self, story: Story, glyphs: Glyphs) -> None:
         self.story = story
-        self.marks = marks
+        self.glyphs = glyphs
         self.many = len(story.trials) > MANY
         self.number: Index = {trial.trial_id: i for i, trial in enumerate(story.trials)}
 
@@ -71,7 +71,7 @@ class Charts:
             if len(trial.beyond) > 1 and not self.many:
                 lines.append(self._line(trial, trial.beyond, x, y, height, "beyond"))
             lines.append(self._line(trial, trial.curve, x, y, height))
-        envelope = [(x.place(step), y.place(value)) for step, value in story.envelope]
+        envelope = [(x.position(step), y.position(value)) for step, value in story.envelope]
         if envelope:
             envelope.append((1.0, envelope[-1][1]))
         lines.append(line(envelope, height, steps=True, class_="envelope"))
@@ -131,9 +131,9 @@ class Charts:
         end = max(story.duration, found[-1][0])
         x = Scale(0.0, end / size or 1.0)
         y = scale_of([value for _, value, _ in found], pad=0.05)
-        points = [(x.place(time / size), y.place(value)) for time, value, _ in found]
-        marks = [
-            mark("dot", px, height * (1 - py), class_="mark best", data_t=self.number[trial_id])
+        points = [(x.position(time / size), y.position(value)) for time, value, _ in found]
+        glyphs = [
+            glyph("dot", px, height * (1 - py), class_="mark best", data_t=self.number[trial_id])
             for (px, py), (_, _, trial_id) in zip(points, found, strict=True)
         ]
         return plot(
@@ -141,7 +141,7 @@ class Charts:
             y,
             height,
             [line([*points, (1.0, points[-1][1])], height, steps=True, class_="c best")],
-            marks,
+            glyphs,
             about=f"best {story.metric} so far against time",
             x_label=unit,
             y_label=f"best {story.metric} so far{' (log)' if y.log else ''}",
@@ -153,15 +153,15 @@ class Charts:
         lanes, (unit, size) = self.story.lanes, self._unit()
         row = min(max(420 / len(lanes), 3.0), 18.0)
         x = Scale(0.0, self.story.duration or 1.0)
-        named = len({place for place, _ in lanes}) > 1
+        named = len({host for host, _ in lanes}) > 1
         spans = sorted((s.end - s.begin for _, lane in lanes for s, _ in lane), reverse=True)
         least = spans[SPANS] if len(spans) > SPANS else -1.0
         parts, top, last = [], 0.0, ""
         where: dict[str, list[tuple[Span, float]]] = {}
-        for place, lane in lanes:
-            if named and place != last:
-                parts.append(words(place, class_="name", x=1, y=f"{top + 14:.1f}"))
-                top, last = top + 20, place
+        for host, lane in lanes:
+            if named and host != last:
+                parts.append(words(host, class_="name", x=1, y=f"{top + 14:.1f}"))
+                top, last = top + 20, host
             for span, trial in lane:
                 where.setdefault(trial.trial_id, []).append((span, top + row / 2))
                 if span.end - span.begin > least:
@@ -175,9 +175,9 @@ class Charts:
             words(
                 short(value),
                 class_="tick",
-                x=across(ticks.place(value)),
+                x=across(ticks.position(value)),
                 y=f"{top + 16:.1f}",
-                text_anchor=side(ticks.place(value)),
+                text_anchor=side(ticks.position(value)),
             )
             for value in ticks.ticks()
         ]
@@ -201,22 +201,22 @@ class Charts:
         chosen = list(story.trials)
         if self.many:
             ranked = story.ranked
-            places = np.unique(np.linspace(0, len(ranked) - 1, SAMPLE).astype(int)).tolist()
+            indices = np.unique(np.linspace(0, len(ranked) - 1, SAMPLE).astype(int)).tolist()
             picked = {t.trial_id for t in ranked[:LEADERS]}
-            picked |= {ranked[place].trial_id for place in places} if ranked else set()
+            picked |= {ranked[index].trial_id for index in indices} if ranked else set()
             chosen = [trial for trial in story.trials if trial.trial_id in picked]
         best = story.best
         return [t for t in chosen if t is not best] + ([best] if best is not None else [])
 
     def _attributes(self, trial: TrialStory, kind: str = "") -> dict[str, Any]:
         best = " best" if trial is self.story.best else ""
-        look = f"k-{self.marks[trial.ending.cause].name}"
+        look = f"k-{self.glyphs[trial.ending.cause].name}"
         return {"class_": f"{kind} {look}{best}".strip(), "data_t": self.number[trial.trial_id]}
 
     def _line(
         self, trial: TrialStory, curve: Points, x: Scale, y: Scale, height: float, kind: str = ""
     ) -> str:
-        points = thinned([(x.place(step), y.place(value)) for step, value in curve])
+        points = thinned([(x.position(step), y.position(value)) for step, value in curve])
         return line(points, height, **self._attributes(trial, f"c {kind}".strip()))
 
     def _bands(self, x: Scale, y: Scale, height: float) -> Iterator[str]:
@@ -230,10 +230,10 @@ class Charts:
         bins = np.searchsorted(edges, steps, side="right") - 1
         groups = [(float(edges[b]), values[bins == b]) for b in np.unique(bins).tolist()]
         for low, high in BANDS:
-            lower = [(x.place(s), y.place(float(np.percentile(v, low)))) for s, v in groups]
-            upper = [(x.place(s), y.place(float(np.percentile(v, high)))) for s, v in groups]
+            lower = [(x.position(s), y.position(float(np.percentile(v, low)))) for s, v in groups]
+            upper = [(x.position(s), y.position(float(np.percentile(v, high)))) for s, v in groups]
             yield line([*lower, *reversed(upper)], height, class_="band")
-        middle = [(x.place(s), y.place(float(np.median(v)))) for s, v in groups]
+        middle = [(x.position(s), y.position(float(np.median(v)))) for s, v in groups]
         yield line(middle, height, class_="median")
 
     def _ends(self, x: Scale, y: Scale, height: float) -> Iterator[str]:
@@ -243,25 +243,23 @@ class Charts:
             if not trial.curve:
                 continue
             step, value = trial.curve[-1]
-            down = height * (1 - y.place(y.clamp(value, self.story.sign)))
-            look = self.marks[trial.ending.cause]
-            yield mark(
-                f"{size}-{look.name}", x.place(step), down, **self._attributes(trial, "mark")
+            down = height * (1 - y.position(y.clamp(value, self.story.sign)))
+            look = self.glyphs[trial.ending.cause]
+            yield glyph(
+                f"{size}-{look.name}", x.position(step), down, **self._attributes(trial, "mark")
             )
             if trial.would is not None:
                 there = [v for s, v in trial.curve if s <= trial.would.step]
                 level = height * (
-                    1 - y.place(y.clamp(there[-1] if there else math.nan, self.story.sign))
+                    1 - y.position(y.clamp(there[-1] if there else math.nan, self.story.sign))
                 )
-                place = x.place(trial.would.step)
-                yield mark(
-                    "would", place, level, class_="would", data_t=self.number[trial.trial_id]
-                )
+                at = x.position(trial.would.step)
+                yield glyph("would", at, level, class_="would", data_t=self.number[trial.trial_id])
         best = self.story.best
         if best is None:
             return
-        px, down = x.place(best.best_step), height * (1 - y.place(best.best_value))
-        yield mark("star", px, down, class_="mark best", data_t=self.number[best.trial_id])
+        px, down = x.position(best.best_step), height * (1 - y.position(best.best_value))
+        yield glyph("star", px, down, class_="mark best", data_t=self.number[best.trial_id])
         anchor = "end" if px > 0.5 else "start"
         below = down < height - 20
         yield words(
@@ -276,31 +274,31 @@ class Charts:
     def _rules(self, x: Scale, y: Scale, height: float) -> Iterator[str]:
         """Rungs and thresholds as lines."""
         for rung in self._rungs(x):
-            at = x.place(rung)
+            at = x.position(rung)
             yield line([(at, 0.0), (at, 1.0)], height, class_="rung")
         for threshold in self.story.thresholds:
             if y.low <= threshold <= y.high:
-                at = y.place(threshold)
+                at = y.position(threshold)
                 yield line([(0.0, at), (1.0, at)], height, class_="threshold")
 
     def _rule_labels(self, x: Scale, y: Scale, height: float) -> Iterator[str]:
         rungs = self._rungs(x)
         last = -1.0
         for rung in rungs if len(rungs) <= LABELLED else ():
-            place = x.place(rung)
-            if place - last < 0.08:
+            at = x.position(rung)
+            if at - last < 0.08:
                 continue  # the labels would lie on each other
-            last = place
+            last = at
             yield words(
                 short(rung),
                 class_="ruled",
-                x=across(place),
+                x=across(at),
                 y=-3,
-                text_anchor="end" if place > 0.9 else "start",
+                text_anchor="end" if at > 0.9 else "start",
             )
         for threshold in self.story.thresholds:
             if y.low <= threshold <= y.high:
-                level = height * (1 - y.place(threshold)) - 4
+                level = height * (1 - y.position(threshold)) - 4
                 text = f"threshold {short(threshold)}"
                 yield words(text, class_="ruled", x="100%", y=f"{level:.1f}", text_anchor="end")
 
@@ -315,10 +313,10 @@ class Charts:
         return f"time since the first start, {name}", size
 
     def _bar(self, span: Span, trial: TrialStory, x: Scale, top: float, row: float) -> str:
-        width = max(x.place(span.end) - x.place(span.begin), 0.0005)
+        width = max(x.position(span.end) - x.position(span.begin), 0.0005)
         return tag(
             "rect",
-            x=across(x.place(span.begin)),
+            x=across(x.position(span.begin)),
             y=f"{top + 0.5:.1f}",
             width=across(width),
             height=f"{row - 1:.1f}",
@@ -326,13 +324,13 @@ class Charts:
         )
 
     def _openings(self, where: dict[str, list[tuple[Span, float]]], x: Scale) -> Iterator[str]:
-        """Which stretches went on from an earlier one, and which went back."""
+        """Which stretches continued an earlier one, and which went back."""
         for trial_id, spans in where.items():
             for span, level in spans:
                 if span.opening != "start":
-                    yield mark(
+                    yield glyph(
                         f"e-{span.opening}",
-                        x.place(span.begin),
+                        x.position(span.begin),
                         level,
                         class_="event",
                         data_t=self.number[trial_id],
@@ -346,27 +344,27 @@ class Charts:
                 before = [level for span, level in spans if span.begin <= event.time]
                 if before:
                     name = EVENTS.get(event.kind, "event")
-                    yield mark(
+                    yield glyph(
                         f"e-{name}",
-                        x.place(event.time),
+                        x.position(event.time),
                         before[-1],
                         class_="event",
                         data_t=self.number[trial.trial_id],
                     )
 
     def _scatter(self, parameter: Parameter, y: Scale) -> str:
-        height, places = 140.0, _places(parameter)
-        x, ticks = places
+        height = 140.0
+        x, ticks = _positions(parameter)
         size = "n" if len(self.story.trials) > 40 else "m"
-        marks = []
+        glyphs = []
         trials = zip(self.story.trials, self.story.outcomes, parameter.values, strict=True)
         for index, (trial, loss, value) in enumerate(trials):
             if value is None or math.isnan(loss):
                 continue
             px = x(value, index)
-            down = height * (1 - y.place(self.story.sign * loss))
-            name = f"{size}-{self.marks[trial.ending.cause].name}"
-            marks.append(mark(name, px, down, **self._attributes(trial, "mark")))
+            down = height * (1 - y.position(self.story.sign * loss))
+            name = f"{size}-{self.glyphs[trial.ending.cause].name}"
+            glyphs.append(glyph(name, px, down, **self._attributes(trial, "mark")))
         strength = self.story.strength(parameter)
         facts = [] if math.isnan(strength) else [f"{strength:.2f}"]
         if parameter.numeric and scale_of(parameter.distinct, wide=SPREAD).log:
@@ -376,7 +374,7 @@ class Charts:
             Scale(0.0, 1.0),
             y,
             height,
-            marks=marks,
+            glyphs=glyphs,
             about=f"best {self.story.metric} against {parameter.name}",
             x_label=f"{_cut(parameter.name, 30)}{beside}",
             y_label=f"best {_cut(self.story.metric, 24)}{' (log)' if y.log else ''}",
@@ -385,22 +383,22 @@ class Charts:
         )
 
 
-def _places(parameter: Parameter) -> tuple[Any, list[tuple[float, str]]]:
+def _positions(parameter: Parameter) -> tuple[Any, list[tuple[float, str]]]:
     """Where a value lies across, and the labels: numbers on a scale, categories side by side."""
     if parameter.numeric:
         scale = scale_of(parameter.distinct, pad=0.04, wide=SPREAD)
-        ticks = [(scale.place(value), short(value)) for value in scale.ticks(4)]
-        return lambda value, index: scale.place(value), ticks
+        ticks = [(scale.position(value), short(value)) for value in scale.ticks(4)]
+        return lambda value, index: scale.position(value), ticks
     names = parameter.distinct
-    slot = {name: place for place, name in enumerate(names)}
+    slot = {name: index for index, name in enumerate(names)}
 
-    def place(value: Any, index: int) -> float:
+    def position(value: Any, index: int) -> float:
         aside = (index * 0.618034) % 1 - 0.5  # spread evenly, the same in every report
         return (slot[str(value)] + 0.5 + 0.6 * aside) / len(names)
 
     every, room = math.ceil(len(names) / 6), max(36 // len(names), 5)
     ticks = [((i + 0.5) / len(names), _cut(name, room)) for i, name in enumerate(names)]
-    return place, ticks[::every]
+    return position, ticks[::every]
 
 
 def _cut(text: str, room: int) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from tune_stoppers.report.data.story import Story
-from tune_stoppers.report.glyphs import Mark
+from tune_stoppers.report.glyphs import Glyph
 from tune_stoppers.report.scales import duration, short
 
 LISTED = 6  # values of a hyperparameter, or columns of them, that are listed
@@ -27,16 +27,16 @@ def cell(value: float, text: str | None = None) -> str:
     return f'<td class="n" data-v="{known}">{escape(shown)}</td>'
 
 
-def key_of(mark: Mark) -> str:
+def key_of(glyph: Glyph) -> str:
     """A cell of a table with a number, or with `text` for it; a dash where it is NaN."""
     return (
         '<svg class="key" viewBox="-8 -8 16 16" aria-hidden="true">'
-        f'<use href="#m-{mark.name}" class="mark k-{mark.name}"/></svg>'
+        f'<use href="#m-{glyph.name}" class="mark k-{glyph.name}"/></svg>'
     )
 
 
 def time_of(story: Story, value: float) -> str:
-    """The mark of a cause, for a legend."""
+    """The glyph of a cause, for a legend."""
     return duration(value) if story.clock == "s" else count_of(round(value), "report")
 
 

@@ -18,14 +18,14 @@ from pathlib import Path
 from tune_stoppers.report import glyphs as looks
 from tune_stoppers.report.data.importance import by_chance, too_few
 from tune_stoppers.report.data.story import Parameter, Story
-from tune_stoppers.report.glyphs import Mark, marks_of
+from tune_stoppers.report.glyphs import Glyph, glyphs_of
 from tune_stoppers.report.html.cards import cards
 from tune_stoppers.report.html.charts import EVENTS, LEADERS, MOMENTS, SAMPLE, Charts
 from tune_stoppers.report.html.markup import count_of, key_of
 from tune_stoppers.report.html.svg import tag
 from tune_stoppers.report.html.tables import endings_table, trials_table
 
-SMALL = 0.62  # size of marks where there are many
+SMALL = 0.62  # size of glyphs where there are many
 SHAPES = {
     "would": '<circle r="6"/>',
     "dot": '<circle r="3.5"/>',
@@ -46,13 +46,13 @@ EXPLAINED = {
     "trials still running at a step; dashed: their median.",
     "edge": " {count} values beyond the axis are drawn on its edge.",
     "would": " A ring: where the dry run would have stopped the trial.",
-    "beyond": " Thin dots: how the recorded trial went on.",
+    "beyond": " Thin dots: how the recorded trial continued.",
     "timeline": "Each bar is a process of a trial, in the colour of its ending; rows are as many "
     "as ran at a time.",
     "crowded": " {count} pauses, restarts and other events are not marked here, as they would hide "
     "it: the table has them.",
     "rungs": " Dashed uprights: the rungs at which trials were compared.",
-    "experiment": " Ray's time stamps are whole seconds: places are right to about a second.",
+    "experiment": " Ray's time stamps are whole seconds: positions are right to about a second.",
     "parameters": "Each mark is a trial with its best value once it trained, on the worst edge if "
     "it diverged; those stopped early had less time to get good.",
     "strength": " The number beside a name: how much of the ranking of trials it explains by "
@@ -90,15 +90,15 @@ def page(story: Story) -> str:
 
 
 def _body(story: Story) -> Iterator[str]:
-    marks = marks_of(story)
-    charts = Charts(story, marks)
+    glyphs = glyphs_of(story)
+    charts = Charts(story, glyphs)
     yield _definitions()
     yield _header(story)
     yield "<main>"
     yield f'<div class="cards">{cards(story)}</div>'
     if any(trial.curve for trial in story.trials):
         yield _section("Learning curves", charts.curves(), _curves_caption(story, charts))
-        yield _legend(story, marks)
+        yield _legend(story, glyphs)
     if story.incumbent:
         yield _section("Best so far", charts.incumbent(), "A dot: a trial that took the lead.")
     if story.lanes:
@@ -108,14 +108,14 @@ def _body(story: Story) -> Iterator[str]:
         text += EXPLAINED["crowded"].format(count=charts.moments) if crowded else ""
         yield _section("Who ran when", charts.timeline(), text)
         yield "" if crowded else _events_legend(story)
-    yield endings_table(story, marks)
+    yield endings_table(story, glyphs)
     panels = charts.parameters()
     if panels:
         yield _panels(story, panels)
     extras = dict.fromkeys(key for trial in story.trials for key in trial.extras)
     for key in extras:
         yield _section(key, charts.extra(key), "In the colours of the endings, as above.")
-    yield trials_table(story, charts.number, marks)
+    yield trials_table(story, charts.number, glyphs)
     yield "</main>"
 
 
@@ -144,9 +144,9 @@ def _curves_caption(story: Story, charts: Charts) -> str:
     return text + (EXPLAINED["edge"].format(count=beyond) if beyond else "")
 
 
-def _legend(story: Story, marks: dict[str, Mark]) -> str:
+def _legend(story: Story, glyphs: dict[str, Glyph]) -> str:
     items = "".join(
-        f"<li>{key_of(marks[cause])}{escape(cause)} ({len(trials)})</li>"
+        f"<li>{key_of(glyphs[cause])}{escape(cause)} ({len(trials)})</li>"
         for cause, trials in story.causes.items()
     )
     return f'<ul class="legend">{items}</ul>'
@@ -159,7 +159,7 @@ def _events_legend(story: Story) -> str:
         for event in trial.events
     }
     found |= {
-        (span.opening, {"resume": "went on", "restart": "went back"}[span.opening])
+        (span.opening, {"resume": "continued", "restart": "went back"}[span.opening])
         for trial in story.trials
         for span in trial.spans
         if span.opening != "start"
@@ -196,18 +196,18 @@ def _section(title: str, picture: str, caption: str) -> str:
 def _definitions() -> str:
     """The shapes, named for use all over the page."""
     shapes = [f'<g id="{name}">{shape}</g>' for name, shape in SHAPES.items()]
-    for mark in looks.ALL:
-        path = tag("path", d=mark.path)
-        shapes.append(f'<g id="m-{mark.name}">{path}</g>')
-        shapes.append(f'<g id="n-{mark.name}">{tag("g", path, transform=f"scale({SMALL})")}</g>')
+    for glyph in looks.ALL:
+        path = tag("path", d=glyph.path)
+        shapes.append(f'<g id="m-{glyph.name}">{path}</g>')
+        shapes.append(f'<g id="n-{glyph.name}">{tag("g", path, transform=f"scale({SMALL})")}</g>')
     return f'<svg id="defs" aria-hidden="true"><defs>{"".join(shapes)}</defs></svg>'
 
 
 def _style() -> str:
-    """The style sheet with the colours of the marks on light and on dark ground."""
-    light = "".join(f"--{mark.name}: {mark.light}; " for mark in looks.ALL)
-    dark = "".join(f"--{mark.name}: {mark.dark}; " for mark in looks.ALL)
-    uses = "".join(f".k-{mark.name} {{ --k: var(--{mark.name}); }}\n" for mark in looks.ALL)
+    """The style sheet with the colours of the glyphs on light and on dark ground."""
+    light = "".join(f"--{glyph.name}: {glyph.light}; " for glyph in looks.ALL)
+    dark = "".join(f"--{glyph.name}: {glyph.dark}; " for glyph in looks.ALL)
+    uses = "".join(f".k-{glyph.name} {{ --k: var(--{glyph.name}); }}\n" for glyph in looks.ALL)
     return (
         f"{_asset('page.css')}:root {{ {light}}}\n"
         f"@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n{uses}"

@@ -1,6 +1,6 @@
-"""Pictures as inline SVG that fits any width: places across are per cent, letters keep their size.
+"""Pictures as inline SVG of any width: positions across are per cent, letters keep their size.
 
-Lines are drawn in an inner picture that is stretched to the width; marks and labels are outside
+Lines are drawn in an inner picture that is stretched to the width; glyphs and labels are outside
 of it, so that they are not.
 """
 
@@ -18,7 +18,7 @@ GUTTER = 46  # pixels that the page leaves to the left of a plot for its labels
 ACROSS = 1000  # units of the inner picture from left to right
 MOST = 160  # points of a line that are drawn: more cannot be told apart
 
-Point = tuple[float, float]  # places from 0 to 1, NaN for none
+Point = tuple[float, float]  # positions from 0 to 1, NaN for none
 
 
 def tag(name: str, content: str = "", **attributes: Any) -> str:
@@ -36,9 +36,9 @@ def words(text: str, **attributes: Any) -> str:
     return tag("text", escape(text), **attributes)
 
 
-def across(place: float) -> str:
-    """A place from 0 to 1 as per cent of the width."""
-    return f"{100 * place:.2f}".rstrip("0").rstrip(".") + "%"
+def across(position: float) -> str:
+    """A position from 0 to 1 as per cent of the width."""
+    return f"{100 * position:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def thinned(points: Sequence[Point], keep: Iterable[int] = ()) -> list[Point]:
@@ -46,12 +46,12 @@ def thinned(points: Sequence[Point], keep: Iterable[int] = ()) -> list[Point]:
     stride = math.ceil(len(points) / MOST)
     if stride <= 1:
         return list(points)
-    places = {*range(0, len(points), stride), len(points) - 1, *keep}
-    return [points[place] for place in sorted(places)]
+    kept = {*range(0, len(points), stride), len(points) - 1, *keep}
+    return [points[index] for index in sorted(kept)]
 
 
 def path(points: Iterable[Point], height: float, *, steps: bool = False) -> str:
-    """The data of a line through places; broken where one is NaN. `steps`: no slopes."""
+    """The data of a line through positions; broken where one is NaN. `steps`: no slopes."""
     parts: list[str] = []
     down, level = False, 0.0
     for x, y in points:
@@ -67,12 +67,12 @@ def path(points: Iterable[Point], height: float, *, steps: bool = False) -> str:
 
 
 def line(points: Iterable[Point], height: float, *, steps: bool = False, **attributes: Any) -> str:
-    """A line through places."""
+    """A line through positions."""
     return tag("path", d=path(points, height, steps=steps), **attributes)
 
 
-def mark(name: str, x: float, y: float, **attributes: Any) -> str:
-    """A shape defined in the page, at a place across and pixels down."""
+def glyph(name: str, x: float, y: float, **attributes: Any) -> str:
+    """A shape defined in the page, at a position across and pixels down."""
     return tag("use", href=f"#{name}", x=across(x), y=f"{y:.1f}", **attributes)
 
 
@@ -81,7 +81,7 @@ def plot(
     y: Scale,
     height: float,
     lines: Iterable[str] = (),
-    marks: Iterable[str] = (),
+    glyphs: Iterable[str] = (),
     *,
     about: str,
     x_label: str,
@@ -90,24 +90,24 @@ def plot(
     y_text: Callable[[float], str] = short,
     y_count: int = 5,
 ) -> str:
-    """Axes with lines (in the inner picture) and marks (pixels down from the plot's top)."""
+    """Axes with lines (in the inner picture) and glyphs (pixels down from the plot's top)."""
     if x_ticks is None:
-        x_ticks = [(x.place(value), short(value)) for value in x.ticks()]
+        x_ticks = [(x.position(value), short(value)) for value in x.ticks()]
     grid, labels = [], []
     for value in y.ticks(y_count):
-        level = TOP + height * (1 - y.place(value))
+        level = TOP + height * (1 - y.position(value))
         grid.append(tag("line", class_="grid", x2="100%", y1=f"{level:.1f}", y2=f"{level:.1f}"))
         labels.append(
             words(y_text(value), class_="tick", x=-6, y=f"{level + 4:.1f}", text_anchor="end")
         )
-    for place, text in x_ticks:
+    for position, text in x_ticks:
         labels.append(
             words(
                 text,
                 class_="tick",
-                x=across(place),
+                x=across(position),
                 y=TOP + height + 14,
-                text_anchor=side(place),
+                text_anchor=side(position),
             )
         )
     floor = TOP + height
@@ -122,7 +122,7 @@ def plot(
         preserveAspectRatio="none",
         overflow="visible",
     )
-    layer = tag("g", "".join(marks), transform=f"translate(0 {TOP})")
+    layer = tag("g", "".join(glyphs), transform=f"translate(0 {TOP})")
     titles = words(y_label, class_="name", x=-GUTTER, y=12)
     titles += words(x_label, class_="name", x="100%", y=floor + 29, text_anchor="end")
     content = tag("title", escape(about)) + "".join(grid) + frame + inner + "".join(labels)
@@ -130,6 +130,6 @@ def plot(
     return tag("svg", content + titles + layer, class_="plot", height=size, role="img")
 
 
-def side(place: float) -> str:
+def side(position: float) -> str:
     """Where a label is held: those at the right edge stay inside."""
-    return "end" if place > 0.96 else "middle"
+    return "end" if position > 0.96 else "middle"

@@ -8,24 +8,24 @@ from html import escape
 
 from tune_stoppers.report.data.story import Story, TrialStory, is_number
 from tune_stoppers.report.data.totals import known
-from tune_stoppers.report.glyphs import Mark
+from tune_stoppers.report.glyphs import Glyph
 from tune_stoppers.report.html.markup import LISTED, cell, key_of, text_of, time_of
 from tune_stoppers.report.html.svg import across, tag
 from tune_stoppers.report.scales import short
 
 
-def endings_table(story: Story, marks: dict[str, Mark]) -> str:
+def endings_table(story: Story, glyphs: dict[str, Glyph]) -> str:
     """A table of causes with what they spent and saved."""
     most = max(map(_stake, story.causes.values()), default=0.0)
     rows = []
     for cause, trials in story.causes.items():
         spent, saved = known(t.spent for t in trials), known(t.saved for t in trials)
         width, rest = (spent / most, saved / most) if most else (0.0, 0.0)
-        look = f"k-{marks[cause].name}"
+        look = f"k-{glyphs[cause].name}"
         bar = tag("rect", class_=f"bar {look}", width=across(width), height=14)
         bar += tag("rect", class_=f"spare {look}", x=across(width), width=across(rest), height=14)
         rows.append(
-            f'<tr><td>{key_of(marks[cause])}{escape(cause)}</td><td class="n">{len(trials)}</td>'
+            f'<tr><td>{key_of(glyphs[cause])}{escape(cause)}</td><td class="n">{len(trials)}</td>'
             f'<td class="n">{time_of(story, spent)}</td><td class="n">{_saved(story, trials)}</td>'
             f'<td class="meter">{tag("svg", bar)}</td></tr>'
         )
@@ -49,7 +49,7 @@ def _saved(story: Story, trials: Sequence[TrialStory]) -> str:
     return "–" if all(map(math.isnan, values)) else time_of(story, known(values))
 
 
-def trials_table(story: Story, numbers: Mapping[str, int], marks: dict[str, Mark]) -> str:
+def trials_table(story: Story, numbers: Mapping[str, int], glyphs: dict[str, Glyph]) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
     names = [parameter.name for parameter in story.swept]
     numeric = {parameter.name for parameter in story.parameters if parameter.numeric}
@@ -63,10 +63,10 @@ def trials_table(story: Story, numbers: Mapping[str, int], marks: dict[str, Mark
         f'<th class="{kind}" scope="col"><button type="button">{escape(name)}</button></th>'
         for name, kind in columns
     )
-    ranked = {trial.trial_id: place for place, trial in enumerate(story.ranked)}
+    ranked = {trial.trial_id: rank for rank, trial in enumerate(story.ranked)}
     last = len(ranked)
     order = sorted(story.trials, key=lambda trial: ranked.get(trial.trial_id, last))
-    rows = "".join(_row(story, trial, numbers, marks, names, eventful) for trial in order)
+    rows = "".join(_row(story, trial, numbers, glyphs, names, eventful) for trial in order)
     return (
         '<section><h2>All trials</h2><p class="note">The best first; a click on a column sorts, '
         "one on a row picks its trial out in every picture (Escape lets go).</p>"
@@ -79,7 +79,7 @@ def _row(
     story: Story,
     trial: TrialStory,
     numbers: Mapping[str, int],
-    marks: dict[str, Mark],
+    glyphs: dict[str, Glyph],
     names: Sequence[str],
     eventful: bool,
 ) -> str:
@@ -88,7 +88,7 @@ def _row(
     cause = escape(ending.cause)
     cells = [f'<td class="id">{escape(trial.trial_id)}</td>', cell(trial.best_value)]
     cells.append(cell(trial.best_step))
-    cells.append(f'<td class="id" data-v="{cause}">{key_of(marks[ending.cause])}{cause}</td>')
+    cells.append(f'<td class="id" data-v="{cause}">{key_of(glyphs[ending.cause])}{cause}</td>')
     cells.append(f'<td class="why">{escape(ending.reason + would)}</td>')
     cells += [cell(trial.last_step), cell(float(trial.reports))]
     if story.clock == "s":
@@ -113,7 +113,7 @@ def _tip(story: Story, trial: TrialStory) -> str:
     text = [f"{trial.trial_id}: {trial.ending.cause}"]
     text.append(f"best {short(trial.best_value)} at {short(trial.best_step)}")
     text += [f"{p.name} = {text_of(trial.config.get(p.name))}" for p in story.swept[:LISTED]]
-    text += [f"went on with {name} = {text_of(v)}" for name, v in trial.last_config.items()][
+    text += [f"continued with {name} = {text_of(v)}" for name, v in trial.last_config.items()][
         :LISTED
     ]
     text += [f"{event.kind} at {short(event.step)}" for event in trial.events[:LISTED]]

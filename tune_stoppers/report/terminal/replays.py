@@ -38,11 +38,11 @@ def compared(
         pool = share(row["started"]) + ("!" if row["exhausted"] else "")
         cells += [share(row["savings"]), share(row["best_stopped"]), pool, str(row["orderings"])]
         rows.append(cells)
-    told = [place for place in range(len(header)) if any(row[place] != "–" for row in rows)]
+    told = [column for column in range(len(header)) if any(row[column] != "–" for row in rows)]
     if brief:
         last = f"@{times[-1]}" if times else ""
         told = [p for p in told if header[p] in BRIEF or (last and header[p].endswith(last))]
-    return [header[place] for place in told], [[row[place] for place in told] for row in rows]
+    return [header[column] for column in told], [[row[column] for column in told] for row in rows]
 
 
 LEGEND = (

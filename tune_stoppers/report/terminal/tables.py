@@ -28,9 +28,9 @@ def show(
     """
     style = box.SIMPLE_HEAD if console.is_terminal else None
     table = Table(title=title or None, title_justify="left", box=style, pad_edge=False)
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         side: Literal["left", "right"] = (
-            "right" if place and len(header) > 2 and name not in words else "left"
+            "right" if index and len(header) > 2 and name not in words else "left"
         )
         table.add_column(name, justify=side, overflow="fold")
     for row in rows:
@@ -46,8 +46,8 @@ def console() -> Console:
 
 def markdown(header: Sequence[str], rows: Rows) -> str:
     """The same as a Markdown table, numbers to the right."""
-    marks = ["---"] + ["---:"] * (len(header) - 1)
-    lines = [header, marks, *rows]
+    alignments = ["---"] + ["---:"] * (len(header) - 1)
+    lines = [header, alignments, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -33,6 +33,13 @@ SAME = 1e-9  # losses that differ by a smaller share are equal
 LEAST = 4  # reports of a trial before the bound acts: two bends, the fewest that have a middle
 AGES = 4  # a doubling of time is cut into so many, in each of which drops are compared
 UNKNOWN_RATE = LearningRate()
+_DROP = (
+    "{loss:loss}; even {optimism:g} times the last doubling's drop of {drop:.3g} for the "
+    "{doublings:.1f} doublings left"
+)
+_GIVES = " gives {bound:loss}, incumbent {best:loss} (trial {holder} at {when:g})"
+BOUND = _DROP + _GIVES  # what is said at nearly every report: one text for all
+BOUND_WITH_NOISE = _DROP + ", with {allowed:.3g} allowed for noise," + _GIVES
 
 
 class Incumbent(NamedTuple):
@@ -234,7 +241,8 @@ class BoundASHA(SweepRule[BoundASHARecord]):
             return self.stop("the value is {value}, which is not finite", value=loss)
         begins = len(course.recent) < RECENT
         self._remember(course, time, loss)
-        record.step = min(record.step, course.step)
+        if course.step < record.step:
+            record.step = course.step
         if begins and len(course.recent) >= LEAST:
             record.noises.record(trial_id, roughness(course.recent))
         if loss < record.bests[trial_id].loss:
@@ -258,9 +266,9 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         return self._bound(record, trial_id, course, time)
 
     def _remember(self, course: BoundASHATrial, time: float, loss: float) -> None:
-        moved = abs(loss - course.loss)
-        if moved > SAME * abs(loss):
-            course.step = min(course.step, moved)  # infinite at the first report
+        moved = abs(loss - course.loss)  # infinite at the first report
+        if SAME * abs(loss) < moved < course.step:
+            course.step = moved
         course.loss = loss
         course.recent = [*course.recent[1 - RECENT :], loss]
         times, losses = course.times, course.losses
@@ -354,17 +362,11 @@ class BoundASHA(SweepRule[BoundASHARecord]):
             return self.keep("the incumbent, {best:loss}", best=incumbent.loss)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
-        text = (
-            "{loss:loss}; even {optimism:g} times the last doubling's drop of {drop:.3g} for the "
-            "{doublings:.1f} doublings left"
-        )
-        numbers = {"optimism": self.optimism, "drop": drop, "doublings": doublings}
+        text, numbers = BOUND, {"optimism": self.optimism, "drop": drop, "doublings": doublings}
         if bound > incumbent.loss:  # the allowance only helps the trial: measured where it matters
-            allowed = self._allowance(record, course)
+            text, allowed = BOUND_WITH_NOISE, self._allowance(record, course)
             bound -= allowed
-            text += ", with {allowed:.3g} allowed for noise,"
             numbers["allowed"] = allowed
-        text += " gives {bound:loss}, incumbent {best:loss} (trial {holder} at {when:g})"
         decide = self.stop if bound > incumbent.loss else self.keep
         return decide(
             text,

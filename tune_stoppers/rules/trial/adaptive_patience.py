@@ -35,7 +35,7 @@ class AdaptivePatience(LrAware):
     rule stops at the patience-th in a row that does not, by the patience now in force.
 
     Source: the plain form is folklore; noise from second differences is the estimator of Gasser,
-    Sroka and Jennen-Steinmetz (1986) with a median in place of the mean.
+    Sroka and Jennen-Steinmetz (1986) with a median instead of the mean.
 
     Args:
         initial_patience: evaluations, within the two bounds below.

@@ -25,8 +25,8 @@ MOST_ASKED = 80  # new configurations that are compared for one choice
 class Prior(Protocol):
     """What is known of configurations before the sweep."""
 
-    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats:
-        """The score of each, in standard deviations (lower is better), times its trust."""
+    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
+        """The standing of each, in normal scores (lower is better); None: nothing is known."""
 
 
 class Course(NamedTuple):

@@ -146,7 +146,7 @@ def resume_from(trial: Trial, result: CheckpointResult) -> None:
 
     Ray offers only a trial's newest checkpoint. Its metrics are copied: Ray takes them for the
     trial's last result, and writes into that. What Ray has made ready for its next snapshot is
-    made again: after a kill the trial would go on from its newest with the config of this one.
+    made again: after a kill the trial would continue from its newest with the config of this one.
     """
     chosen = copy.copy(result)
     chosen.metrics = dict(result.metrics)

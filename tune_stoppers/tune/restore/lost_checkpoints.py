@@ -40,7 +40,7 @@ class Reported(NamedTuple):
 Journalled = Mapping[tuple[str, str], Reported]  # by trial and the checkpoint's name
 
 
-class Kept(NamedTuple):
+class CheckpointFolder(NamedTuple):
     """A checkpoint folder of a trial."""
 
     name: str
@@ -55,7 +55,7 @@ class Kept(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """What a trial continues from, in place of what is gone."""
+    """What a trial continues from, instead of what is gone."""
 
     gone: str
     instead: str | None  # None: from zero
@@ -174,7 +174,7 @@ def _is_there(filesystem: FileSystem, path: str) -> bool:
     return bool(filesystem.get_file_info(path).type is not FileType.NotFound)
 
 
-def _kept_in(filesystem: FileSystem, folder: str) -> Iterator[Kept]:
+def _kept_in(filesystem: FileSystem, folder: str) -> Iterator[CheckpointFolder]:
     """The checkpoints in a trial's folder, in the order in which they were last written."""
     begun: dict[str, float] = {}
     saved: dict[str, float] = {}
@@ -193,13 +193,13 @@ def _kept_in(filesystem: FileSystem, folder: str) -> Iterator[Kept]:
         elif not inner:
             begun[name] = written
     kept = [
-        Kept(name, saved.get(name, begun.get(name, math.inf)), frozenset(inner))
+        CheckpointFolder(name, saved.get(name, begun.get(name, math.inf)), frozenset(inner))
         for name, inner in files.items()
     ]
     return iter(sorted(kept, key=lambda each: (each.saved, each.number)))
 
 
-def _is_whole(kept: list[Kept], i: int, sure: set[str], deletes: bool) -> bool:
+def _is_whole(kept: list[CheckpointFolder], i: int, sure: set[str], deletes: bool) -> bool:
     """Whether the `i`-th checkpoint, in the order written, is whole.
 
     A trial writes one after the other, each after Ray has registered the one before. So only the
@@ -214,7 +214,7 @@ def _is_whole(kept: list[Kept], i: int, sure: set[str], deletes: bool) -> bool:
     return deletes and each.number > 0 and all(other.number != each.number - 1 for other in kept)
 
 
-def _is_half_deleted(each: Kept, whole: list[Kept]) -> bool:
+def _is_half_deleted(each: CheckpointFolder, whole: list[CheckpointFolder]) -> bool:
     """Whether the newest checkpoint has files that this one lacks."""
     return bool(whole) and whole[-1].saved > each.saved and bool(whole[-1].files - each.files)
 

@@ -1,29 +1,30 @@
 """`AutoScheduler`: what to take without choosing."""
 
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.history import History
+from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.rules.sweep.pausing import Choice
-from tune_stoppers.rules.sweep.rung import Times
 from tune_stoppers.surrogate.acquisition.expected_improvement import (
-    Comparison,
     Course,
-    ExpectedImprovementAcquisition,
     Offer,
 )
-from tune_stoppers.surrogate.loss_scale import Curve, curve_of
+from tune_stoppers.surrogate.loss_scale import curve_of
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
-from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
+from tune_stoppers.tune.schedulers.beliefs import Beliefs, Said
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 FIRST = 6  # trials that start in the order given
 FEWEST = 8  # that must have reported before the sweep may end
+RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
 RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
@@ -33,26 +34,6 @@ EXPECTED = (
     "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
     "pass it"
 )
-
-
-class Said(NamedTuple):
-    """A comparison, and whom its places are."""
-
-    compared: Comparison | None
-    trials: list[Trial]  # new ones first
-    new: int  # how many of them
-
-
-class Beliefs(Live):
-    """The model, and what it said last."""
-
-    def __init__(self) -> None:
-        self.order = ExpectedImprovementAcquisition()
-        self.turn = 0  # grows with whatever may change a choice
-        self.said: tuple[int, Said] | None = None  # at which turn, and what
-        self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
-        self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
-        self.hopeless = False
 
 
 class AutoScheduler(PausingScheduler[ExpectedImprovement]):
@@ -80,6 +61,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
             steps.
         least_gain, floor: see above.
+        history: earlier sweeps, as `tune_stoppers.history.History.of` takes them: folders of
+            experiments, recorded sweeps, or "lora". What they expect of the configurations is
+            where the model begins; where this sweep contradicts it, it counts for less. A path
+            that cannot be read is a `ValueError`; `said_of_history` tells what was used.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress.
     """
@@ -93,8 +78,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         *,
         least_gain: float = 0.01,
         floor: float = 0.25,
+        history: Source | Sequence[Source] | History | None = None,
         **common: Unpack[Common],
     ) -> None:
+        self.history = None if history is None else History.of(history)
         rule = ExpectedImprovement(
             max_t=max_t, grace_period=grace_period, least_gain=least_gain, floor=floor
         )
@@ -102,7 +89,15 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _begin(self) -> None:
         super()._begin()
-        self._beliefs = Beliefs()
+        self._beliefs = Beliefs(self.history)
+
+    @property
+    def said_of_history(self) -> tuple[str, ...]:
+        """Sentences on what earlier sweeps were used, and what was left out; () before a choice."""
+        asked = self._beliefs.history
+        if asked is None or asked.prior is None:
+            return () if self.history is None else self.history.said
+        return asked.prior.said
 
     def on_change(self) -> None:
         """Choose anew."""
@@ -165,6 +160,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _choice(self, said: Said, fresh: bool) -> Choice | None:
         if said.compared is None:
+            promising = self._expected_most()
+            if promising is not None:
+                why = self.rule.keep("earlier sweeps expect most of it")
+                return Choice("start", promising, why)
             why = self.rule.keep("too little is known to compare: in the order given")
             waits = next((i for rung in self.record.paused for _, i in rung), None)
             if fresh or waits is None:
@@ -179,6 +178,22 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
                 "start", "", self.rule.keep("a new one promises more than those that wait")
             )
         return Choice("resume", trial_id, self._keep(offer))
+
+    def _expected_most(self) -> str | None:
+        """The new trial of which the history expects most; every `RANDOM`th is the next given."""
+        held = self._live.held.trials
+        history = self._beliefs.history
+        if (
+            not held
+            or history is None
+            or (len(self._live.trials) - len(held)) % RANDOM == RANDOM - 1
+        ):
+            return None
+        expected = history.expected([t.config for t in self._live.trials.values()])
+        if expected is None:
+            return None
+        places = {trial_id: place for place, trial_id in enumerate(self._live.trials)}
+        return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
 
     def _keep(self, offer: Offer) -> Decision:
         return self.rule.keep(EXPECTED, **_numbers(offer))

@@ -231,47 +231,48 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
                 mend_trial(trial)
             self._register(controller, trial)
         except Exception as error:
-            self._sweep.broken = error  # in a restore Ray goes on after it, and waits for ever
+            self._sweep.broken = error  # in a restore Ray continues after it, and waits for ever
             raise
 
     def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a report; Ray's name for the action."""
-        self._sweep.settle(controller)
+        sweep, trial_id = self._sweep, trial.trial_id
+        sweep.settle(controller)
         self._note_saving(trial, saving_at(trial, result), result)
-        reading = self._read(trial.trial_id, result)
+        reading = self._read(trial_id, result)
         if reading is None:
             return CONTINUE
-        memory, step = self._memory, reading.report.step
-        self._sweep.horizon.reports(trial.trial_id, step, result)
-        known = memory.known(trial.trial_id)
-        saved = _saved(result)
-        if saved and known.repeats(step):  # into a folder that may have held something else
+        memory, step = sweep.memory, reading.report.step
+        sweep.horizon.reports(trial_id, step, result)
+        known = memory.known(trial_id)
+        checkpoint = result.get(CHECKPOINT_NAME) or None
+        if checkpoint and known.repeats(step):  # into a folder that may have held something else
             value = value_of(reading, self.sign)
-            memory.log_event(trial.trial_id, AGAIN, step=step, value=value, **saved)
+            memory.log_event(trial_id, AGAIN, step=step, value=value, **_saved(result))
         if known.catching_up(step):
             return CONTINUE
         if known.stopped:  # before a kill or a crash that came in between
-            return self._stop(trial.trial_id, result, known.stopped)
+            return self._stop(trial_id, result, known.stopped)
         warn = known.time.in_order
         event = known.time.place(step, reading.since_restore)
         if event == "out of order":
             if warn:
-                warn_out_of_order(self.name, trial.trial_id, self.time_attr, step, known.time.step)
+                warn_out_of_order(self.name, trial_id, self.time_attr, step, known.time.step)
             return CONTINUE
         known.metrics = reading.report.metrics
         decision = self.rule.update(
             memory.record,
             reading.report,
-            checkpoint=saved.get("checkpoint"),
+            checkpoint=checkpoint,
             since_restore=reading.since_restore,
         )
-        self.decisions[trial.trial_id] = decision
+        sweep.decisions[trial_id] = decision
         if decision.action is Action.STOP and not self.dry_run and step >= self.start_after:
-            known.stopped = self.explain(trial.trial_id)
-        if event != "repeat":
+            known.stopped = self.explain(trial_id)
+        if event != "repeat" and memory.keeps:
             early = step < self.start_after
             how = {"event": event, "early": early, "dry_run": self.dry_run}
-            self._sweep.log(reading, decision, self.sign, **how, **saved)
+            sweep.log(reading, decision, self.sign, **how, **_saved(result))
         return self._take(controller, trial, result, step, decision)
 
     def on_trial_complete(

@@ -31,7 +31,7 @@ class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
             rises, and while it is near its maximum before the step `schedule_end`.
         drop: "typical": the bound reckons with at least the median drop of the sweep's trials at
             the same age, not with the trial's "own" alone.
-        audit: one in so many trials that fail a rung's quota goes on to the next rung, and the
+        audit: one in so many trials that fail a rung's quota continues to the next rung, and the
             quota is suspended while it proves wrong too often; None: none does.
         order: "given", or "model": which new trial starts next, see `OrderedScheduler`.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials

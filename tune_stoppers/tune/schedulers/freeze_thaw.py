@@ -103,7 +103,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
-        at_work = len(self._live.workers.places)  # a trial is PAUSED only once it has saved
+        at_work = len(self._live.workers.slots)  # a trial is PAUSED only once it has saved
         now = (self._thaw.turn, fresh, over, idle, at_work)
         if self._thaw.idle_at == now:
             return None  # Ray asks at every turn of its loop

@@ -327,5 +327,5 @@ class Memory(Generic[R]):
                 for trial_id, known in self.trials.items()
             },
         }
-        record = self.rule.freeze(self.record)  # it goes on changing
+        record = self.rule.freeze(self.record)  # it keeps changing
         self._recorder.save(lambda: body | {"record": record()})

@@ -61,7 +61,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     """A scheduler that pauses trials at rungs; subclasses say what a free worker does.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
-    otherwise; one that reports none goes on to the end. A class trainable with `save_checkpoint`
+    otherwise; one that reports none runs to the end. A class trainable with `save_checkpoint`
     can be paused at any report: Ray saves it then. Nor is a trial paused
     where nothing else could use its worker: one trial alone, trials that all have a worker of their
     own, or `max_concurrent_trials=1`.
@@ -71,8 +71,8 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     ahead, waiting for the next free worker. A searcher without a limit, such as a plain
     `OptunaSearch`, would be asked for all its samples at once if they were held back: its trials
     start by themselves, and paused ones take turns with them. With `max_concurrent_trials` or a
-    `ConcurrencyLimiter` paused trials count: where they leave the searcher no place, the worst of
-    them is given up for each new trial.
+    `ConcurrencyLimiter` paused trials count: where they use up the searcher's limit, the worst
+    of them is given up for each new trial.
 
     Trials of Ray Train are refused: Tune does not see their checkpoints, and a pause would leave
     their workers running. So is `TUNE_RESULT_BUFFER_LENGTH` > 1: a trial could not be paused at
@@ -92,7 +92,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
 
     @abstractmethod
     def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
-        """Whether a trial that is due for a pause goes on where nothing else needs its worker."""
+        """Whether a trial that is due for a pause continues where nothing else needs its worker."""
 
     def is_alone(self, controller: Controller, trial: Trial) -> bool:
         """Whether no other trial could make use of its worker if it were paused.
@@ -179,7 +179,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
                 return CONTINUE
             if self.is_alone(controller, trial) and self.goes_on_alone(controller, trial):
                 self._sweep.note(
-                    trial.trial_id, RESUMED, why="goes on at once: no other needs a worker"
+                    trial.trial_id, RESUMED, why="continues at once: no other needs a worker"
                 )
                 return CONTINUE
             self._sweep.note(trial.trial_id, "paused")
@@ -325,7 +325,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if self.rule.is_due(self.record, trial_id):
             self._live.warned = True
             logger.warning(
-                "%s: trial %s came to a rung without a checkpoint. Such trials go on until they "
+                "%s: trial %s came to a rung without a checkpoint. Such trials run until they "
                 "report one: report a checkpoint with every evaluation.",
                 *(self.name, trial_id),
             )

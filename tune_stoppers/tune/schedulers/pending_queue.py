@@ -42,11 +42,11 @@ class PendingQueue:
         """Put them in another order."""
         self._trials = OrderedDict(sorted(self._trials.items(), key=lambda pair: key(pair[1])))
 
-    def release(self, place: int = 0) -> Trial:
-        """The trial at this place, which is not held any more."""
-        if not place:
+    def release(self, index: int = 0) -> Trial:
+        """The trial at this index, which is not held any more."""
+        if not index:
             return self._trials.popitem(last=False)[1]
-        return self._trials.pop(list(self._trials)[place])
+        return self._trials.pop(list(self._trials)[index])
 
     def take(self, trial_id: str) -> Trial:
         """This trial, which is not held any more."""

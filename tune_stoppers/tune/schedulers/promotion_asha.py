@@ -16,7 +16,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
     workers: with many, `BoundASHAScheduler` finds as much as soon, and needs no checkpoints.
 
     A trial is paused only at a report that came with a checkpoint, as it would start from zero
-    otherwise; one that reports none goes on to the end. Report a checkpoint with each evaluation.
+    otherwise; one that reports none runs to the end. Report a checkpoint with each evaluation.
     Nor is it paused where nothing else could use its worker.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
@@ -25,7 +25,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
     may come one trial late. A searcher without a limit, such as a plain `OptunaSearch`, would be
     asked for all its samples at once if they were held back: its trials start by themselves, and
     promotions take turns with them. With `max_concurrent_trials` or a `ConcurrencyLimiter` paused
-    trials count: where they leave the searcher no place, the worst of them is given up for each
+    trials count: where they use up the searcher's limit, the worst of them is given up for each
     new trial. Give a limit of at least twice the workers then.
 
     Trials of Ray Train (`TorchTrainer` and others started in a Tune function) are refused: Tune

@@ -21,7 +21,7 @@ class ResumeCostMeter:
     """
 
     def __init__(self) -> None:
-        self._seconds = 0.0  # between consecutive reports of a trial that went on
+        self._seconds = 0.0  # between consecutive reports of a trial that kept running
         self._units = 0.0  # of the time, between them
         self._last: dict[str, tuple[float, float]] = {}  # when and where each trial reported last
         self._pauses: dict[str, Pause] = {}

@@ -55,7 +55,7 @@ class GoingBack(Live):
 class RollbackScheduler(SweepScheduler[RollbackRecord]):
     """Sends a trial that is stuck or diverges back to its best checkpoint, at a lower rate.
 
-    `rules.Rollback` says exactly when; it goes on at once, before other trials. The
+    `rules.Rollback` says exactly when; it continues at once, before other trials. The
     trainable is started again with the changed `config`, and `tune.get_checkpoint()` is the best
     one. It must put its own learning rate into the optimizer after loading the optimizer's
     state: `TuneCallback` does so. Time (`time_attr`) goes back too.
@@ -132,7 +132,7 @@ class RollbackScheduler(SweepScheduler[RollbackRecord]):
         if course is None or trial.status != PENDING:
             return
         known = self._memory.known(trial.trial_id)
-        behind = course.rollbacks - _place(known.configs, fingerprint(trial.config))
+        behind = course.rollbacks - _rollbacks_seen(known.configs, fingerprint(trial.config))
         anchor = self.rule.asks(self.record, trial.trial_id)
         if behind > 0:  # Ray's memory is older than the last rollback
             for _ in range(behind):
@@ -230,7 +230,7 @@ class RollbackScheduler(SweepScheduler[RollbackRecord]):
         self._memory.known(trial_id).time.step = anchor.step
 
     def _take_to(self, trial: Trial, anchor: Anchor) -> bool:
-        """Let the trial go on from there; False, and a note, if that cannot be."""
+        """Let the trial continue from there; False, and a note, if that cannot be."""
         found = self._find(trial, anchor)
         if found is None:
             self._sweep.note(trial.trial_id, GONE, checkpoint=anchor.name)
@@ -305,8 +305,8 @@ def scaled(config: Config, key: str, factor: float) -> Config:
     raise KeyError(key)
 
 
-def _place(configs: list[str], config: str) -> int:
-    """How many rollbacks `config` has seen: its newest place in `configs`, oldest first."""
+def _rollbacks_seen(configs: list[str], config: str) -> int:
+    """How many rollbacks `config` has seen: its newest index in `configs`, oldest first."""
     return max((i for i, known in enumerate(configs) if known == config), default=0)
 
 

@@ -15,7 +15,7 @@ class RuleScheduler(SweepScheduler[Any]):
     """Applies a rule to the trials of a sweep: STOP ends one, PAUSE lets others go first.
 
     A paused trial resumes from its newest checkpoint when there is room; Ray would restart one
-    whose report came without a checkpoint from an older one, or from zero, so it goes on (a class
+    whose report came without a checkpoint from an older one, or from zero, so it continues (a class
     trainable with `save_checkpoint` is saved as it is paused). A decision that ends the sweep
     (`Threshold(scope="sweep")`, a spent `Budget` of the sweep, also one that drains) ends the
     search: nothing more is started, and what runs is stopped at its next report.
@@ -24,7 +24,7 @@ class RuleScheduler(SweepScheduler[Any]):
         rule: for each trial by itself, or over all of them. Thresholds and limits in it are in
             loss units: negated where `mode` is "max". A rule that resumes trials or rolls them
             back needs the scheduler made for it.
-        common: those of `SweepScheduler`; `on_nonfinite` here takes the rule's own place.
+        common: those of `SweepScheduler`; `on_nonfinite` replaces the rule's own.
     """
 
     def __init__(self, rule: BaseRule, **common: Unpack[Common]) -> None:

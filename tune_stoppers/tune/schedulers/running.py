@@ -47,8 +47,6 @@ class RunningSweep(Live, Generic[R]):
 
     def log(self, reading: Reading, decision: Decision, sign: int, **more: Any) -> None:
         """Journal a decision; `more`: what else `line_of` takes."""
-        if not self.memory.keeps:
-            return
         report = reading.report
         self.memory.log(
             partial(

@@ -19,7 +19,6 @@ from tune_stoppers.core import (
     Mode,
     OnMissing,
     OnNonfinite,
-    Report,
     require_number,
 )
 from tune_stoppers.core.track import Judgement, Sessions
@@ -47,7 +46,7 @@ from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.live import Live, without_live
 from tune_stoppers.tune.ray_internals.frame import calling_trial
-from tune_stoppers.tune.reader import ResultReader, clocks_of, warn_out_of_order
+from tune_stoppers.tune.reader import Reading, ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.schedulers.memory import fingerprint, told
 from tune_stoppers.tune.spending import SpendingReader, reads_spending
 from tune_stoppers.tune.stoppers.combinators import ExplainedStopper
@@ -81,7 +80,7 @@ class RuleStopper(ExplainedStopper):
         start_after: the rule sees and counts everything, and decides from this time on.
         dry_run: decisions are journalled, not taken; the result of a trial that would have been
             stopped carries `would_stop_reason` from then on.
-        journal: a local file that gets one line for each decision, also for those to go on; by
+        journal: a local file that gets one line for each decision, also for those to continue; by
             default they are written, and then off the controller's thread, to `tune_stoppers/` in
             the experiment's folder, where `best_states` looks for what the results do not say.
 
@@ -209,14 +208,8 @@ class RuleStopper(ExplainedStopper):
             warn_out_of_order(
                 self.name, trial_id, self._reader.time_attr, reading.report.step, session.step
             )
-        self._write(
-            trial_id,
-            reading.report,
-            judged,
-            result.get(CHECKPOINT_NAME) or (saving.name if saving and saving.sure else kept),
-            clocks_of(result) if result.get(CHECKPOINT_NAME) else {},
-            reading.since_restore,
-        )
+        named = saving.name if saving and saving.sure else kept
+        self._write(reading, judged, named, result)
         if reading.done:
             session.finish()
             step = reading.report.step
@@ -241,21 +234,17 @@ class RuleStopper(ExplainedStopper):
         return said if decision.rule == USER else f"{self.name}: {said}"
 
     def _write(
-        self,
-        trial_id: str,
-        report: Report,
-        judged: Judgement,
-        checkpoint: str | bool,
-        clocks: dict[str, Any],
-        since: int | None,
+        self, reading: Reading, judged: Judgement, checkpoint: str | bool, result: dict[str, Any]
     ) -> None:
+        """Journal a decision; `checkpoint`: what is known of it where `result` has no name."""
         if judged.event == "repeat" or (self._journal is None and self._live.recorder is None):
             return
-        sign = self._reader.metrics.sign
+        report, sign = reading.report, self._reader.metrics.sign
+        name = result.get(CHECKPOINT_NAME)
         line = partial(
             line_of,
             self.name,
-            trial_id,
+            report.trial_id,
             report.step,
             None if report.loss is None else sign * report.loss,
             judged.decision,
@@ -264,9 +253,9 @@ class RuleStopper(ExplainedStopper):
             dry_run=self.dry_run,
             now=time.time(),
             metrics=report.metrics,
-            checkpoint=checkpoint,
-            clocks=clocks,
-            since=since,
+            checkpoint=name or checkpoint,
+            clocks=clocks_of(result) if name else {},
+            since=reading.since_restore,
         )
         self._log(line)
 
@@ -285,11 +274,11 @@ class RuleStopper(ExplainedStopper):
         config = result.get("config")
         if self._live.recorder is None or self._journal is not None or not isinstance(config, dict):
             return
-        known, mark = self._live.configs.get(trial_id, ({}, ""))
-        if _equal(known, config) and mark:
+        known, before = self._live.configs.get(trial_id, ({}, ""))
+        if _equal(known, config) and before:
             return
         self._live.configs[trial_id] = config, (now := fingerprint(config))
-        if now != mark:
+        if now != before:
             more = {"config": now, "reported": result.get(TIMESTAMP)}
             line = event_line(self.name, trial_id, CONFIG, **more, **told(config))
             self._live.recorder.write(lambda: line)

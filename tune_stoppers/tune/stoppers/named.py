@@ -115,7 +115,7 @@ class RecoveryStopper(StopperOfRule):
 
 
 class DiminishingReturnsStopper(StopperOfRule):
-    """Ends the whole sweep once going on is expected to gain too little.
+    """Ends the whole sweep once continuing it is expected to gain too little.
 
     ::
 
@@ -126,7 +126,7 @@ class DiminishingReturnsStopper(StopperOfRule):
     to be given where a scheduler ends trials there. The reason says what is expected to be left on
     the table. `rules.DiminishingReturns` has the formula. `worth` is per hour of the sweep, by a
     clock that does not run between a crash and `Tuner.restore`. With a searcher that improves
-    as it goes on, more may be left than is said.
+    over the sweep, more may be left than is said.
     """
 
     rule_class = DiminishingReturns

@@ -42,10 +42,10 @@ class TuneCallback(TrainerCallback):
     `epoch`, `progress` (step / the trial's own number of steps), `tokens` where the Trainer counts
     them (`include_num_input_tokens_seen`), and `best_<metric>` (best so far). A checkpoint goes
     with it when the metric improved, and at every `checkpoint_every`-th evaluation; it is the
-    Trainer's own, so that a trial which failed, was paused or rolled back goes on at the right
+    Trainer's own, so that a trial which failed, was paused or rolled back continues at the right
     step with model, optimizer, schedule and random state. If the trial's learning rate
-    (`TrainingArguments.learning_rate`) has been changed since the checkpoint, the schedule goes on
-    from the new one.
+    (`TrainingArguments.learning_rate`) has been changed since the checkpoint, the schedule
+    continues from the new one.
 
     The trial's best state is the one that goes to Tune: `best_state` finds it, whatever is in
     memory in the end. Under `load_best_model_at_end` the Trainer must go by the same metric, and
@@ -59,8 +59,8 @@ class TuneCallback(TrainerCallback):
             with slashes, "eval_report/0/f1", is reported at the top under that name too.
         mode: "min" or "max"; required.
         checkpoint_every: evaluations; None: only when the metric improved.
-        start_from: a checkpoint (folder or URI) of an older trial that a new one goes on from;
-            its own best begins afresh. A trial with a checkpoint of its own goes on from that.
+        start_from: a checkpoint (folder or URI) of an older trial that a new one starts from;
+            its own best begins afresh. A trial with a checkpoint of its own continues from that.
 
     Raises `ValueError` at the start of training, with the line to change, for arguments that do
     not fit; `MissingMetricError` at the first evaluation without the metric.
@@ -196,7 +196,7 @@ class TuneCallback(TrainerCallback):
     ) -> None:
         note = Note.read(source)
         if note is None:
-            logger.warning("%s is not TuneCallback's: it goes on at its own learning rate.", source)
+            logger.warning("%s is not TuneCallback's: it keeps its own learning rate.", source)
         else:
             rescale(
                 args.learning_rate, note.learning_rate, parts["optimizer"], parts["lr_scheduler"]

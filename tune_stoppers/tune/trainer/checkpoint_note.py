@@ -1,4 +1,4 @@
-"""What `TuneCallback` notes in a Trainer's checkpoint, and going on at another learning rate."""
+"""What `TuneCallback` notes in a Trainer's checkpoint; how to continue at another rate."""
 
 import json
 import logging
@@ -41,10 +41,10 @@ class Note:
 
 
 def rescale(new: float, old: float, optimizer: Any, schedule: Any) -> None:
-    """Let a loaded optimizer and schedule go on from the learning rate `new` instead of `old`.
+    """Let a loaded optimizer and schedule continue at the learning rate `new` instead of `old`.
 
     The state of both was saved under `old` and brings it back. Every parameter group and every
-    base rate of the schedule is multiplied with new / old: the place in the schedule stays, and
+    base rate of the schedule is multiplied with new / old: the position in the schedule stays, and
     so do the ratios between groups.
     """
     if new == old:
@@ -60,7 +60,7 @@ def rescale(new: float, old: float, optimizer: Any, schedule: Any) -> None:
             if key in group:
                 group[key] *= factor  # in place where it is a tensor
     _rescale_schedule(schedule, factor)
-    logger.info("The learning rate goes on at %g times what the checkpoint had.", factor)
+    logger.info("The learning rate continues at %g times what the checkpoint had.", factor)
 
 
 def _rescale_schedule(schedule: Any, factor: float) -> None:

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tune_stoppers.backtest.exported import as_objects, names_trials
 from tune_stoppers.journal.lines import parsed
+from tune_stoppers.recorded.exported import as_objects, names_trials
 
 DESCRIPTION_KEY = b"sweep"
 KINDS: dict[str, Any] = {  # of the description

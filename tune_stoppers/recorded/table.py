@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tune_stoppers.backtest.holes import Bools as Bools
-from tune_stoppers.backtest.holes import Ints as Ints
-from tune_stoppers.backtest.holes import holes
+from tune_stoppers.recorded.holes import Bools as Bools
+from tune_stoppers.recorded.holes import Ints as Ints
+from tune_stoppers.recorded.holes import holes
 
 Floats = npt.NDArray[np.float64]
 NaN = Literal["auto", "value", "missing"]  # what a NaN in a table means
@@ -54,7 +54,7 @@ class Curve:
     def rows(self) -> list[dict[str, Any]]:
         """What the trial reported, row by row, with flat keys; times as Ray would add them."""
         rows = Rows(self)
-        return [rows[place] for place in range(len(self))]
+        return [rows[row] for row in range(len(self))]
 
 
 class Rows:
@@ -77,10 +77,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.iterations)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        row = {name: values[place] for name, values in self._columns}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {name: values[index] for name, values in self._columns}
         for name, absent in self._missing.items():
-            if absent[place]:
+            if absent[index]:
                 del row[name]
         return row
 
@@ -126,15 +126,15 @@ def cut(
     missing = {name: absent.get(name, np.zeros(len(frame), dtype=bool)) for name in names}
     guessed: dict[str, int] = {}
     there = np.column_stack([~np.isnan(values) for values in metrics.values()])
-    for place, name in enumerate(names):
-        unclear = ~there[:, place] & ~missing[name]
+    for column, name in enumerate(names):
+        unclear = ~there[:, column] & ~missing[name]
         if nan == "value" or not unclear.any():
             continue
         if nan == "auto":
             if name in told:
                 continue
-            others = np.delete(there, place, axis=1)
-            unclear &= holes(there[:, place], others, iterations, parts)
+            others = np.delete(there, column, axis=1)
+            unclear &= holes(there[:, column], others, iterations, parts)
             guessed[name] = int(unclear.sum())
         missing[name] = missing[name] | unclear
     steps = _numbers(frame, "step", None, trials, codes) if "step" in frame.columns else None

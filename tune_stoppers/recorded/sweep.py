@@ -24,9 +24,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tune_stoppers.backtest import files
-from tune_stoppers.backtest.exported import arranged
-from tune_stoppers.backtest.table import CONFIG, Curve, NaN, cut, metric_columns
+from tune_stoppers.recorded import files
+from tune_stoppers.recorded.exported import arranged
+from tune_stoppers.recorded.table import CONFIG, Curve, NaN, cut, metric_columns
 
 
 class Sweep:
@@ -34,8 +34,8 @@ class Sweep:
 
     Attributes: `name`; `metric` and `mode` (None where the record does not say: then `replay`
     needs them); `metrics`, the names of all; `modes`, the direction of those known; `max_t`, the
-    longest trial's last `training_iteration`; `surrogate`, True for predictions of a model in
-    place of recorded runs: say so wherever a figure uses them; `target`, the value at which a
+    longest trial's last `training_iteration`; `surrogate`, True for predictions of a model instead
+    of recorded runs: say so wherever a figure uses them; `target`, the value at which a
     run counts as done, or None; `description`, whatever else its source says of it; `reading`,
     a text that says what was taken for what.
     """
@@ -221,7 +221,7 @@ class Sweep:
         seconds: str | None = None,
         config: Iterable[str] = (),
     ) -> Sweep:
-        """Read a sweep; `metric`, `mode` take the place of those in its description.
+        """Read a sweep; `metric`, `mode` replace those in its description.
 
         A null is an empty cell. A NaN, and a null in a column of floats that pandas wrote (it
         writes null for both), is read as `from_frame` reads a NaN, with the same keywords.
@@ -322,7 +322,7 @@ class Sweep:
                 another kind (it has metrics that never come together with this one), and in a
                 trial most of whose rows lack the metric; but it is a value in rows whose other
                 metrics mostly come with it, and where, after the last value, an evaluation was due
-                (`backtest.holes` has the rule). `reading` says how many rows were taken for what.
+                (`recorded.holes` has the rule). `reading` says how many rows were taken for what.
             trial, time, seconds: the columns that name the trial, count its reports (whole numbers
                 that grow; fractions, as of epochs, number the rows instead) and hold the seconds
                 since it began. Default: `trial_id`, `training_iteration` and `time_total_s`, or
@@ -402,7 +402,7 @@ class Sweep:
         `generation`: which sweep, where the folder holds several: 0 is the newest, 1 the one before
         it.
         """
-        from tune_stoppers.backtest.experiment import objective_at, read_experiment
+        from tune_stoppers.recorded.experiment import objective_at, read_experiment
 
         _check_nan(nan)
         curves = read_experiment(path, nan_is_missing=nan == "missing", generation=generation)

@@ -7,23 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ray.tune.result import AUTO_RESULT_KEYS
 
-from tune_stoppers.backtest.table import Curve
 from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRecord
 from tune_stoppers.experiment.journals import objective_of
 from tune_stoppers.metrics import recorded
+from tune_stoppers.recorded.table import Curve
+from tune_stoppers.result_keys import RAYS_OWN
 
 MOST_ITERATIONS = 2**53  # beyond, floats do not tell one from the next
-ADDED_BY_RAY = frozenset(AUTO_RESULT_KEYS) | {
-    "trial_id",
-    "done",
-    "experiment_id",
-    "experiment_tag",
-    "iterations_since_restore",
-    "should_checkpoint",
-    "time_since_restore",
-}
+BY_RAY = RAYS_OWN | {"experiment_tag"}  # of older versions too
 
 
 def read_experiment(
@@ -54,7 +46,7 @@ def objective_at(
 
 def _curve(trial: TrialRecord, nan_is_missing: bool) -> Curve:
     rows = _last_run(trial.rows)
-    flat = [_flatten({k: v for k, v in row.items() if k not in ADDED_BY_RAY}) for row in rows]
+    flat = [_flatten({k: v for k, v in row.items() if k not in BY_RAY}) for row in rows]
     columns: dict[str, list[float | None]] = {}
     for name in dict.fromkeys(key for row in flat for key in row):
         cells = [recorded(row.get(name)) for row in flat]
@@ -79,7 +71,7 @@ def _curve(trial: TrialRecord, nan_is_missing: bool) -> Curve:
 
 
 def _last_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop what was reported again after a restore: a report takes the place of all later ones.
+    """Drop what was reported again after a restore: a report replaces all later ones.
 
     So are rows without an iteration, which are none of Ray's.
     """

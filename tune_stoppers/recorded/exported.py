@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from tune_stoppers.backtest.table import CONFIG, KEYS
 from tune_stoppers.metrics import closest
+from tune_stoppers.recorded.table import CONFIG, KEYS
 
 TRIAL, TIME, STEP, SECONDS = KEYS[0], KEYS[1], KEYS[2], KEYS[3]
 # Known names, the best first; compared in lower case, blanks as "_".

@@ -13,7 +13,7 @@ import pytest
 from ray.air._internal.json import SafeFallbackEncoder
 
 from tests.stand_ins.watched import watched, write_results
-from tune_stoppers.backtest.sweep import Sweep
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.rules import Patience
 from tune_stoppers.tune.reader import ResultReader
 
