@@ -1,0 +1,41 @@
+"""What a history is worth, on sweeps where that is known."""
+
+import pandas as pd
+
+from benchmarks.history_gain import COLD, KNOWN, SHUFFLED, runs_of, shuffled, table, without
+from benchmarks.pools import Task
+from tune_stoppers.recorded.sweep import Sweep
+
+
+def a_task(name: str, shift: float) -> Task:
+    """Thirty trials whose end the learning rate decides, the same in each task."""
+    rows = [
+        {
+            "trial_id": f"t{i:02d}",
+            "training_iteration": t,
+            "time_total_s": float(t),
+            "loss": abs(i - 12) + shift * t / 10 + 20 / t,
+            "config/lr": 10.0 ** (-6 + (i + shift) / 6),
+        }
+        for i in range(30)
+        for t in range(1, 13)
+    ]
+    return Task("lora", Sweep.from_frame(pd.DataFrame(rows), name=name, metric="loss", mode="min"))
+
+
+def test_a_history_that_is_right_finds_the_best_sooner() -> None:
+    """Than none, and than one that is mixed up; the table has a row for each."""
+    runs = runs_of([a_task("one", 0.1), a_task("two", 0.2)], [16], 2)
+    area = runs.groupby("rule")["area"].mean()
+    assert area[KNOWN] < area[COLD]
+    assert area[KNOWN] < area[SHUFFLED]
+    assert table(runs).count("lora") == 4
+
+
+def test_what_is_known_is_not_the_pool_itself() -> None:
+    """The trials asked about are left out, and a shuffled sweep keeps its curves."""
+    sweep = a_task("one", 0.0).sweep
+    assert len(without(sweep, [sweep.curves[0].config]).curves) == 29
+    mixed = shuffled(sweep, 0)
+    assert [c.trial_id for c in mixed.curves] == [c.trial_id for c in sweep.curves]
+    assert [c.config for c in mixed.curves] != [c.config for c in sweep.curves]
