@@ -1,10 +1,10 @@
 """What stopping early is worth on one GPU that several trials share.
 
-The same configurations three times through Ray: to their ends (FIFO), under Ray's ASHA at its
-defaults, under `AutoScheduler`. Each trial is a LoRA fine-tune that takes a share of the card and
-reports a checkpoint with every evaluation. Then steps are timed with 1, 2, … processes on the card.
-Each result is printed and appended to `OUT/gpu_sweep.jsonl` as it comes. Without a GPU the same
-runs on CPUs, as a dry run.
+One trial alone, then the same configurations three times through Ray: under `AutoScheduler`, to
+their ends (FIFO), under Ray's ASHA at its defaults. Each trial is a LoRA fine-tune that takes a
+share of the card and reports a checkpoint with every evaluation. Then steps are timed with 1, 2, …
+processes on the card. Each result is printed and appended to `OUT/gpu_sweep.jsonl` as it comes,
+the curves go to `OUT/STRATEGY.parquet`. Without a GPU the same runs on CPUs, as a dry run.
 """
 
 import argparse
@@ -41,10 +41,10 @@ from experiments.finetune_sweep import search_space
 from experiments.lora_tasks import Data, data_of
 from experiments.lora_tasks import Rows as Encoded
 from experiments.model import load, prepare
-from tune_stoppers import AutoScheduler, TuneCallback, best_state, checkpoint_config
+from tune_stoppers import AutoScheduler, Sweep, TuneCallback, best_state, checkpoint_config
 
 METRIC = "eval_loss"
-STRATEGIES = ("none", "asha", "auto")
+STRATEGIES = ("alone", "auto", "none", "asha")  # in this order, should the time run out
 SHARING = (1, 2, 4, 8)  # processes on the card
 START_LIMIT = 300.0  # seconds that a process may take to import, on a machine at work
 
@@ -98,8 +98,11 @@ def sweep(
     rows: tuple[Rows, Rows],
     concurrent: int,
     storage: Path,
+    out: Path,
 ) -> dict[str, Any]:
-    """Run one strategy; what it cost and what it found."""
+    """Run one strategy, the first configuration only for "alone"; its cost and what it found."""
+    if strategy == "alone":
+        configs, concurrent = configs[:1], 1
     reports = task.max_steps // task.eval_every
     has_gpu = torch.cuda.is_available()
     # Ray counts GPUs in ten-thousandths: six shares of 0.1667 would be more than one.
@@ -119,7 +122,7 @@ def sweep(
                 reuse_actors=True,  # a new process takes seconds to import, with any strategy
             ),
             run_config=tune.RunConfig(
-                name=f"{strategy}-{len(configs)}",
+                name=strategy,
                 storage_path=str(storage),
                 # each n-th checkpoint of a trial, of n to keep, has Ray write the sweep's state
                 checkpoint_config=checkpoint_config(METRIC, "min", keep=4),
@@ -131,12 +134,16 @@ def sweep(
         result.metrics_dataframe for result in results if result.metrics_dataframe is not None
     ]
     seconds = [float((result.metrics or {}).get("time_total_s", 0.0)) for result in results]
+    Sweep.from_ray(storage / strategy, metric=METRIC, mode="min").to_parquet(
+        out / f"{strategy}.parquet"
+    )
     best = best_state(results, METRIC, "min")
     model, _ = build_model(task, best.config)
     best.restore(model)
     again = evaluate(task, best.config, _placed(model), rows[1])
     return {
         "strategy": strategy,
+        "concurrent": concurrent,
         "trials": len(configs),
         "errors": results.num_errors,
         "reports": sum(map(len, tables)),
@@ -310,7 +317,7 @@ def main(given: Sequence[str] | None = None) -> int:
     agree = True
 
     def say(fact: dict[str, Any]) -> None:
-        line = json.dumps({"card": card, "concurrent": args.concurrent} | fact)
+        line = json.dumps({"card": card} | fact)
         print(line, flush=True)
         with (args.out / "gpu_sweep.jsonl").open("a") as file:
             file.write(line + "\n")
@@ -323,11 +330,8 @@ def main(given: Sequence[str] | None = None) -> int:
                 include_dashboard=False,
                 log_to_driver=False,
             )
-            say(
-                {"alone": True} | sweep("none", configs[:1], task, rows, 1, storage)
-            )  # and warms up
         for strategy in args.strategies:
-            found = sweep(strategy, configs, task, rows, args.concurrent, storage)
+            found = sweep(strategy, configs, task, rows, args.concurrent, storage, args.out)
             agree &= abs(found["restored"] - found["best"]) <= 0.01  # bf16, in other batches
             say(found)
         ray.shutdown()

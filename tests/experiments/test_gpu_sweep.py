@@ -9,8 +9,16 @@ import pytest
 
 from experiments import gpu_sweep
 from experiments.finetune import Task
-from experiments.gpu_sweep import configurations, main, sweep, trainer_rows, utilisation
+from experiments.gpu_sweep import (
+    STRATEGIES,
+    configurations,
+    main,
+    sweep,
+    trainer_rows,
+    utilisation,
+)
 from tests.stand_ins.tiny_folder import counting_data, tiny_folder
+from tune_stoppers import Sweep
 
 
 def test_rows_ask_for_the_answers_only() -> None:
@@ -57,11 +65,12 @@ def test_a_strategy_runs_through_ray(ray_session: None, tmp_path: Path) -> None:
     )  # fmt: skip
     data = counting_data()
     rows = trainer_rows(data.train), trainer_rows(data.evaluation)
-    found = sweep("none", configurations(2, seed=3), task, rows, 2, tmp_path)
+    found = sweep("none", configurations(2, seed=3), task, rows, 2, tmp_path / "ray", tmp_path)
     assert (found["trials"], found["starts"], found["errors"], found["reports"]) == (2, 2, 0, 6)
     assert found["restored"] == pytest.approx(found["best"], abs=1e-4)
     assert 0 < found["gpu_s"] == found["trial_s"] / 2 < found["wall_s"]
     assert len(list(tmp_path.rglob("checkpoint_*/trainer_state.json"))) == 6
+    assert Sweep.from_parquet(tmp_path / "none.parquet").reports == 6
 
 
 @pytest.mark.stress
@@ -73,8 +82,8 @@ def test_dry_run(tmp_path: Path) -> None:
     given += ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out")]
     assert main([*given, "--model", str(tiny_folder(tmp_path / "model"))]) == 0
     lines = (tmp_path / "out" / "gpu_sweep.jsonl").read_text().splitlines()
-    alone, none, asha, auto, *timed = map(json.loads, lines)
-    assert [run["strategy"] for run in (none, asha, auto)] == ["none", "asha", "auto"]
+    alone, auto, none, asha, *timed = map(json.loads, lines)
+    assert [run["strategy"] for run in (alone, auto, none, asha)] == list(STRATEGIES)
     assert (alone["reports"], none["reports"]) == (4, 16)
     assert asha["reports"] < 16
     assert none["best"] <= min(asha["best"], auto["best"])
