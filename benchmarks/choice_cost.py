@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 
 from tune_stoppers.report.terminal.tables import markdown
+from tune_stoppers.surrogate.acquisition.expected_improvement import (
+    Course,
+    ExpectedImprovementAcquisition,
+)
 from tune_stoppers.surrogate.acquisition.freeze_thaw import FreezeThawAcquisition, StartedTrial
 from tune_stoppers.surrogate.acquisition.lcb import LowerConfidenceBound
+from tune_stoppers.surrogate.loss_scale import curve_of
 from tune_stoppers.surrogate.trial_scores import TrialLosses
 
-SIZES = (100, 300, 1_000, 3_000)
+NAMES = ("ExpectedImprovementAcquisition", "LowerConfidenceBound", "FreezeThawAcquisition")
+SIZES = (64, 100, 300, 1_000, 3_000)
 RUNGS = (0.04, 0.12, 0.36)  # shares of the horizon
 
 Config = Mapping[str, Any]
@@ -51,6 +57,14 @@ def begun_of(config: Config, standing: TrialLosses, waits: bool) -> StartedTrial
     )
 
 
+def course_of(config: Config, standing: TrialLosses, waits: bool) -> Course:
+    """The curve of the trial up to the last of its rungs."""
+    losses = np.array(standing.marks)
+    progress = np.array(RUNGS[: len(losses)])
+    curve = curve_of(progress, losses, np.minimum.accumulate(losses), RUNGS)
+    return Course(config, curve, waits, runs=not waits)
+
+
 def chooser(name: str, count: int) -> Callable[[int], Any]:
     """What makes the k-th choice."""
     rng = np.random.default_rng(count)
@@ -59,6 +73,10 @@ def chooser(name: str, count: int) -> Callable[[int], Any]:
     if name == "LowerConfidenceBound":
         order = LowerConfidenceBound(explore=0)
         return lambda k: order.choose(waiting, told, picks=k)
+    if name == "ExpectedImprovementAcquisition":
+        ours = ExpectedImprovementAcquisition()
+        courses = [course_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
+        return lambda k: ours.compare(waiting, courses, rungs=RUNGS, resume=0.02, picks=k)
     thaw = FreezeThawAcquisition(explore=0)
     begun = [begun_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
     return lambda k: thaw.choose(waiting, begun, first_rung=RUNGS[0], picks=k)
@@ -70,7 +88,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20)
     runs = parser.parse_args(given).runs
     rows = []
-    for name in ("LowerConfidenceBound", "FreezeThawAcquisition"):
+    for name in NAMES:
         for count in SIZES:
             choose, times = chooser(name, count), []
             for k in range(runs + 1):

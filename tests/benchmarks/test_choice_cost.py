@@ -14,8 +14,9 @@ def test_it_prints_a_row_for_each_chooser_and_size(
     rows = [
         line
         for line in capsys.readouterr().out.splitlines()
-        if line.startswith(("| LowerConfidenceBound |", "| FreezeThawAcquisition |"))
+        if line.startswith(tuple(f"| {name} |" for name in choice_cost.NAMES))
     ]
-    assert [row.split("|")[2].strip() for row in rows] == ["12", "20"] * 2
+    assert [row.split("|")[2].strip() for row in rows] == ["12", "20"] * 3
     choose = choice_cost.chooser("FreezeThawAcquisition", 12)
     assert "chance" in choose(0).why
+    assert choice_cost.chooser("ExpectedImprovementAcquisition", 12)(0).best.worth > 0
