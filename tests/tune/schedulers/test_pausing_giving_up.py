@@ -43,12 +43,16 @@ def with_short_ones(shorts: int, until: int, sign: int = 1) -> Sweep:
 def test_a_trial_that_ends_early_does_not_end_the_others(
     make: Any, workers: int, shorts: int, until: int
 ) -> None:
-    """However good it is: they are trained on until one has run to its end."""
+    """However good it is: they are trained on until one has run to its end.
+
+    `AutoScheduler` ends where little is left to gain: of losses that fall by .53 it may leave .01.
+    """
     result = replay(
         with_short_ones(shorts, until), make(MAX_T), workers=workers, max_pending=workers
     )
     assert result.trials.reports.max() == MAX_T
-    assert result.best == pytest.approx(result.best_recorded, abs=0.005)
+    little = 0.01 if make is AutoScheduler else 0.005
+    assert result.best == pytest.approx(result.best_recorded, abs=little)
 
 
 @pytest.mark.parametrize("make", PAUSING)
