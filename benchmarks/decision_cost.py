@@ -45,7 +45,10 @@ WORKERS = 100  # for rules that hold trials back
 FEWEST = 20_000  # reports timed: small sweeps are run again and again
 SAMPLE = 1_000  # reports whose bytecodes are counted
 GROWS_FROM = 100  # trials
-MOST_TRIALS = {"FreezeThawScheduler": 1_000}  # it compares all trials, and is for hundreds
+MOST_TRIALS = {  # they compare all trials, and are for hundreds
+    "AutoScheduler": 1_000,
+    "FreezeThawScheduler": 1_000,
+}
 
 Make = Callable[[int], Any]  # a stopper or scheduler, for trials of so many reports
 
