@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.stand_ins.folders import trial
+from tune_stoppers import example_path
 from tune_stoppers.history import History
 from tune_stoppers.recorded.sweep import Sweep
 
@@ -77,9 +78,10 @@ def test_experiments_that_ours_watched_say_themselves_what_they_optimised():
 
 
 def test_the_sweeps_of_the_package():
-    """By the name alone."""
+    """By the name alone, all that there are."""
     history = History.of("lora")
-    assert [sweep.trials for sweep in history.sweeps] == [60, 60, 60]
+    assert len(history.sweeps) == len(list(example_path("lora").glob("*.parquet"))) >= 5
+    assert all(sweep.trials >= 24 for sweep in history.sweeps)
 
 
 def test_nothing_is_read_twice(tmp_path):
