@@ -11,10 +11,14 @@ from ray.tune.schedulers import ResourceChangingScheduler
 
 from tests.stand_ins.pausing_stage import StandIn
 from tests.tune.schedulers.test_promotion_asha_ray import journal, paths, statuses
-from tune_stoppers import FreezeThawScheduler, PromotionASHAScheduler
+from tune_stoppers import AutoScheduler, FreezeThawScheduler, PromotionASHAScheduler
 
 # below rung 3 they let every trial pass
-PAUSING = [lambda: PromotionASHAScheduler(9, 3), lambda: FreezeThawScheduler(9, 3)]
+PAUSING = [
+    lambda: PromotionASHAScheduler(9, 3),
+    lambda: FreezeThawScheduler(9, 3),
+    lambda: AutoScheduler(9, 3),
+]
 
 
 def with_gpus(count: int) -> tune.PlacementGroupFactory:
