@@ -97,6 +97,7 @@ def by_family(runs: Table, column: str) -> str:
 
 def gap_closed(runs: Table) -> str:
     """Of what an oracle gains on ASHA's defaults, the share that ours gain, by family."""
+    mine = [rule for rule in (ASHA_LATE, *MINE) if rule in set(runs["rule"])]
     rows = []
     for family, part in [*runs.groupby("family", sort=False), ("LLM families", llm(runs))]:
         if part.empty:
@@ -105,11 +106,9 @@ def gap_closed(runs: Table) -> str:
         gap = area[ASHA] - area[ORACLE]
         row = [str(family), number(100 * float(area[ASHA].mean()), 1)]
         row.append(number(100 * float(area[ORACLE].mean()), 1))
-        mine = [rule for rule in (ASHA_LATE, *MINE) if rule in area]
-        wide = float(gap.mean()) > LEAST_GAP
-        row += [
-            cell(ratio_se(area[ASHA] - area[rule], gap), 0) + " %" if wide else "–" for rule in mine
-        ]
+        told = [rule for rule in mine if rule in area and float(gap.mean()) > LEAST_GAP]
+        shares = {rule: cell(ratio_se(area[ASHA] - area[rule], gap), 0) + " %" for rule in told}
+        row += [shares.get(rule, "–") for rule in mine]
         rows.append(row)
     return markdown(["family", ASHA, ORACLE, *mine], rows)
 
@@ -121,7 +120,10 @@ def against_better(runs: Table) -> str:
     for family, part in runs.groupby("family", sort=False):
         area = per_draw(part, "area")
         better = min((ASHA, NO_STOPPING), key=lambda rule: mean_se(area[rule])[0])
-        cells = [cell(ratio_se(area[rule], area[better]), 2, 1.0) for rule in mine]
+        cells = [
+            cell(ratio_se(area[rule], area[better]), 2, 1.0) if rule in area else "–"
+            for rule in mine
+        ]
         rows.append([str(family), better, number(100 * float(area[better].mean()), 1), *cells])
     return markdown(["family", "the better one", "its area", *mine], rows)
 

@@ -55,6 +55,15 @@ def test_the_share_of_the_gap_to_the_oracle() -> None:
         assert "| 50 ± 0 % | 75 ± 0 % |" in row
 
 
+def test_a_family_that_a_rule_did_not_run_has_a_dash() -> None:
+    """In every table, and the others keep their figures."""
+    runs = runs_of()
+    text = "\n".join(section(runs[(runs["rule"] != OURS) | (runs["family"] == "lora")]))
+    assert "| taskset | Ray ASHA, defaults | 165.0 | 0.76 ± 0.01 | – |" in text
+    assert f"| {OURS} | 55.0 ± 5.0 | – |" in text
+    assert "| 165.0 | 85.0 | 50 ± 0 % | – |" in text
+
+
 def test_language_models_come_first_and_sizes_have_their_rows() -> None:
     """And a table is left out where nothing was run for it."""
     text = section(runs_of())
