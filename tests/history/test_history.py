@@ -13,7 +13,8 @@ from tune_stoppers.history import History
 from tune_stoppers.history.sources import LORA_FOLDER
 from tune_stoppers.recorded.sweep import Sweep
 
-LORA = [Sweep.from_parquet(path) for path in sorted(LORA_FOLDER.glob("*.parquet"))]
+ALIKE = ("docstring", "problems", "translate_fr")  # over the same space
+LORA = [Sweep.from_parquet(LORA_FOLDER / f"lora_{name}.parquet") for name in ALIKE]
 
 
 def finals(sweep):
