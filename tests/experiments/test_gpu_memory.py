@@ -1,12 +1,16 @@
 """A trial that runs out of memory beside others: the dry run, with the error raised by hand."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments.gpu_memory import GREEDY_AT, REPORTS, TRIALS, main, run
+from experiments.gpu_memory import GREEDY_AT, REPORTS, TRIALS, run
+
+ROOT = Path(__file__).parents[2]
 
 
 def check(found: dict[str, Any]) -> None:
@@ -28,7 +32,8 @@ def test_a_trial_out_of_memory_fails_alone(ray_session: None, tmp_path: Path) ->
 @pytest.mark.stress
 def test_dry_run(tmp_path: Path) -> None:
     """The whole command, a line for each of its two runs."""
-    assert main(["--seconds", "0.05", "--out", str(tmp_path)]) == 0
+    command = [sys.executable, "-m", "experiments.gpu_memory", "--seconds", "0.05"]
+    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     runs = [json.loads(line) for line in (tmp_path / "gpu_memory.jsonl").read_text().splitlines()]
     assert [found["limited"] for found in runs] == [True, False]
     for found in runs:

@@ -1,6 +1,8 @@
 """The sweep on a shared GPU: its dry run on CPUs."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,13 +14,14 @@ from experiments.finetune import Task
 from experiments.gpu_sweep import (
     STRATEGIES,
     configurations,
-    main,
     sweep,
     trainer_rows,
     utilisation,
 )
 from tests.stand_ins.tiny_folder import counting_data, tiny_folder
 from tune_stoppers import Sweep
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_rows_ask_for_the_answers_only() -> None:
@@ -80,7 +83,9 @@ def test_dry_run(tmp_path: Path) -> None:
     given = ["--trials", "4", "--concurrent", "2", "--steps", "8", "--eval-every", "2"]
     given += ["--batch-size", "4", "--sharing", "1", "2", "--seconds", "0.2"]
     given += ["--data", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out")]
-    assert main([*given, "--model", str(tiny_folder(tmp_path / "model"))]) == 0
+    given += ["--model", str(tiny_folder(tmp_path / "model"))]
+    command = [sys.executable, "-m", "experiments.gpu_sweep", *given]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     lines = (tmp_path / "out" / "gpu_sweep.jsonl").read_text().splitlines()
     alone, auto, none, asha, *timed = map(json.loads, lines)
     assert [run["strategy"] for run in (alone, auto, none, asha)] == list(STRATEGIES)
