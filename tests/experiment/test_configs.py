@@ -147,7 +147,7 @@ def test_the_command_line_and_the_page_name_it_too(tmp_path: Path) -> None:
     assert best is not None
     assert (best.config["opt/lr"], best.last_config) == (0.8, {"opt/lr": 0.2})
     html = write_page(story, tmp_path / "page.html").read_text()
-    assert "The trial then went on with opt/lr = 0.2." in html
+    assert "The trial then continued with opt/lr = 0.2." in html
 
 
 def test_the_page_says_what_another_checkpoint_was_trained_with(tmp_path: Path) -> None:
