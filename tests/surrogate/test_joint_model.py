@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import cho_solve
 
 from tune_stoppers.surrogate.encoding import points_of
-from tune_stoppers.surrogate.joint_model import JointModel, Observations, is_rate
+from tune_stoppers.surrogate.joint_model import NOISE, UNIT, JointModel, Observations, is_rate
 
 RATES = 10.0 ** np.linspace(-5, -1, 17)
 CONFIGS: list[dict[str, Any]] = [{"lr": float(rate), "seed": i % 3} for i, rate in enumerate(RATES)]
@@ -104,3 +105,39 @@ def test_weights_are_fitted_and_come_back():
     assert again.dump() == made.dump()
     again.recall([])  # of a scheduler that has no such model
     assert again.dump() == made.dump()
+
+
+def test_surprise_is_what_leaving_each_late_trial_out_finds():
+    """By refitting without its two later scores; trials at their beginning do not count."""
+    dice = np.random.default_rng(0)
+    seen = [
+        (place, progress, float(dice.normal()))
+        for place, last in ((0, 1.0), (5, 0.6), (9, 1.0), (12, 0.2))
+        for progress in (last / 4, last / 2, last)
+    ]
+    made = model(seen, noise=0.1)
+    squares = []
+    for place, last in ((0, 1.0), (5, 0.6), (9, 1.0)):
+        rest = model([row for row in seen if row[0] != place or row[1] == last / 4], noise=0.1)
+        rest._middle, rest._spread = made._middle, made._spread
+        rest._values = np.array(
+            [row[2] for row in sorted(seen) if row[0] != place or row[1] == last / 4]
+        )
+        rest._values = (rest._values - made._middle) / UNIT - rest._mean(
+            rest._seen.trial, rest._seen.progress
+        )
+        rest._solved = cho_solve((rest._root, True), rest._values)
+        belief = rest.at(np.array([place]), np.array([last]))
+        score = next(row[2] for row in seen if row[:2] == (place, last))
+        variance = belief.sd[0] ** 2 - 0.1**2 + made._spread * (UNIT**2 * NOISE + 0.1**2)
+        squares.append((score - belief.mean[0]) ** 2 / variance)
+    assert made.surprise == pytest.approx((4 + sum(squares)) / 7)
+
+
+def test_ends_that_nothing_foretold_are_a_surprise():
+    """Trials that were alike for half of the way and then came apart."""
+    early = [(place, p, 1.0) for place in range(8) for p in (0.25, 0.5)]
+    alike = [(place, 1.0, 0.6) for place in range(8)]
+    apart = [(place, 1.0, 0.6 + (-1) ** place * (1 + place)) for place in range(8)]
+    assert model([*early, *alike]).surprise < 1
+    assert model([*early, *apart]).surprise > 3

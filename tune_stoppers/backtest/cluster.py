@@ -32,6 +32,7 @@ from tune_stoppers.backtest.searching import NearestSearch
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
 from tune_stoppers.backtest.view import SchedulerView, Searcher
 from tune_stoppers.recorded.table import Curve
+from tune_stoppers.result_keys import STOP_REASON
 
 CONTROL, REPORT = 0, 1  # priorities: at equal times, first what Ray does by itself
 ENDED = (Trial.TERMINATED, Trial.ERROR)
@@ -146,7 +147,8 @@ class Cluster:
 
     def _note(self, trial: ReplayTrial, action: str, by: str) -> None:
         step = trial.run_metadata.last_result.get("training_iteration", 0)
-        reason = self._reasons.get(trial.trial_id, "") if action == "stop" else ""
+        told = self._reasons.get(trial.trial_id) or trial.last_result.get(STOP_REASON, "")
+        reason = str(told) if action == "stop" else ""  # of one given up while paused, the last
         self.journal.append(Entry(self.now, trial.trial_id, step, action, by, reason))
 
     def _stall(self) -> str:
@@ -289,7 +291,7 @@ class Cluster:
             result["done"] = True
             self.ended_by[trial.trial_id] = by
             told = flat if by == "scheduler" and flat is not None else result
-            self._reasons[trial.trial_id] = str(told.get("stop_reason", ""))
+            self._reasons[trial.trial_id] = str(told.get(STOP_REASON, ""))
         elif flat is not None:
             self.search_alg.on_trial_result(trial.trial_id, flat)
         if flat is not None:

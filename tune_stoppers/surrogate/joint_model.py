@@ -40,6 +40,8 @@ OWN, OWN_WAY = 0.1, 1.0
 NOISE = 0.005  # what is left where evaluations show none
 HISTORY = 1.2
 DEGREES = 10  # how many observations the prior scale of all this counts as
+LATE = 0.5  # progress from which a trial says how well its end was foreseen
+SURPRISES = 4  # how many such trials count as foreseen as well as believed
 
 RANK_DEVIATION = 12**-0.5  # of numbers spread evenly over [0, 1], as `points_of` spreads them
 RATE_WEIGHT, WEIGHT = 0.8, 0.12  # of a learning rate, of others: per standard deviation
@@ -82,11 +84,17 @@ class JointModel:
     """The belief, and the weights of the hyperparameters, which are fitted now and then.
 
     `weights`: by name; `fitted`: how many trials they were fitted to.
+
+    `surprise`: how well this sweep's ends are foreseen. Each trial that has come half the way is
+    left out but for its first quarter, and its newest score is compared with what is then expected
+    of it: z = (score − mean) / sd, and `surprise` = (4 + Σ z²) / (4 + trials). Near 1 where the
+    model holds.
     """
 
     def __init__(self) -> None:
         self.weights: dict[str, float] = {}
         self.fitted = 0
+        self.surprise = 1.0
 
     def condition(
         self,
@@ -115,6 +123,8 @@ class JointModel:
         self._solved = cho_solve((self._root, True), self._values)
         count = len(self._values)
         self._spread = (DEGREES + self._values @ self._solved) / (DEGREES + count)
+        foreseen = self._foreseen(np.flatnonzero(newest))
+        self.surprise = float(SURPRISES + foreseen @ foreseen) / (SURPRISES + len(foreseen))
 
     def at(self, trials: Indices, progress: Floats) -> Belief:
         """The belief about these trials at these progresses, a new evaluation's noise included."""
@@ -139,23 +149,43 @@ class JointModel:
     def _weight(self, name: str) -> float:
         return self.weights.get(name, RATE_WEIGHT if is_rate(name) else WEIGHT)
 
+    def _foreseen(self, newest: Indices) -> Floats:
+        """The z of `surprise`; leaving out is done in the inverse covariance, not by refitting."""
+        seen = self._seen
+        late = newest[(newest >= 2) & (seen.progress[newest] >= LATE)]
+        late = late[seen.trial[late - 2] == seen.trial[late]]
+        columns = np.zeros((len(seen.trial), 2 * len(late)))
+        columns[late - 1, np.arange(0, 2 * len(late), 2)] = 1.0
+        columns[late, np.arange(1, 2 * len(late), 2)] = 1.0
+        inverse = cho_solve((self._root, True), columns, check_finite=False)
+        z = np.empty(len(late))
+        for place, row in enumerate(late):
+            two = inverse[row - 1 : row + 1, 2 * place : 2 * place + 2]
+            left_out = np.linalg.inv(two)  # the covariance of the two, all others given
+            missed = left_out[1] @ self._solved[row - 1 : row + 1]
+            z[place] = missed / math.sqrt(left_out[1, 1] * self._spread)
+        return z
+
     def _covariance(self, i: Indices, p: Floats, j: Indices, q: Floats) -> Floats:
         left, back = _distinct(i)
         right, forth = (left, back) if j is i else _distinct(j)
-        if self._points.rows.shape[1]:
-            distance = math.sqrt(5) * cdist(self._scaled(left), self._scaled(right))
-            kernel = (1 + distance + distance**2 / 3) * np.exp(-distance)
-        else:
-            kernel = np.ones((len(left), len(right)))
-        kernel = kernel[np.ix_(back, forth)]
-        way = np.minimum(_remaining(p)[:, None], _remaining(q)[None])
-        covariance = LEVEL + SLOPE * np.outer(_course(p), _course(q))
-        covariance += COURSE * np.exp(-np.abs(np.log(p)[:, None] - np.log(q)[None]) / REACH)
-        covariance += (self._config + CONFIG_WAY * way) * kernel
-        covariance += (i[:, None] == j[None]) * (OWN + OWN_WAY * way)
+        kernel = self._kernel(left, right)[back][:, forth]
+        way = np.minimum.outer(_remaining(p), _remaining(q))
+        covariance = (self._config + CONFIG_WAY * way) * kernel
+        covariance += LEVEL + np.outer(SLOPE * _course(p), _course(q))
+        near, far = p ** (1 / REACH), q ** (1 / REACH)
+        covariance += COURSE * np.minimum(np.outer(near, 1 / far), np.outer(1 / near, far))
+        covariance += np.equal.outer(i, j) * (OWN + OWN_WAY * way)
         if self._expected is not None:
             covariance += np.outer(self._expected[i], self._expected[j])
         return np.asarray(covariance)
+
+    def _kernel(self, left: Indices, right: Indices) -> Floats:
+        """Matérn 5/2, of configurations."""
+        if not self._points.rows.shape[1]:
+            return np.ones((len(left), len(right)))
+        distance = math.sqrt(5) * cdist(self._scaled(left), self._scaled(right))
+        return np.asarray((1 + distance + distance**2 / 3) * np.exp(-distance))
 
     def _variance(self, trials: Indices, progress: Floats) -> Floats:
         way = _remaining(progress)

@@ -92,3 +92,20 @@ def test_the_record_comes_back_from_json_and_can_forget():
     assert again == record
     RULE.forget(again, ["a"])
     assert set(again.curves) == {"b"}
+
+
+def test_careful_halving_begins_at_a_quarter_and_keeps_the_better_half():
+    """At a quarter and at half of the horizon; before, all go on."""
+    record = told(RULE, *((name, 3.0, float(place)) for place, name in enumerate("abcd")))
+    assert all(RULE.halve(record, name, 2.0).action is Action.CONTINUE for name in "abcd")
+    record = told(RULE, *((name, t, float(p)) for t in (6, 8) for p, name in enumerate("abcd")))
+    kept = [RULE.halve(record, name, 2.0).action is Action.CONTINUE for name in "abcd"]
+    assert kept == [True, True, False, False]
+    for name in "ab":
+        RULE.update(record, Report(name, 12, 1.0 if name == "a" else 0.5, {}), checkpoint="c")
+    decision = RULE.halve(record, "a", 2.0)
+    assert decision.action is Action.PAUSE
+    assert decision.reason == (
+        "trials end 2.0 times as far from where they were expected as believed: halving; "
+        "1 at rung 12 is rank 2 of 2"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.fs as pafs
 import pytest
 from ray import tune
@@ -33,8 +34,6 @@ def curves(count: int = 24, seed: int = 0, *, mode: str = "min", noise: float = 
         for name, (rate, losses) in made.items()
         for t, loss in enumerate(losses.tolist(), 1)
     ]
-    import pandas as pd
-
     return Sweep.from_frame(pd.DataFrame(rows), name="made", metric="loss", mode=mode)
 
 
@@ -78,6 +77,27 @@ def test_without_checkpoints_it_stops_later_and_does_not_lose_the_best(seed: int
     assert result.regret < 0.02
     assert result.savings > 0.1
     assert "pause" not in set(result.journal["action"])
+
+
+def coming_apart(seed: int) -> Sweep:
+    """All trials are alike for a third of their way, as in a warm-up, and then come apart."""
+    sweep, dice = curves(40, seed=seed), np.random.default_rng(seed)
+    progress = np.arange(1, HORIZON + 1) / HORIZON
+    for curve in sweep.curves:
+        after = np.maximum(progress - 1 / 3, 0) * dice.normal()
+        curve.metrics["loss"][:] = 3 + after + dice.normal(0, 0.01, HORIZON)
+    return sweep
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 0])
+def test_where_ends_cannot_be_foreseen_it_halves_carefully_and_says_so(
+    checkpoint_every: int,
+) -> None:
+    """It would end such sweeps with the best trial paused at its first rung."""
+    results = [run(coming_apart(seed), checkpoint_every=checkpoint_every) for seed in range(4)]
+    assert np.mean([result.regret for result in results]) < 0.2
+    reasons = pd.concat([result.journal for result in results])["reason"].dropna()
+    assert reasons.str.contains("times as far from where they were expected").any()
 
 
 def test_a_pool_smaller_than_what_it_needs_is_run_whole() -> None:

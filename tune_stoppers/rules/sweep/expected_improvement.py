@@ -5,7 +5,7 @@ compared with the others. `surrogate.acquisition.expected_improvement` compares.
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
@@ -18,6 +18,10 @@ from tune_stoppers.rules.sweep.rung import Rung
 # sweeps on which they were chosen have 24 reports a trial.
 SHARES = tuple(n / 24 for n in (1, 2, 3, 4, 6, 8, 12, 16, 20))
 MOST_POINTS = 48  # of a curve that are kept
+HALVINGS = 0.25, 0.5  # shares of the horizon
+FORESEEN = (
+    "trials end {error:.1f} times as far from where they were expected as believed: halving; "
+)
 
 
 class Point(NamedTuple):
@@ -89,6 +93,27 @@ class ExpectedImprovement(PausingRule):
         }
         text = "{loss:loss} is rank {rank} of {count} at rung {rung:g}: it is compared with all"
         return self.pause(text, **numbers)
+
+    def halve(self, record: PausingRecord, trial_id: str, error: float) -> Decision:
+        """Careful halving, for sweeps whose ends cannot be foreseen: CONTINUE or PAUSE.
+
+        All trials go on to the rung at a quarter of the horizon; of those that have come there, and
+        to the rung at half of it, the better half goes on. `error`: how many times as far from
+        where they were expected trials have ended as was believed.
+        """
+        course, text = record.courses[trial_id], FORESEEN
+        for share in reversed(HALVINGS):
+            index = bisect_left(record.times, share * self.max_t - 1e-9)
+            if index < course.reached:
+                rung = record.rungs[index]
+                loss = rung.of_trial[trial_id]
+                rank, count = rung.rank(loss), len(rung.losses)
+                numbers = {"rung": record.times[index], "rank": rank, "count": count}
+                text += "{loss:loss} at rung {rung:g} is rank {rank} of {count}"
+                decide = self.keep if 2 * rank <= count + 1 else self.pause
+                return decide(text, error=error, loss=loss, **numbers)
+        first = HALVINGS[0] * self.max_t
+        return self.keep(text + "all go on to {first:g}", error=error, first=first)
 
     def forget(self, record: PausingRecord, trial_ids: Iterable[str]) -> None:
         """Drop everything about these trials."""

@@ -61,6 +61,7 @@ class Comparison(NamedTuple):
     scale: LossScale
     gain_of_running: float  # the largest `gain` of the trials that have a worker
     least_gain: float
+    surprise: float  # how far ends were from what was believed, as `JointModel` has it
 
     @property
     def most_gain(self) -> float:
@@ -205,7 +206,9 @@ class ExpectedImprovementAcquisition:
         cost = np.tile(ahead - done + again, 3) + odds * (horizons[: 3 * count] - np.tile(ahead, 3))
         worth = (gain / cost).reshape(3, count).max(axis=0)
         chance = improvement(end, 0.0)[1]
-        return Comparison(rows, worth, gain[:count], chance, end, scale, running, least_gain)
+        return Comparison(
+            rows, worth, gain[:count], chance, end, scale, running, least_gain, self.model.surprise
+        )
 
 
 def improvement(belief: Belief, target: Floats | float) -> tuple[Floats, Floats]:

@@ -1,32 +1,27 @@
 """`AutoScheduler`: what to take without choosing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Unpack
-
-import numpy as np
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.history import History
 from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
-from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
-from tune_stoppers.rules.sweep.pausing import Choice
-from tune_stoppers.surrogate.acquisition.expected_improvement import (
-    Course,
-    Offer,
+from tune_stoppers.rules.sweep.expected_improvement import (
+    FORESEEN,
+    CurvesRecord,
+    ExpectedImprovement,
 )
-from tune_stoppers.surrogate.loss_scale import curve_of
+from tune_stoppers.rules.sweep.pausing import Choice
+from tune_stoppers.surrogate.acquisition.expected_improvement import Offer
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
-from tune_stoppers.tune.ray_internals.types import PAUSED, Controller, Trial
+from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
 from tune_stoppers.tune.schedulers.beliefs import Beliefs, Said
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
-FIRST = 6  # trials that start in the order given
 FEWEST = 8  # that must have reported before the sweep may end
-RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
-RESUME_COST = 0.02  # of the horizon, until one has been measured
-LEAST_PROGRESS = 1e-3  # that a report counts as
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
 LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
@@ -48,6 +43,11 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
     done, one trial has run to its end, and no trial is expected to improve the best loss by
     `least_gain` of what lies between the best and the median trial; those that wait then are
     given up, and so are those not started.
+
+    The model is checked as the sweep goes: where trials end much further from where they were
+    expected than it believes (`JointModel.surprise` above 3), it is not relied on. All trials then
+    go on to a quarter of the horizon, the better half of them to half of it, and the better half of
+    those to the end; the reasons say so.
 
     Where reports come without checkpoints nothing can be paused: a trial is stopped at a rung
     where it has less than 30 % to become the best and a new trial is worth twice as much, or,
@@ -116,6 +116,12 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
             return super().act(controller, trial, result, decision)
         if bool(result.get(CHECKPOINT_NAME)) or saves_when_asked(trial):
             said = self._compare(arriving=trial)
+            if said.misleads:
+                halves = self.rule.halve(self.record, trial.trial_id, said.error)
+                if halves.action is Action.CONTINUE:
+                    self._resume(trial.trial_id, halves)
+                    return CONTINUE
+                return super().act(controller, trial, result, halves)
             offer = said.compared.best if said.compared is not None else None
             if (
                 offer is None
@@ -139,6 +145,12 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         if self._beliefs.hopeless:
             return self._last_one()
         said = self._compare()
+        if said.misleads:
+            choice = self._halve(said, fresh)
+            if choice is None and over and idle:
+                return self._last_one(halving=said)
+            self._beliefs.turn += choice is not None
+            return choice
         if over and self._is_over(said):
             if not idle:
                 return None
@@ -158,9 +170,19 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         assert isinstance(record, CurvesRecord)
         return record
 
+    def _halve(self, said: Said, fresh: bool) -> Choice | None:
+        """Whoever is in the better half is resumed, the furthest first; then new ones start."""
+        for rung in reversed(self.record.paused):
+            for _, trial_id in rung:
+                halves = self.rule.halve(self.record, trial_id, said.error)
+                if halves.action is Action.CONTINUE:
+                    return Choice("resume", trial_id, halves)
+        why = self.rule.keep(FORESEEN + "in the order given", error=said.error)
+        return Choice("start", "", why) if fresh else None
+
     def _choice(self, said: Said, fresh: bool) -> Choice | None:
         if said.compared is None:
-            promising = self._expected_most()
+            promising = self._beliefs.promising(self._live)
             if promising is not None:
                 why = self.rule.keep("earlier sweeps expect most of it")
                 return Choice("start", promising, why)
@@ -179,87 +201,17 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
             )
         return Choice("resume", trial_id, self._keep(offer))
 
-    def _expected_most(self) -> str | None:
-        """The new trial of which the history expects most; every `RANDOM`th is the next given."""
-        held = self._live.held.trials
-        history = self._beliefs.history
-        if (
-            not held
-            or history is None
-            or (len(self._live.trials) - len(held)) % RANDOM == RANDOM - 1
-        ):
-            return None
-        expected = history.expected([t.config for t in self._live.trials.values()])
-        if expected is None:
-            return None
-        places = {trial_id: place for place, trial_id in enumerate(self._live.trials)}
-        return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
-
     def _keep(self, offer: Offer) -> Decision:
         return self.rule.keep(EXPECTED, **_numbers(offer))
 
     def _compare(self, arriving: Trial | None = None) -> Said:
         """What a worker could do: now, or with the trial that has just come to a rung."""
-        last = self._beliefs.said
-        if last is not None and last[0] == self._beliefs.turn and arriving is None:
-            return last[1]
-        record, live = self._curves, self._live
-        new = list(live.held.trials)
-        begun, awaited, trials = [], [], []
-        for trial_id, trial in live.trials.items():
-            if trial_id in live.held:
-                continue
-            if record.curves.get(trial_id):
-                trials.append(trial)
-                begun.append(self._course(trial))
-            elif not trial.is_finished():
-                awaited.append(trial.config)
-        compared = None
-        if not new or len(begun) + len(awaited) >= FIRST:
-            compared = self._beliefs.order.compare(
-                [trial.config for trial in new],
-                begun,
-                awaited,
-                rungs=self._rungs,
-                resume=self._resume_share,
-                picks=len(begun) + sum(course.passed for course in record.courses.values()),
-                arriving=trials.index(arriving) if arriving in trials else None,
-                least_gain=self.rule.least_gain,
-            )
-        said = Said(compared, [*new, *trials], len(new))
-        self._beliefs.said = self._beliefs.turn, said
-        return said
-
-    def _course(self, trial: Trial) -> Course:
-        points = self._curves.curves[trial.trial_id]
-        known = self._beliefs.curves.get(trial.trial_id)
-        now = len(points), points[-1].time, self.record.times
-        if known is None or known[:-1] != now:
-            times, losses, bests = np.array(points, dtype=float).T
-            progress = np.clip(times / self.rule.max_t, LEAST_PROGRESS, 1.0)
-            curve = curve_of(progress, losses, bests, self._rungs)
-            known = self._beliefs.curves[trial.trial_id] = (*now, curve)
-        course = self.record.courses[trial.trial_id]
-        return Course(
-            config=trial.config,
-            curve=known[-1],
-            waits=course.paused and trial.status == PAUSED,
-            runs=not trial.is_finished() and not course.paused,
-        )
-
-    @property
-    def _rungs(self) -> list[float]:
-        return [time / self.rule.max_t for time in self.record.times]
-
-    @property
-    def _resume_share(self) -> float:
-        known = self.record.resumes > 0
-        return self.rule.resume_cost(self.record) / self.rule.max_t if known else RESUME_COST
+        return self._beliefs.compare(self.rule, self._curves, self._live, arriving)
 
     def _is_over(self, said: Said) -> bool:
         """Whether what is still expected of any trial is not worth going on."""
         record, count = self.record, len(self._live.trials)
-        if said.compared is None or not record.leader:
+        if said.compared is None or said.misleads or not record.leader:
             return False
         if len(record.courses) < min(FEWEST, count):
             return False
@@ -277,10 +229,13 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         runs = said.compared is not None and said.compared.gain_of_running > 0
         return others and known and runs and offer.gain < self.rule.least_gain
 
-    def _last_one(self) -> Choice | None:
+    def _last_one(self, halving: Said | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""
         waiting = (trial_id for rung in self.record.paused for _, trial_id in rung)
         trial_id = next(waiting, None)
+        if trial_id is not None and halving is not None:
+            worse = self.rule.halve(self.record, trial_id, halving.error)
+            return Choice("give up", trial_id, replace(worse, action=Action.STOP))
         if trial_id is None:
             held = self._live.held.trials
             trial_id = held[0].trial_id if held else None
@@ -305,6 +260,13 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         said = self._compare(arriving=trial)
         if said.compared is None:
             return CONTINUE
+        if said.misleads:
+            halves = self.rule.halve(self.record, trial_id, said.error)
+            return (
+                CONTINUE
+                if halves.action is Action.CONTINUE
+                else self._drop_for_good(trial_id, halves)
+            )
         mine = said.compared.of(said.trials.index(trial))
         other = said.compared.best_new(said.new)
         if mine is None or (not self.record.leader and mine.best >= course.best):
@@ -314,7 +276,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         if not over and not (outdone and mine.chance < LEAST_CHANCE):
             return CONTINUE
         why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
-        self.decisions[trial_id] = self.rule.stop(why, **_numbers(mine))
+        return self._drop_for_good(trial_id, self.rule.stop(why, **_numbers(mine)))
+
+    def _drop_for_good(self, trial_id: str, decision: Decision) -> str:
+        self.decisions[trial_id] = replace(decision, action=Action.STOP)
         told = self.explain(trial_id)
         self._memory.known(trial_id).stopped = told
         self._sweep.note(trial_id, "given up", why=told)

@@ -1,20 +1,30 @@
 """What `AutoScheduler` knows only while its sweep runs: its model, and what that said last."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tune_stoppers.history import History, Prior
+from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.rules.sweep.rung import Times
 from tune_stoppers.surrogate.acquisition.expected_improvement import (
     Comparison,
+    Course,
     ExpectedImprovementAcquisition,
 )
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.loss_scale import Curve
+from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 from tune_stoppers.tune.live import Live
-from tune_stoppers.tune.ray_internals.types import Trial
+from tune_stoppers.tune.ray_internals.types import PAUSED, Trial
+from tune_stoppers.tune.schedulers.pausing import Pausing
+
+FIRST = 6  # trials that start in the order given
+RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
+RESUME_COST = 0.02  # of the horizon, until one has been measured
+LEAST_PROGRESS = 1e-3  # that a report counts as
+MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
 
 
 class Expectations:
@@ -46,6 +56,16 @@ class Said(NamedTuple):
     trials: list[Trial]  # new ones first
     new: int  # how many of them
 
+    @property
+    def error(self) -> float:
+        """How many times as far from where they were expected trials have ended as was believed."""
+        return math.sqrt(self.compared.surprise) if self.compared is not None else 1.0
+
+    @property
+    def misleads(self) -> bool:
+        """Whether that is so far that the model is no guide."""
+        return self.error > MOST_ERROR
+
 
 class Beliefs(Live):
     """The model, and what it said last."""
@@ -58,3 +78,69 @@ class Beliefs(Live):
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
         self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
         self.hopeless = False
+
+    def compare(
+        self,
+        rule: ExpectedImprovement,
+        record: CurvesRecord,
+        live: Pausing,
+        arriving: Trial | None = None,
+    ) -> Said:
+        """What a worker could do: now, or with the trial that has just come to a rung."""
+        if self.said is not None and self.said[0] == self.turn and arriving is None:
+            return self.said[1]
+        new = list(live.held.trials)
+        begun, awaited, trials = [], [], []
+        for trial_id, trial in live.trials.items():
+            if trial_id in live.held:
+                continue
+            if record.curves.get(trial_id):
+                trials.append(trial)
+                begun.append(self._course(rule, record, trial))
+            elif not trial.is_finished():
+                awaited.append(trial.config)
+        compared = None
+        if not new or len(begun) + len(awaited) >= FIRST:
+            known = record.resumes > 0
+            compared = self.order.compare(
+                [trial.config for trial in new],
+                begun,
+                awaited,
+                rungs=[time / rule.max_t for time in record.times],
+                resume=rule.resume_cost(record) / rule.max_t if known else RESUME_COST,
+                picks=len(begun) + sum(course.passed for course in record.courses.values()),
+                arriving=trials.index(arriving) if arriving in trials else None,
+                least_gain=rule.least_gain,
+            )
+        said = Said(compared, [*new, *trials], len(new))
+        self.said = self.turn, said
+        return said
+
+    def promising(self, live: Pausing) -> str | None:
+        """The new trial of which the history expects most; every `RANDOM`th is the next given."""
+        held, history = live.held.trials, self.history
+        if not held or history is None or (len(live.trials) - len(held)) % RANDOM == RANDOM - 1:
+            return None
+        expected = history.expected([trial.config for trial in live.trials.values()])
+        if expected is None:
+            return None
+        places = {trial_id: place for place, trial_id in enumerate(live.trials)}
+        return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
+
+    def _course(self, rule: ExpectedImprovement, record: CurvesRecord, trial: Trial) -> Course:
+        points = record.curves[trial.trial_id]
+        known = self.curves.get(trial.trial_id)
+        now = len(points), points[-1].time, record.times
+        if known is None or known[:-1] != now:
+            times, losses, bests = np.array(points, dtype=float).T
+            progress = np.clip(times / rule.max_t, LEAST_PROGRESS, 1.0)
+            rungs = [time / rule.max_t for time in record.times]
+            curve = curve_of(progress, losses, bests, rungs)
+            known = self.curves[trial.trial_id] = (*now, curve)
+        course = record.courses[trial.trial_id]
+        return Course(
+            config=trial.config,
+            curve=known[-1],
+            waits=course.paused and trial.status == PAUSED,
+            runs=not trial.is_finished() and not course.paused,
+        )
