@@ -23,6 +23,7 @@ def model(seen: list[tuple[int, float, float]], noise: float = 0.0, expected: An
         np.array([row[0] for row in rows]),
         np.array([row[1] for row in rows]),
         np.array([row[2] for row in rows]),
+        np.full(len(rows), noise),
     )
     made = JointModel()
     made.condition(points_of(CONFIGS), observed, noise, expected)
@@ -85,7 +86,7 @@ def test_a_learning_rate_is_known_by_its_name():
 def test_constant_configurations_and_one_trial_are_no_trouble():
     """There is nothing to tell them apart by."""
     made = JointModel()
-    seen = Observations(np.array([0]), np.array([0.5]), np.array([0.0]))
+    seen = Observations(np.array([0]), np.array([0.5]), np.array([0.0]), np.zeros(1))
     made.condition(points_of([{"lr": 1.0}] * 3), seen, 0.0)
     belief = made.at(np.arange(3), np.ones(3))
     assert np.isfinite(belief.mean).all() and (belief.sd > 0).all()
@@ -95,7 +96,7 @@ def test_weights_are_fitted_and_come_back():
     """What matters more than was thought weighs more; a restored model begins there."""
     configs = [{"lr": 1e-3, "depth": i % 8, "x": (i * 5) % 7} for i in range(40)]
     ends_at = [abs((i % 8) - 3) / 2 for i in range(40)]
-    seen = Observations(np.arange(40), np.ones(40), np.array(ends_at))
+    seen = Observations(np.arange(40), np.ones(40), np.array(ends_at), np.zeros(40))
     made = JointModel()
     made.condition(points_of(configs), seen, 0.0)
     assert made.fitted == 40

@@ -236,6 +236,11 @@ class SweepRule(BaseRule, Generic[R]):
         )
         return self
 
+    @property
+    def may_lack(self) -> tuple[str, ...]:
+        """Those of `reads` that a report, or all of them, may lack without a word."""
+        return ()
+
     def judges(self, report: Report) -> bool:
         """Whether `report` carries what an update needs; otherwise it is left out."""
         return report.loss is not None or not self.needs_objective

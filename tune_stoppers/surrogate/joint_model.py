@@ -55,6 +55,7 @@ class Observations(NamedTuple):
     trial: Indices  # row of its configuration
     progress: Floats
     score: Floats
+    noise: Floats  # standard deviation of each, in scores
 
 
 class Belief(NamedTuple):
@@ -86,9 +87,9 @@ class JointModel:
     `weights`: by name; `fitted`: how many trials they were fitted to.
 
     `surprise`: how well this sweep's ends are foreseen. Each trial that has come half the way is
-    left out but for its first quarter, and its newest score is compared with what is then expected
-    of it: z = (score − mean) / sd, and `surprise` = (4 + Σ z²) / (4 + trials). Near 1 where the
-    model holds.
+    left out but for its earliest score here, and its newest one is compared with what is then
+    expected of it: z = (score − mean) / sd, and `surprise` = (4 + Σ z²) / (4 + trials). Near 1
+    where the model holds.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,7 @@ class JointModel:
         noise: float,
         expected: Floats | None = None,
     ) -> None:
-        """Take in all that was seen; `noise`: deviation of an evaluation, in scores.
+        """Take in all that was seen; `noise`: deviation of an evaluation to come, in scores.
 
         `expected`: what earlier sweeps expect of each configuration (0: like any other), times how
         far that is trusted.
@@ -152,18 +153,17 @@ class JointModel:
     def _foreseen(self, newest: Indices) -> Floats:
         """The z of `surprise`; leaving out is done in the inverse covariance, not by refitting."""
         seen = self._seen
-        late = newest[(newest >= 2) & (seen.progress[newest] >= LATE)]
-        late = late[seen.trial[late - 2] == seen.trial[late]]
-        columns = np.zeros((len(seen.trial), 2 * len(late)))
-        columns[late - 1, np.arange(0, 2 * len(late), 2)] = 1.0
-        columns[late, np.arange(1, 2 * len(late), 2)] = 1.0
-        inverse = cho_solve((self._root, True), columns, check_finite=False)
-        z = np.empty(len(late))
-        for place, row in enumerate(late):
-            two = inverse[row - 1 : row + 1, 2 * place : 2 * place + 2]
-            left_out = np.linalg.inv(two)  # the covariance of the two, all others given
-            missed = left_out[1] @ self._solved[row - 1 : row + 1]
-            z[place] = missed / math.sqrt(left_out[1, 1] * self._spread)
+        oldest = np.append(0, newest[:-1] + 1)
+        late = (newest - oldest >= 2) & (seen.progress[newest] >= LATE)
+        z = np.empty(int(late.sum()))
+        for place, (first, last) in enumerate(zip(oldest[late], newest[late], strict=True)):
+            count = last - first
+            columns = np.zeros((len(seen.trial), count))
+            columns[first + 1 : last + 1] = np.eye(count)
+            inverse = cho_solve((self._root, True), columns, check_finite=False)
+            left_out = np.linalg.inv(inverse[first + 1 : last + 1])  # their covariance, given all
+            missed = left_out[-1] @ self._solved[first + 1 : last + 1]
+            z[place] = missed / math.sqrt(left_out[-1, -1] * self._spread)
         return z
 
     def _covariance(self, i: Indices, p: Floats, j: Indices, q: Floats) -> Floats:
@@ -198,7 +198,7 @@ class JointModel:
     def _factor(self) -> Floats:
         seen = self._seen
         covariance = self._covariance(seen.trial, seen.progress, seen.trial, seen.progress)
-        covariance[np.diag_indices_from(covariance)] += NOISE + (self._noise / UNIT) ** 2
+        covariance[np.diag_indices_from(covariance)] += NOISE + (seen.noise / UNIT) ** 2
         return np.asarray(cholesky(covariance, lower=True, overwrite_a=True, check_finite=False))
 
     def _likelihood(self) -> float:
@@ -249,4 +249,4 @@ def observations(rows: Sequence[int], curves: Sequence[Curve], scale: LossScale)
     progress = np.concatenate([curve.progress[curve.newest] for curve in curves])
     bests = np.concatenate([curve.bests[curve.newest] for curve in curves])
     trial = np.repeat(np.asarray(rows, dtype=np.intp), counts)
-    return Observations(trial, progress, scale.scores(bests))
+    return Observations(trial, progress, scale.scores(bests), np.full(len(trial), scale.noise))

@@ -74,13 +74,13 @@ def scale_of(curves: Sequence[Curve], started: int) -> LossScale | None:
     finite = first[np.isfinite(first)]
     if not len(finite):
         return None
-    cap = _median(finite)
+    cap = median(finite)
     best = float(min(curve.bests[-1] for curve in curves))
     gaps = []
     for index, column in enumerate(np.array([curve.at_rungs for curve in curves]).T):
         at = np.minimum(column[~np.isnan(column)], cap)
         if len(at) and (not index or len(at) >= max(3, started / 4)):
-            gap = _median(at) - float(at.min())
+            gap = median(at) - float(at.min())
             if gap > 0:
                 gaps.append(math.log(gap))
     gap = math.exp(sum(gaps) / len(gaps)) if gaps else max(abs(best) * 1e-3, 1e-12)
@@ -97,13 +97,18 @@ def _noise(curves: Sequence[Curve], scale: LossScale) -> float:
     inside = np.ones(len(scores), dtype=bool)
     ends = np.cumsum([len(each) for each in losses])
     inside[ends - 1] = inside[ends - 2] = False  # the differences from one curve to the next
-    found = np.abs(np.diff(scores, 2))[inside[:-2]]
+    found = np.diff(scores, 2)[inside[:-2]]
     if len(found) < FEWEST_DIFFERENCES:
         return 0.0
-    return _median(found) / NORMAL_MAD / SECOND_DIFFERENCE
+    return robust_sd(found) / SECOND_DIFFERENCE
 
 
-def _median(numbers: Floats) -> float:
+def median(numbers: Floats) -> float:
     """The median; numpy's own takes ten times as long for so few."""
     ordered, half = np.sort(numbers), len(numbers) // 2
     return float(ordered[half] if len(numbers) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+
+
+def robust_sd(differences: Floats) -> float:
+    """The standard deviation of normal numbers around 0, by the median of their distances."""
+    return median(np.abs(differences)) / NORMAL_MAD

@@ -109,3 +109,16 @@ def test_careful_halving_begins_at_a_quarter_and_keeps_the_better_half():
         "trials end 2.0 times as far from where they were expected as believed: halving; "
         "1 at rung 12 is rank 2 of 2"
     )
+
+
+def test_the_first_signal_that_is_reported_is_kept_beside_the_curve():
+    """It goes back with the trial; a report may have none."""
+    rule = ExpectedImprovement(max_t=24, signals=("a", "b"))
+    assert rule.reads == rule.may_lack == ("a", "b")
+    record = rule.init()
+    for time, metrics in ((1, {"a": 5.0, "b": 1.0}), (2, {"b": 4.0}), (3, {}), (2.5, {"a": 6.0})):
+        rule.update(record, Report("t", time, 1.0, metrics), checkpoint="c")
+        rule.note(record, "t", "resumed", {})
+    assert record.signals["t"] == [(1, 5.0, 5.0), (2, 4.0, 4.0), (2.5, 6.0, 4.0)]
+    rule.forget(record, ["t"])
+    assert not record.signals

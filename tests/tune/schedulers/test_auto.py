@@ -100,6 +100,30 @@ def test_where_ends_cannot_be_foreseen_it_halves_carefully_and_says_so(
     assert reasons.str.contains("times as far from where they were expected").any()
 
 
+def graded(seed: int) -> Sweep:
+    """An accuracy on five items, with the luck of the draw, and the loss that it comes from."""
+    sweep, dice = curves(40, seed=seed), np.random.default_rng(seed)
+    for curve in sweep.curves:
+        losses = 1 + dice.uniform() + np.exp(-np.arange(1, HORIZON + 1) / 6)
+        curve.metrics["train_loss"] = losses
+        right = dice.binomial(5, np.exp(-losses / 2))
+        curve.metrics["loss"] = 1 - right / 5
+    return sweep
+
+
+def test_where_the_metric_is_coarse_the_training_loss_finds_the_best() -> None:
+    """It tells those apart that have the same accuracy."""
+    lost: dict[tuple[str, ...], list[float]] = {(): [], ("no such metric", "train_loss"): []}
+    for signals, found in lost.items():
+        for seed in range(4):
+            result = run(graded(seed), AutoScheduler(HORIZON, signals=signals))
+            ends = {c.trial_id: c.metrics["train_loss"].min() for c in result.sweep.curves}
+            whole = result.trials[result.trials["reports"] == HORIZON]["trial_id"]
+            found.append(min(ends[trial_id] for trial_id in whole) - min(ends.values()))
+    without, informed = map(np.mean, lost.values())
+    assert informed < without / 2
+
+
 def test_a_pool_smaller_than_what_it_needs_is_run_whole() -> None:
     """Of two trials nothing can be learnt that would spare one."""
     result = run(curves(2), workers=2)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-from tune_stoppers.core import Decision, require_number
+from tune_stoppers.core import Decision, Report, require_number
 from tune_stoppers.rules.sweep.pausing import PausingRecord, PausingRule, PausingTrial
 from tune_stoppers.rules.sweep.rung import Rung
 
@@ -19,6 +19,7 @@ from tune_stoppers.rules.sweep.rung import Rung
 SHARES = tuple(n / 24 for n in (1, 2, 3, 4, 6, 8, 12, 16, 20))
 MOST_POINTS = 48  # of a curve that are kept
 HALVINGS = 0.25, 0.5  # shares of the horizon
+SIGNALS = ("train_loss", "training_loss", "train/loss", "loss")
 FORESEEN = (
     "trials end {error:.1f} times as far from where they were expected as believed: halving; "
 )
@@ -37,6 +38,7 @@ class CurvesRecord(PausingRecord):
     """A `PausingRecord` with the curves."""
 
     curves: dict[str, list[Point]] = field(default_factory=dict)
+    signals: dict[str, list[Point]] = field(default_factory=dict)  # what else they report
     saves: bool = False  # a report has come with a checkpoint
 
 
@@ -53,12 +55,16 @@ class ExpectedImprovement(PausingRule):
     improvement on the best loss expected of each trial is below this share of the distance
     between the best and the median trial. `floor`: it goes on at least until this share of all
     trials' training is done.
+
+    `signals`: names of what trials may report besides, of which lower is better, as the loss on
+    the training data; the first that a report has is kept as the objective is.
     """
 
     scheduler: ClassVar[str] = "AutoScheduler"
 
     least_gain: float = 0.01
     floor: float = 0.25
+    signals: tuple[str, ...] = SIGNALS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +78,16 @@ class ExpectedImprovement(PausingRule):
         rungs = tuple(sorted(rung for rung in whole if rung < self.max_t))
         object.__setattr__(self, "fine_rungs", fine)
         object.__setattr__(self, "rungs", rungs or fine)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The signals."""
+        return self.signals
+
+    @property
+    def may_lack(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.signals
 
     def init(self) -> CurvesRecord:
         """The record before the first report."""
@@ -122,26 +138,30 @@ class ExpectedImprovement(PausingRule):
         assert isinstance(record, CurvesRecord)
         for trial_id in gone:
             record.curves.pop(trial_id, None)
+            record.signals.pop(trial_id, None)
 
     def _judge(
-        self,
-        record: PausingRecord,
-        trial_id: str,
-        course: PausingTrial,
-        time: float,
-        loss: float,
-        checkpoint: bool,
+        self, record: PausingRecord, course: PausingTrial, report: Report, checkpoint: bool
     ) -> Decision:
         assert isinstance(record, CurvesRecord)
+        trial_id, time, loss, metrics = report
+        assert loss is not None
         record.saves = record.saves or checkpoint
-        curve = record.curves.setdefault(trial_id, [])
-        del curve[bisect_right(curve, time, key=lambda point: point.time) :]  # it went back
-        if math.isfinite(loss) or not curve:
-            seen = loss if math.isfinite(loss) else math.inf
-            best = min(seen, curve[-1].best) if curve else seen
-            _thin(curve, time)
-            curve.append(Point(time, seen, best))
-        return super()._judge(record, trial_id, course, time, loss, checkpoint)
+        _keep(record.curves.setdefault(trial_id, []), time, loss)
+        signal = next((metrics[name] for name in self.signals if name in metrics), None)
+        if signal is not None:
+            _keep(record.signals.setdefault(trial_id, []), time, signal)
+        return super()._judge(record, course, report, checkpoint)
+
+
+def _keep(curve: list[Point], time: float, value: float) -> None:
+    """Add a report to a curve, from which later ones are taken: the trial went back."""
+    del curve[bisect_right(curve, time, key=lambda point: point.time) :]
+    if math.isfinite(value) or not curve:
+        seen = value if math.isfinite(value) else math.inf
+        best = min(seen, curve[-1].best) if curve else seen
+        _thin(curve, time)
+        curve.append(Point(time, seen, best))
 
 
 def _thin(curve: list[Point], now: float) -> None:

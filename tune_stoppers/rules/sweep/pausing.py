@@ -116,8 +116,7 @@ class PausingRule(SweepRule[PausingRecord]):
 
         The trial counts as paused from the note "paused" to the note "resumed".
         """
-        trial_id, time, loss, _ = report
-        assert loss is not None
+        trial_id, time = report.trial_id, report.step
         course = record.courses.setdefault(trial_id, PausingTrial())
         if time == course.time and course.decision is not None:
             return course.decision
@@ -128,7 +127,7 @@ class PausingRule(SweepRule[PausingRecord]):
         if time < course.time:
             course.reached = min(course.reached, bisect_left(record.times, time))
             course.time, course.loss = -math.inf, math.inf
-        course.decision = self._judge(record, trial_id, course, time, loss, bool(checkpoint))
+        course.decision = self._judge(record, course, report, bool(checkpoint))
         return course.decision
 
     def ended(self, record: PausingRecord, report: Report) -> None:
@@ -237,12 +236,12 @@ class PausingRule(SweepRule[PausingRecord]):
     def _judge(
         self,
         record: PausingRecord,
-        trial_id: str,
         course: PausingTrial,
-        time: float,
-        loss: float,
+        report: Report,
         checkpoint: bool,
     ) -> Decision:
+        trial_id, time, loss, _ = report
+        assert loss is not None
         before, first = course.loss, course.time == -math.inf
         course.time, course.loss = time, loss if math.isfinite(loss) else math.inf
         if not math.isfinite(loss):

@@ -15,6 +15,7 @@ from scipy.special import ndtr
 from tune_stoppers.surrogate.encoding import Encoder, Floats
 from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
 from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
+from tune_stoppers.surrogate.signals import sharpened
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 STAY = 1.3  # how much more the trial is worth that has the worker already
@@ -36,6 +37,7 @@ class Course(NamedTuple):
     curve: Curve
     waits: bool  # it can be resumed
     runs: bool
+    signal: Curve | None = None  # what else it reports
 
 
 class Offer(NamedTuple):
@@ -161,6 +163,7 @@ class ExpectedImprovementAcquisition:
             return None
         configs = [*new, *(course.config for course in begun), *awaited]
         seen = observations([len(new) + place for place in known], curves, scale)
+        seen = sharpened(seen, curves, [begun[place].signal for place in known], scale)
         with BLAS.limit(limits=1, user_api="blas"):
             expected = None if self.prior is None else self.prior.expected(configs)
             self.model.condition(self._encoded(configs), seen, scale.noise, expected)

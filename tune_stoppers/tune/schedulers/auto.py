@@ -10,6 +10,7 @@ from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import (
     FORESEEN,
+    SIGNALS,
     CurvesRecord,
     ExpectedImprovement,
 )
@@ -61,6 +62,9 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
             steps.
         least_gain, floor: see above.
+        signals: names of what trials may report besides, of which lower is better; the first that
+            a report has counts. Where the metric is coarse, such as an accuracy on fifty items, it
+            tells trials apart that have the same (`surrogate.signals`).
         history: earlier sweeps, as `tune_stoppers.history.History.of` takes them: folders of
             experiments, recorded sweeps, or "lora". What they expect of the configurations is
             where the model begins; where this sweep contradicts it, it counts for less. A path
@@ -78,12 +82,17 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         *,
         least_gain: float = 0.01,
         floor: float = 0.25,
+        signals: Sequence[str] = SIGNALS,
         history: Source | Sequence[Source] | History | None = None,
         **common: Unpack[Common],
     ) -> None:
         self.history = None if history is None else History.of(history)
         rule = ExpectedImprovement(
-            max_t=max_t, grace_period=grace_period, least_gain=least_gain, floor=floor
+            max_t=max_t,
+            grace_period=grace_period,
+            least_gain=least_gain,
+            floor=floor,
+            signals=tuple(signals),
         )
         super().__init__(rule, **common)
 

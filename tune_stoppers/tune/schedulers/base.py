@@ -421,7 +421,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             if self.rule.needs_objective:
                 check_metric(self.name, self._metric, self._mode)
             reader = self._sweep.reader = self.reader()
-            reader.metrics.expected = self._expected
+            reader.metrics.expected = self._expected.union(self.rule.may_lack)
             if any(known.time.step is not None for known in self._memory.trials.values()):
                 known_names = {self.time_attr, self._metric or "", *self.rule.reads}
                 reader.metrics.seen |= known_names  # or the first report had raised

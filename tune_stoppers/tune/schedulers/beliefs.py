@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tune_stoppers.history import History, Prior
-from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
+from tune_stoppers.rules.sweep.expected_improvement import (
+    CurvesRecord,
+    ExpectedImprovement,
+    Point,
+)
 from tune_stoppers.rules.sweep.rung import Times
 from tune_stoppers.surrogate.acquisition.expected_improvement import (
     Comparison,
@@ -25,6 +29,9 @@ RANDOM = 5  # of the trials that a history chooses first, one in so many is the 
 RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
+
+
+Curves = tuple[Curve, Curve | None]  # of the metric, and of what else the trial reports
 
 
 class Expectations:
@@ -76,7 +83,7 @@ class Beliefs(Live):
         self.turn = 0  # grows with whatever may change a choice
         self.said: tuple[int, Said] | None = None  # at which turn, and what
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
-        self.curves: dict[str, tuple[int, float, Times, Curve]] = {}  # of each trial, as last made
+        self.curves: dict[str, tuple[int, float, Times, Curves]] = {}  # of each trial, as last made
         self.hopeless = False
 
     def compare(
@@ -128,19 +135,26 @@ class Beliefs(Live):
         return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
 
     def _course(self, rule: ExpectedImprovement, record: CurvesRecord, trial: Trial) -> Course:
-        points = record.curves[trial.trial_id]
-        known = self.curves.get(trial.trial_id)
+        trial_id = trial.trial_id
+        points = record.curves[trial_id]
+        known = self.curves.get(trial_id)
         now = len(points), points[-1].time, record.times
         if known is None or known[:-1] != now:
-            times, losses, bests = np.array(points, dtype=float).T
-            progress = np.clip(times / rule.max_t, LEAST_PROGRESS, 1.0)
-            rungs = [time / rule.max_t for time in record.times]
-            curve = curve_of(progress, losses, bests, rungs)
-            known = self.curves[trial.trial_id] = (*now, curve)
-        course = record.courses[trial.trial_id]
+            beside = record.signals.get(trial_id)
+            also = _curve(rule, record, beside) if beside else None
+            known = (*now, (_curve(rule, record, points), also))
+            self.curves[trial_id] = known
+        course, (curve, signal) = record.courses[trial_id], known[-1]
         return Course(
             config=trial.config,
-            curve=known[-1],
+            curve=curve,
             waits=course.paused and trial.status == PAUSED,
             runs=not trial.is_finished() and not course.paused,
+            signal=signal,
         )
+
+
+def _curve(rule: ExpectedImprovement, record: CurvesRecord, points: Sequence[Point]) -> Curve:
+    times, losses, bests = np.array(points, dtype=float).T
+    progress = np.clip(times / rule.max_t, LEAST_PROGRESS, 1.0)
+    return curve_of(progress, losses, bests, [time / rule.max_t for time in record.times])
