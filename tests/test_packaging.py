@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "tune_stoppers" / "backtest" / "lora"
 def project(tmp_path) -> Path:
     """The package's face and recorded sweeps, with the project's own settings."""
     (tmp_path / "tune_stoppers").mkdir()
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("__init__.py", "py.typed"):
         shutil.copy(ROOT / "tune_stoppers" / name, tmp_path / "tune_stoppers")
@@ -44,6 +44,7 @@ def test_a_wheel_is_typed_and_seen_by_type_checkers(kind, project):
             assert {
                 f"tune_stoppers/backtest/lora/{path.name}" for path in EXAMPLES.iterdir()
             } <= names
+            assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
             return
         (path,) = (name for name in archive.namelist() if name.endswith(".pth"))
         assert Path(archive.read(path).decode().strip()) == project
