@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the classic progress table
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -40,6 +39,7 @@ from tune_stoppers import (
     PromotionASHAScheduler,
     RollbackScheduler,
     RuleScheduler,
+    SweepReporter,
     ThresholdStopper,
     checkpoint_config,
 )
@@ -286,7 +286,7 @@ def new_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
             stop=stopper(args),
             checkpoint_config=checkpoint_config(args.metric, "min"),
             callbacks=[Endings()],
-            progress_reporter=reporter(args.full),
+            progress_reporter=SweepReporter(1 + args.max_steps // args.eval_every),
             verbose=1,
         ),
     )
@@ -315,15 +315,6 @@ def resumed_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
         resume_errored=True,
     )
     return tuner, task, data
-
-
-def reporter(full: bool) -> tune.CLIReporter:
-    """Ray's progress table with the columns that matter here."""
-    return tune.CLIReporter(
-        metric_columns=["step", "eval_loss", "best_eval_loss", "train_loss", "lr"],
-        parameter_columns=list(search_space(full)),
-        max_report_frequency=10,
-    )
 
 
 def start_ray(args: argparse.Namespace, task: Task) -> None:

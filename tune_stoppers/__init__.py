@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tune_stoppers.training.hf import RuleCallback as RuleCallback
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
     from tune_stoppers.tune.checkpoint_config import checkpoint_config as checkpoint_config
+    from tune_stoppers.tune.progress import SweepReporter as SweepReporter
     from tune_stoppers.tune.ray_internals.train import FreeWorkers as FreeWorkers
     from tune_stoppers.tune.ray_internals.train_runs import has_train_workers as has_train_workers
     from tune_stoppers.tune.schedulers.auto import AutoScheduler as AutoScheduler
@@ -86,6 +87,7 @@ _WHERE = {
     "RuleScheduler": "tune.schedulers.rule",
     "RuleStopper": "tune.stoppers.named",
     "Sweep": "recorded.sweep",
+    "SweepReporter": "tune.progress",
     "ThresholdStopper": "tune.stoppers.named",
     "TuneCallback": "tune.trainer.callback",
     "best_state": "experiment.best_states",
