@@ -250,3 +250,41 @@ def test_bad_parameters_are_named(given: Any, message: str) -> None:
     """One clear error, with the value given."""
     with pytest.raises(ValueError, match=message):
         FreezeThawAcquisition(**given)
+
+
+def test_a_prior_goes_first_and_is_kept_where_it_comes_true() -> None:
+    """Of configurations that do not differ in anything that the model can see.
+
+    Trials that have begun are judged with it too; a prior that is contradicted changes nothing.
+    """
+
+    class Tagged:
+        def __init__(self, sign: float) -> None:
+            self.sign = sign
+
+        def expected(self, configs: Any) -> Any:
+            return np.array([self.sign * float(config["tag"]) for config in configs])
+
+    def tagged(n: int, seed: int) -> list[dict[str, Any]]:
+        chance = np.random.default_rng(seed)
+        return [
+            {"lr": float(chance.uniform()), "tag": str(value)}
+            for value in chance.standard_normal(n)
+        ]
+
+    new = tagged(20, 2)
+    trials = [begun(config, float(config["tag"]), waits=False) for config in tagged(12, 1)]
+    best = int(np.argmin([float(config["tag"]) for config in new]))
+
+    def chosen(prior: Any, known: list[StartedTrial], picks: int) -> Candidate:
+        order = FreezeThawAcquisition(prior, explore=0.0)
+        offer = order.choose(new, known, first_rung=FIRST_RUNG, picks=picks)
+        assert offer is not None
+        return offer
+
+    assert chosen(Tagged(1), [], 0).place == best
+    assert chosen(Tagged(1), [], 4).place == 0  # one in five is the next given
+    later = chosen(Tagged(1), trials, 12)
+    assert later.place == best
+    assert "; earlier sweeps expect it " in later.why
+    assert chosen(Tagged(-1), trials, 12).place == chosen(None, trials, 12).place != best

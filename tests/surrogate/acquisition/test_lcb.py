@@ -129,3 +129,43 @@ def test_scores_among_some_are_in_the_same_order() -> None:
     some = normal_scores(standings, np.arange(0, 20, 2))
     assert (np.argsort(some, kind="stable") == np.arange(20)).all()
     assert some == pytest.approx(normal_scores(standings), abs=0.35)
+
+
+class Tagged:
+    """A prior that knows what the model cannot see: texts that all differ are names to it."""
+
+    def __init__(self, sign=1.0):
+        self.sign = sign
+
+    def expected(self, configs):
+        return np.array([self.sign * float(config["tag"]) for config in configs])
+
+
+def tagged(n, seed):
+    chance = np.random.default_rng(seed)
+    return [
+        {"lr": float(chance.uniform()), "tag": str(value)} for value in chance.standard_normal(n)
+    ]
+
+
+def as_tagged(known):
+    return [(config, TrialLosses((), float(config["tag"]))) for config in known]
+
+
+def test_a_prior_goes_first_and_is_kept_where_it_comes_true() -> None:
+    """Where it is contradicted the model chooses as it does without one."""
+    known, waiting = tagged(12, 1), tagged(20, 2)
+    best = int(np.argmin([float(config["tag"]) for config in waiting]))
+    options = {"explore": 0.0, "optimism": 0.5}
+    order = LowerConfidenceBound(Tagged(), **options)
+    first = order.choose(waiting, [], picks=0)
+    assert first.place == best
+    assert first.why.startswith("earlier sweeps expect it ")
+    assert order.choose(waiting, [], picks=4).place == 0  # one in five is the next given
+    later = order.choose(waiting, as_tagged(known), picks=12)
+    assert later.place == best
+    assert "the model expects" in later.why
+    assert "; earlier sweeps expect it " in later.why
+    plain = LowerConfidenceBound(**options).choose(waiting, as_tagged(known), picks=12)
+    wrong = LowerConfidenceBound(Tagged(-1.0), **options)
+    assert wrong.choose(waiting, as_tagged(known), picks=12).place == plain.place != best

@@ -13,7 +13,9 @@ import numpy as np
 from scipy.stats import norm
 
 from tune_stoppers.core import require_number
+from tune_stoppers.surrogate.acquisition.expected_improvement import Prior
 from tune_stoppers.surrogate.encoding import Floats
+from tune_stoppers.surrogate.prior import most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     ConfigModel,
@@ -65,13 +67,19 @@ class FreezeThawAcquisition:
     The first `least` trials, and then a share `explore` of what is chosen, start in the order
     given. Deterministic: a choice depends on what it is given, on how many have been made, and on
     what the model was last fitted to.
+
+    With a `prior`, of the first `least` four in five are those of which it expects most, and
+    g(configuration) is how it differs from what was expected, as far as that has come true
+    (`surrogate.prior.Trust`).
     """
 
-    def __init__(self, *, least: int = 8, explore: float = 0.1, seed: int = 0) -> None:
+    def __init__(
+        self, prior: Prior | None = None, *, least: int = 8, explore: float = 0.1, seed: int = 0
+    ) -> None:
         require_number("least", least, at_least=2, integer=True)
         require_number("explore", explore, at_least=0, at_most=1)
         require_number("seed", seed, at_least=0, integer=True)
-        self.least, self.explore, self.seed = least, explore, seed
+        self.prior, self.least, self.explore, self.seed = prior, least, explore, seed
         self._model = ConfigModel()
 
     def choose(
@@ -96,8 +104,10 @@ class FreezeThawAcquisition:
             arrives: a trial has come to a rung and is to go on or to wait: no place for chance.
             least_chance: what has less is chosen only if there is nothing else.
         """
+        configs = [*new, *(trial.config for trial in begun), *awaited]
+        expected = None if self.prior is None else self.prior.expected(configs)
         if new and len(begun) < self.least:
-            return Candidate(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
+            return self._first(expected, len(new), picks)
         chance = np.random.default_rng([self.seed, picks])
         if new and not arrives and chance.random() < self.explore:
             return Candidate(0, 1.0, 1.0, "random exploration: next in the given order")
@@ -109,7 +119,7 @@ class FreezeThawAcquisition:
         asked = np.arange(len(new))
         if len(new) > MOST_ASKED:
             asked = np.sort(chance.choice(len(new), MOST_ASKED, replace=False))
-        mean, sd = self._beliefs(new, begun, awaited, asked, chance)
+        mean, sd = self._beliefs(new, begun, awaited, asked, chance, expected)
         chances, worth = self._compared(mean, sd, begun, len(asked), first_rung)
         promising = (chances >= least_chance) & (worth > -np.inf)
         best = int(np.argmax(np.where(promising, worth, -np.inf) if promising.any() else worth))
@@ -118,7 +128,16 @@ class FreezeThawAcquisition:
             f"a chance of {chances[best]:.0%} to be the best in the end "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
+        if expected is not None and place < len(new):
+            why += f"; {told(expected[place])}"
         return Candidate(place, float(chances[best]), float(worth[best]), why)
+
+    def _first(self, expected: Floats | None, new: int, picks: int) -> Candidate:
+        """One of the first trials: as the prior says, or the next in the order given."""
+        place = most_expected(None if expected is None else expected[:new], picks)
+        if place is None or expected is None:
+            return Candidate(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
+        return Candidate(place, 1.0, 1.0, f"{told(expected[place])}, most of all that wait")
 
     def _beliefs(
         self,
@@ -127,6 +146,7 @@ class FreezeThawAcquisition:
         awaited: Sequence[Mapping[str, Any]],
         asked: np.ndarray[Any, np.dtype[np.intp]],
         chance: np.random.Generator,
+        expected: Floats | None,
     ) -> tuple[Floats, Floats]:
         """Mean and deviation of how those asked about, and then all that have begun, will do."""
         known = some_of([trial.standing.best for trial in begun], MOST_KNOWN, chance)
@@ -136,6 +156,12 @@ class FreezeThawAcquisition:
         rows, groups, _ = self._model.points(new, [trial.config for trial in begun], awaited)
         first, second = len(new), len(new) + len(begun)
         mine = rows[first:second]
+        beforehand = np.zeros(len(asked) + len(begun))
+        if expected is not None:
+            theirs = expected[first:second]
+            learnt = trust(values[known], theirs[known], noisiness[known])
+            values = values - learnt.of(theirs)
+            beforehand = learnt.of(np.concatenate([expected[asked], theirs]))
         with BLAS.limit(limits=1, user_api="blas"):
             process = self._model.process(
                 mine[known], values[known], groups, len(begun), noisiness[known]
@@ -150,7 +176,7 @@ class FreezeThawAcquisition:
         own = OWN * process.noise
         gain = np.concatenate([np.zeros(len(asked)), OWN / noisiness])
         seen = np.concatenate([np.zeros(len(asked)), values - mean[len(asked) :]])
-        return mean + gain * seen, np.sqrt((1 - gain) ** 2 * sd**2 + own * (1 - gain))
+        return beforehand + mean + gain * seen, np.sqrt((1 - gain) ** 2 * sd**2 + own * (1 - gain))
 
     def worth_of_any(self, others: int, first_rung: float) -> float:
         """What a new trial is worth of which nothing is known: its chance is that of any other."""

@@ -9,6 +9,9 @@ import numpy as np
 from scipy.stats import norm
 
 from tune_stoppers.core import require_number
+from tune_stoppers.surrogate.acquisition.expected_improvement import Prior
+from tune_stoppers.surrogate.encoding import Floats
+from tune_stoppers.surrogate.prior import most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     MOST_KNOWN,
@@ -43,7 +46,12 @@ class LowerConfidenceBound:
     keeps the sweep honest where the model is wrong. Deterministic: a pick depends on what it is
     given, on how many have been made, and on what the model was last fitted to.
 
+    With a `prior`, of the first `least` four in five are those of which it expects most, and the
+    process models how trials differ from what was expected of them, as far as it has come true
+    (`surrogate.prior.Trust`).
+
     Args:
+        prior: what is known of configurations before the sweep.
         least: trials that must have reported before the model has a say.
         explore: share of the picks that the model has no say in.
         optimism: standard deviations that an unknown configuration is given the benefit of.
@@ -51,12 +59,19 @@ class LowerConfidenceBound:
     """
 
     def __init__(
-        self, *, least: int = 8, explore: float = 0.1, optimism: float = 2.0, seed: int = 0
+        self,
+        prior: Prior | None = None,
+        *,
+        least: int = 8,
+        explore: float = 0.1,
+        optimism: float = 2.0,
+        seed: int = 0,
     ) -> None:
         require_number("least", least, at_least=2, integer=True)
         require_number("explore", explore, at_least=0, at_most=1)
         require_number("optimism", optimism, at_least=0)
         require_number("seed", seed, at_least=0, integer=True)
+        self.prior = prior
         self.least, self.explore, self.optimism, self.seed = least, explore, optimism, seed
         self.model = ConfigModel()
 
@@ -77,8 +92,10 @@ class LowerConfidenceBound:
             picks: how many were chosen before.
         """
         chance = np.random.default_rng([self.seed, picks])
+        configs = [*waiting, *(config for config, _ in reported), *awaited]
+        expected = None if self.prior is None else self.prior.expected(configs)
         if len(reported) < self.least:
-            return Candidate(0, f"the first {self.least} trials start in the order given")
+            return self._first(expected, len(waiting), picks)
         if chance.random() < self.explore:
             return Candidate(0, "random exploration: next in the given order")
         if len(waiting) == 1:
@@ -96,12 +113,27 @@ class LowerConfidenceBound:
         first, second = len(waiting), len(waiting) + len(reported)
         points = rows[first + known]
         on_their_way = rows[second:] if len(awaited) else None
+        beforehand = np.zeros(len(asked))
+        if expected is not None:
+            learnt = trust(values, expected[first + known])
+            values = values - learnt.of(expected[first + known])
+            beforehand = learnt.of(expected[asked])
         with BLAS.limit(limits=1, user_api="blas"):
             process = self.model.process(points, values, groups, len(reported))
             mean, sd = process.posterior(points, values, rows[asked], on_their_way)
+        mean = mean + beforehand
         best = int(np.argmin(mean - self.optimism * sd))
         why = (
             f"the model expects it to do better than {norm.cdf(-mean[best]):.0%} of those so far "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
+        if expected is not None:
+            why += f"; {told(expected[asked[best]])}"
         return Candidate(int(asked[best]), why)
+
+    def _first(self, expected: Floats | None, waiting: int, picks: int) -> Candidate:
+        """One of the first trials: as the prior says, or the next in the order given."""
+        place = most_expected(None if expected is None else expected[:waiting], picks)
+        if place is None or expected is None:
+            return Candidate(0, f"the first {self.least} trials start in the order given")
+        return Candidate(place, f"{told(expected[place])}, most of all that wait")

@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from tune_stoppers.core import Action, Decision
-from tune_stoppers.history import History
-from tune_stoppers.history.sources import Source
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import (
     FORESEEN,
@@ -16,10 +14,12 @@ from tune_stoppers.rules.sweep.expected_improvement import (
 )
 from tune_stoppers.rules.sweep.pausing import Choice
 from tune_stoppers.surrogate.acquisition.expected_improvement import Offer
+from tune_stoppers.surrogate.prior import most_expected, told
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
 from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
 from tune_stoppers.tune.schedulers.beliefs import Beliefs, Said
+from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 FEWEST = 8  # that must have reported before the sweep may end
@@ -32,7 +32,7 @@ EXPECTED = (
 )
 
 
-class AutoScheduler(PausingScheduler[ExpectedImprovement]):
+class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     """Gives each worker to the trial that is expected to improve most on the best, per cost.
 
     A model of all configurations and their curves says where each trial is expected to end
@@ -83,10 +83,10 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
         least_gain: float = 0.01,
         floor: float = 0.25,
         signals: Sequence[str] = SIGNALS,
-        history: Source | Sequence[Source] | History | None = None,
+        history: Asked | None = None,
         **common: Unpack[Common],
     ) -> None:
-        self.history = None if history is None else History.of(history)
+        self.take_history(history)
         rule = ExpectedImprovement(
             max_t=max_t,
             grace_period=grace_period,
@@ -98,15 +98,7 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _begin(self) -> None:
         super()._begin()
-        self._beliefs = Beliefs(self.history)
-
-    @property
-    def said_of_history(self) -> tuple[str, ...]:
-        """Sentences on what earlier sweeps were used, and what was left out; () before a choice."""
-        asked = self._beliefs.history
-        if asked is None or asked.prior is None:
-            return () if self.history is None else self.history.said
-        return asked.prior.said
+        self._beliefs = Beliefs(self._expectations)
 
     def on_change(self) -> None:
         """Choose anew."""
@@ -191,24 +183,40 @@ class AutoScheduler(PausingScheduler[ExpectedImprovement]):
 
     def _choice(self, said: Said, fresh: bool) -> Choice | None:
         if said.compared is None:
-            promising = self._beliefs.promising(self._live)
+            promising = self._expected_most()
             if promising is not None:
-                why = self.rule.keep("earlier sweeps expect most of it")
-                return Choice("start", promising, why)
+                return promising
             why = self.rule.keep("too little is known to compare: in the order given")
             waits = next((i for rung in self.record.paused for _, i in rung), None)
             if fresh or waits is None:
                 return Choice("start", "", why) if fresh else None
             return Choice("resume", waits, why)
         offer = said.compared.best
-        trial_id = said.trials[offer.place].trial_id
         if offer.place < said.new:
-            return Choice("start", trial_id, self._keep(offer))
+            return self._starts(said.trials[offer.place], offer)
         if fresh and not said.new and offer.chance * (len(self.record.courses) + 1) < 1:
             return Choice(
                 "start", "", self.rule.keep("a new one promises more than those that wait")
             )
-        return Choice("resume", trial_id, self._keep(offer))
+        return Choice("resume", said.trials[offer.place].trial_id, self._keep(offer))
+
+    def _expected_most(self) -> Choice | None:
+        """To start the new trial of which the history expects most, while nothing else is known."""
+        held, known = self._live.held.trials, self._live.trials
+        expected = self.expected_of(held, known.values())
+        place = most_expected(expected, len(known) - len(held))
+        if place is None or expected is None:
+            return None
+        why = f"{told(expected[place])}, most of all that wait"
+        return Choice("start", held[place].trial_id, self.rule.keep("{why}", why=why))
+
+    def _starts(self, trial: Trial, offer: Offer) -> Choice:
+        """To start a new trial, and what earlier sweeps expect of it."""
+        expected = self.expected_of([trial], self._live.trials.values())
+        if expected is None:
+            return Choice("start", trial.trial_id, self._keep(offer))
+        why = self.rule.keep(EXPECTED + "; {earlier}", **_numbers(offer), earlier=told(expected[0]))
+        return Choice("start", trial.trial_id, why)
 
     def _keep(self, offer: Offer) -> Decision:
         return self.rule.keep(EXPECTED, **_numbers(offer))

@@ -1,12 +1,11 @@
 """What `AutoScheduler` knows only while its sweep runs: its model, and what that said last."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from tune_stoppers.history import History, Prior
 from tune_stoppers.rules.sweep.expected_improvement import (
     CurvesRecord,
     ExpectedImprovement,
@@ -18,42 +17,19 @@ from tune_stoppers.surrogate.acquisition.expected_improvement import (
     Course,
     ExpectedImprovementAcquisition,
 )
-from tune_stoppers.surrogate.encoding import Floats
 from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, Trial
+from tune_stoppers.tune.schedulers.expectations import Expectations
 from tune_stoppers.tune.schedulers.pausing import Pausing
 
 FIRST = 6  # trials that start in the order given
-RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
 RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
 
 
 Curves = tuple[Curve, Curve | None]  # of the metric, and of what else the trial reports
-
-
-class Expectations:
-    """What a history expects of configurations: asked anew only where there are others."""
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.prior: Prior | None = None  # as last asked
-        self._of: dict[int, float] = {}
-
-    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
-        """The standing of each, in normal scores (lower is better), times how far it is trusted.
-
-        None where nothing is known.
-        """
-        if not self._of.keys() >= {id(config) for config in configs}:
-            prior = self.prior = self.history.prior(configs)
-            values = (prior.trust * prior.expected).tolist()
-            self._of = {id(config): v for config, v in zip(configs, values, strict=True)}
-        if self.prior is None or not self.prior.trust:
-            return None
-        return np.array([self._of[id(config)] for config in configs])
 
 
 class Said(NamedTuple):
@@ -77,9 +53,8 @@ class Said(NamedTuple):
 class Beliefs(Live):
     """The model, and what it said last."""
 
-    def __init__(self, history: History | None) -> None:
-        self.history = Expectations(history) if history is not None else None
-        self.order = ExpectedImprovementAcquisition(self.history)
+    def __init__(self, prior: Expectations | None) -> None:
+        self.order = ExpectedImprovementAcquisition(prior)
         self.turn = 0  # grows with whatever may change a choice
         self.said: tuple[int, Said] | None = None  # at which turn, and what
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
@@ -122,17 +97,6 @@ class Beliefs(Live):
         said = Said(compared, [*new, *trials], len(new))
         self.said = self.turn, said
         return said
-
-    def promising(self, live: Pausing) -> str | None:
-        """The new trial of which the history expects most; every `RANDOM`th is the next given."""
-        held, history = live.held.trials, self.history
-        if not held or history is None or (len(live.trials) - len(held)) % RANDOM == RANDOM - 1:
-            return None
-        expected = history.expected([trial.config for trial in live.trials.values()])
-        if expected is None:
-            return None
-        places = {trial_id: place for place, trial_id in enumerate(live.trials)}
-        return min((t.trial_id for t in held), key=lambda trial_id: expected[places[trial_id]])
 
     def _course(self, rule: ExpectedImprovement, record: CurvesRecord, trial: Trial) -> Course:
         trial_id = trial.trial_id

@@ -8,6 +8,7 @@ from tune_stoppers.rules.sweep.bound_asha import BoundASHA, BoundASHARecord
 from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.schedulers.base import Common
+from tune_stoppers.tune.schedulers.expectations import Asked
 from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 
 
@@ -34,6 +35,7 @@ class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
         audit: one in so many trials that fail a rung's quota continues to the next rung, and the
             quota is suspended while it proves wrong too often; None: none does.
         order: "given", or "model": which new trial starts next, see `OrderedScheduler`.
+        history: earlier sweeps, with order="model", see `OrderedScheduler`.
         common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
             of different length at equal progress. A value that is not finite stops its trial at
             once and counts as worst at its next rung, unless `on_nonfinite` is "ignore".
@@ -54,6 +56,7 @@ class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
         drop: Literal["own", "typical"] = "own",
         audit: int | None = None,
         order: Order = "given",
+        history: Asked | None = None,
         **common: Unpack[Common],
     ) -> None:
         rule = BoundASHA(
@@ -69,7 +72,7 @@ class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
             drop=drop,
             audit=audit,
         )
-        super().__init__(rule, order=order, **common)
+        super().__init__(rule, order=order, history=history, **common)
         require(
             window is None or order == "given",
             f'{self.name} window={window!r} forgets losses that order="model" compares trials by: '

@@ -17,6 +17,7 @@ from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
+from tune_stoppers.tune.schedulers.expectations import Asked, Expectations, WithHistory
 from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
 
 Turn = tuple[int, bool, bool, bool, int]  # what a choice depends on
@@ -25,14 +26,14 @@ Turn = tuple[int, bool, bool, bool, int]  # what a choice depends on
 class Thawing(Live):
     """The model, and what has been found to be worth nothing."""
 
-    def __init__(self) -> None:
-        self.order = FreezeThawAcquisition()
+    def __init__(self, prior: Expectations | None) -> None:
+        self.order = FreezeThawAcquisition(prior)
         self.turn = 0  # grows with whatever may change a choice
         self.idle_at: Turn | None = None  # at which there was nothing to do
         self.hopeless = False  # at the end, those that wait are not continued
 
 
-class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
+class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
     """At each rung and for each free worker: start a new trial or continue one, and which.
 
     `surrogate.acquisition.freeze_thaw` says how they are compared: by the probability to become
@@ -56,6 +57,8 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             steps.
         reduction_factor: from a rung to the next, the time grows by this.
         least_chance: see above.
+        history: earlier sweeps, as `AutoScheduler` takes them: the first trials are those of which
+            they expect most, and the model begins there.
         common: those of `SweepScheduler`. A value that is not finite stops its trial at once and
             counts as worst at its next rung, unless `on_nonfinite` is "ignore".
     """
@@ -67,8 +70,10 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         reduction_factor: float = 3,
         *,
         least_chance: float = 0.05,
+        history: Asked | None = None,
         **common: Unpack[Common],
     ) -> None:
+        self.take_history(history)
         rule = FreezeThaw(
             max_t=max_t,
             grace_period=grace_period,
@@ -79,7 +84,7 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
 
     def _begin(self) -> None:
         super()._begin()
-        self._thaw = Thawing()
+        self._thaw = Thawing(self._expectations)
 
     def on_change(self) -> None:
         """Choose anew."""

@@ -5,13 +5,14 @@ import math
 import time
 from typing import Any, Generic, Literal, TypeVar, Unpack
 
-from tune_stoppers.core import SweepRule, require_choice
+from tune_stoppers.core import SweepRule, require, require_choice
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.surrogate.acquisition.lcb import LowerConfidenceBound
 from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, PENDING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
 from tune_stoppers.tune.schedulers.pending_queue import PendingQueue, may_hold
 from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers
@@ -32,7 +33,7 @@ class Starts(Live):
         self.workers = Workers()
 
 
-class OrderedScheduler(SweepScheduler[R], Generic[R]):
+class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
     """A `SweepScheduler` whose new trials start in the order given, or in that of a model.
 
     Args:
@@ -41,20 +42,34 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
             (`surrogate.acquisition.lcb`). New trials are held back for that, and Ray shows them as
             PAUSED. A searcher without a limit, such as a plain `OptunaSearch`, is left alone: it
             orders its trials itself.
+        history: earlier sweeps, as `AutoScheduler` takes them, with order="model": the first trials
+            are those of which they expect most, and the model begins there.
         common: those of `SweepScheduler`. In a dry run trials start in the order given.
     """
 
     def __init__(
-        self, rule: SweepRule[R], *, order: Order = "given", **common: Unpack[Common]
+        self,
+        rule: SweepRule[R],
+        *,
+        order: Order = "given",
+        history: Asked | None = None,
+        **common: Unpack[Common],
     ) -> None:
+        name = type(self).__name__
+        require_choice(f"{name} order", order, ("given", "model"))
+        require(
+            history is None or order == "model",
+            f'{name} history needs order="model", got {order!r}: new trials start in the order '
+            "given there.",
+        )
         self.order = order
+        self.take_history(history)
         super().__init__(rule, **common)
-        require_choice(f"{self.name} order", order, ("given", "model"))
 
     def _begin(self) -> None:
         super()._begin()
         by_model = self.order == "model" and not self.dry_run
-        self._live = Starts(LowerConfidenceBound() if by_model else None)
+        self._live = Starts(LowerConfidenceBound(self._expectations) if by_model else None)
 
     def standing(self, trial: Trial) -> TrialLosses | None:
         """How a trial does, as the model is told; None if it has not reported."""
