@@ -309,3 +309,50 @@ def test_it_runs_as_a_module(parquet):
     bad = subprocess.run([*run, "--stop", "No"], capture_output=True, text=True, cwd=root)
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: --stop: Unknown name 'No'.")
+
+
+def test_a_history_reaches_those_that_can_use_it(capsys, parquet, tmp_path):
+    """What was read, who was left as it is, and that the replayed sweep itself is left out."""
+    other = recorded(name="other")
+    for curve in other:
+        curve.metrics["loss"][:] *= 2
+    other.to_parquet(tmp_path / "other.parquet")
+    asked = ("--history", str(tmp_path / "other.parquet"), "--history", parquet)
+    status, out, err = told(capsys, "replay", parquet, "--scheduler", "FreezeThawScheduler", *asked)
+    assert (status, err) == (0, "")
+    assert "history: other (24 trials), mine (24 trials)." in out
+    assert "mine is left out of the history: it is the sweep that is replayed." in out
+    assert "left as they are" not in out
+    _, out, _ = told(capsys, "replay", parquet, "--scheduler", "ASHAScheduler", *asked, "--json")
+    assert "history: used by nobody here; left as they are: ASHAScheduler." in out
+    _, out, _ = told(capsys, "replay", parquet, *asked)
+    assert "left as they are: no scheduler." in out
+
+
+def test_compare_shows_what_a_history_is_worth(capsys, parquet, tmp_path):
+    """Each rule that takes one with it and without; `AutoScheduler` where no rules are given."""
+    quick = ("--orderings", "1", "--processes", "1", "--history", "lora")
+    status, out, err = told(capsys, "compare", parquet, *quick, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    rules = {row["rule"] for row in found["table"]}
+    assert {"AutoScheduler", "AutoScheduler + history", "BoundASHAScheduler"} <= rules
+    assert "BoundASHAScheduler + history" not in rules
+    assert any("left as they are: ASHA, eta 3, grace 1, " in note for note in found["notes"])
+    rules_file = tmp_path / "rules.toml"
+    rules_file.write_text(
+        "[rules]\nordered = \"BoundASHAScheduler(order='model')\"\n", encoding="utf-8"
+    )
+    status, out, _ = told(capsys, "compare", parquet, *quick, "--rules", str(rules_file))
+    assert status == 0
+    assert "ordered + history" in out
+    assert "AutoScheduler" not in out
+
+
+def test_a_history_that_is_not_there_is_one_line(capsys, parquet):
+    """It names the option and the path."""
+    for command in ("replay", "compare"):
+        status, out, err = told(capsys, command, parquet, "--history", "/nowhere/at/all")
+        assert (status, out) == (2, "")
+        assert err.startswith("error: --history: there is nothing at /nowhere/at/all.")
+        assert err.count("\n") == 1

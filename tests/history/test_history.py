@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from tune_stoppers import example_path
 from tune_stoppers.codec import pack, unpack
 from tune_stoppers.history import History
-from tune_stoppers.history.sources import LORA_FOLDER
+from tune_stoppers.history.sources import LORA_FOLDER, contents_of
 from tune_stoppers.recorded.sweep import Sweep
 
 ALIKE = ("docstring", "problems", "translate_fr")  # over the same space
@@ -152,3 +152,16 @@ def test_the_sweep_of_the_package_is_history_too():
     """The example, read by its path."""
     history = History.of(example_path())
     assert len(history.sweeps) == 1
+
+
+def test_a_sweep_can_be_left_out():
+    """By its content, as it is thinned or whole, and that is said; others stay as they were."""
+    history = History.of(LORA)
+    contents = contents_of(LORA[1])
+    fewer = history.without(contents, "no reason")
+    assert [sweep.name for sweep in fewer.sweeps] == [LORA[0].name, LORA[2].name]
+    assert fewer.said == (f"{LORA[1].name} is left out of the history: no reason.",)
+    assert fewer.without(contents, "no reason") is fewer
+    configs = list(LORA[1].configs.values())
+    alone = History.of([LORA[0], LORA[2]])
+    assert (fewer.prior(configs).expected == alone.prior(configs).expected).all()

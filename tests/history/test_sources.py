@@ -25,12 +25,12 @@ def experiment(folder, best=1e-3, rows=8, stopped=()):
     return folder
 
 
-def frame(best=1e-3):
-    """The same trials as a table."""
+def frame(best=1e-3, scale=1.0):
+    """The same trials as a table; losses in units of `scale`."""
     import pandas as pd
 
     rows = [
-        {"trial_id": str(lr), "training_iteration": k, "config/lr": lr, "loss": far * k}
+        {"trial_id": str(lr), "training_iteration": k, "config/lr": lr, "loss": scale * far * k}
         for lr in RATES
         for k in (1, 2)
         for far in [abs(np.log10(lr / best))]
@@ -50,8 +50,8 @@ def test_an_experiment_a_folder_of_them_files_and_sweeps(tmp_path):
     experiment(tmp_path / "runs" / "one")
     experiment(tmp_path / "runs" / "two", stopped=(0, 4))
     frame().to_csv(tmp_path / "three.csv", index=False)
-    frame().to_parquet(tmp_path / "four.parquet")
-    recorded = Sweep.from_frame(frame(), name="five", **OBJECTIVE)
+    frame(scale=2.0).to_parquet(tmp_path / "four.parquet")
+    recorded = Sweep.from_frame(frame(scale=3.0), name="five", **OBJECTIVE)
     sources = [
         str(tmp_path / "runs"),
         tmp_path / "three.csv",
@@ -90,6 +90,27 @@ def test_nothing_is_read_twice(tmp_path):
     recorded = Sweep.from_frame(frame(), name="five", **OBJECTIVE)
     history = History.of([tmp_path, one, str(one) + "/", recorded, recorded], **OBJECTIVE)
     assert [sweep.name for sweep in history.sweeps] == ["one", "five"]
+
+
+def test_the_same_sweep_in_another_file_counts_once(tmp_path):
+    """Exported, in another order, copied, the metric the other way round: and that is said."""
+    one = experiment(tmp_path / "one")
+    recorded = Sweep.from_ray(one, **OBJECTIVE)
+    recorded.to_parquet(tmp_path / "two.parquet")
+    table = recorded.frame.sample(frac=1, random_state=0).sort_values("training_iteration")
+    table.to_csv(tmp_path / "three.csv", index=False)
+    turned = table.assign(loss=-table["loss"])
+    other = Sweep.from_frame(turned, name="four", metric="loss", mode="max")
+    sources = [one, tmp_path / "two.parquet", tmp_path / "three.csv", other]
+    history = History.of(sources, metric="loss")
+    assert [sweep.name for sweep in history.sweeps] == ["one"]
+    assert history.said[-1] == "four is one again: it counts once."
+    assert len(history.said) == 3
+    other_winner = experiment(tmp_path / "other", best=1e-3 + 1e-9)
+    assert len(History.of([one, other_winner], **OBJECTIVE).sweeps) == 2
+    dealt = table.assign(**{"config/optim/lr": -table["config/optim/lr"]})
+    moved = Sweep.from_frame(dealt, name="moved", **OBJECTIVE)  # the same losses elsewhere
+    assert len(History.of([one, moved], **OBJECTIVE).sweeps) == 2
 
 
 def test_trials_that_run_or_were_cut_off_count_for_what_they_show(tmp_path):

@@ -5,6 +5,7 @@ Over 350 lines by the docstring of `compare`, which is the reference of its keyw
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,9 +28,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison, finish
+from tune_stoppers.backtest.histories import leave_out
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import RegretCurve, area, regret_curve, value_at
 from tune_stoppers.backtest.thinning import thin
+from tune_stoppers.history.sources import contents_of
 from tune_stoppers.metrics import logger
 from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.tune.horizon_watch import MARK, told_later
@@ -57,6 +60,7 @@ class Plan:
     """What all replays share; units and meanings are those of `compare`."""
 
     sweeps: tuple[Sweep, ...]
+    contents: tuple[frozenset[str], ...]  # of each before it was thinned: no history is to have it
     rules: dict[str, Factory]
     workers: int
     budget: float
@@ -135,6 +139,7 @@ def compare(
     _check(listed, rules, baseline, budget, workers)
     plan = Plan(
         sweeps=tuple(thin(sweep, thin_to) for sweep in listed),
+        contents=tuple(map(contents_of, listed)),
         rules=rules,
         workers=workers,
         budget=budget,
@@ -158,7 +163,7 @@ def compare(
     for job, (row, curve) in zip(jobs, _run_all(plan, jobs, processes, progress), strict=True):
         sweep = listed[job.sweep]
         family = (families or {}).get(sweep.name, sweep.description.get("family", "sweeps"))
-        if row["notes"] and plan.sweeps[job.sweep] is not sweep:
+        if "max_t" in row["notes"] and plan.sweeps[job.sweep] is not sweep:
             row["notes"] += THINNED.format(most=thin_to)
         rows.append({"family": family, "scored": sweep.name not in set(unscored)} | row)
         curves[sweep.name, job.rule, job.ordering] = curve
@@ -195,7 +200,8 @@ def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:
     seed = plan.seed + job.ordering
     try:
         with _quiet(), told_later():
-            scheduler, stopper = _build(plan.rules[job.rule], sweep)
+            scheduler, stopper = copy.deepcopy(_build(plan.rules[job.rule], sweep))
+            left_out = leave_out(scheduler, plan.contents[job.sweep])
             result = replay(
                 sweep,
                 scheduler,
@@ -214,6 +220,7 @@ def run_one(plan: Plan, job: Job) -> tuple[dict[str, Any], RegretCurve]:
     except Exception as error:
         error.add_note(f"rule {job.rule!r}, sweep {sweep.name!r}, ordering {job.ordering}")
         raise
+    result = replace(result, notes=tuple(dict.fromkeys((*result.notes, *left_out))))
     return _row(plan, job, result, full)
 
 

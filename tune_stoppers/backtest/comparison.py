@@ -73,7 +73,7 @@ class Comparison:
     target is what counts; `started`, the share of the trials started within the
     budget, and `exhausted`, whether that is over 70 %: the rule then idles for want of trials and
     its scores at the end of the budget are not to be trusted; `reports`; `stalled`; `notes`, what
-    the rule warned of.
+    the rule warned of, and what was left out of its history.
     `curves`: regret over time, by (sweep, rule, ordering).
     """
 
@@ -86,7 +86,9 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What rules warned of, each once: a `max_t` that does not fit a sweep's time."""
+        """What is to be said of rules, each once: a `max_t` that does not fit a sweep's time, a
+        sweep that was in its own history.
+        """
         warned = self.runs[self.runs["notes"] != ""].drop_duplicates(["rule", "notes"])
         cells = zip(warned["rule"], warned["sweep"], warned["notes"], strict=True)
         return [f"{rule} on {sweep}: {note}" for rule, sweep, note in cells]

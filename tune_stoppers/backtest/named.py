@@ -17,13 +17,16 @@ from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 
 import tune_stoppers
 from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
+from tune_stoppers.backtest.histories import take
 from tune_stoppers.expressions import DICT, parse
+from tune_stoppers.history import History
 from tune_stoppers.metrics import number
 from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.recorded.table import Rows
 from tune_stoppers.tune.stoppers.combinators import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]
+WITH_HISTORY = " + history"  # behind the name of a rule that has been given one
 RAYS: dict[str, Callable[..., Any]] = {
     "ASHAScheduler": ASHAScheduler,
     "FIFOScheduler": FIFOScheduler,
@@ -96,6 +99,26 @@ def default_rules() -> dict[str, Callable[[Sweep], Any]]:
         "PatienceStopper(patience=3)": patience,
         "BoundASHAScheduler": lambda sweep: BoundASHAScheduler(sweep.max_t),
     }
+
+
+def with_history(
+    rules: Mapping[str, Callable[[Sweep], Any]], sweep: Sweep, history: History
+) -> dict[str, Callable[[Sweep], Any]]:
+    """`rules`, and behind each that can make use of a history the same one with it."""
+    both: dict[str, Callable[[Sweep], Any]] = {}
+    for name, make in rules.items():
+        both[name] = make
+        made = functools.partial(_taking, make, history)
+        if made(sweep) is not None:
+            both[f"{name}{WITH_HISTORY}"] = made
+    return both
+
+
+def _taking(make: Callable[[Sweep], Any], history: History, sweep: Sweep) -> Any:
+    """The rule with this history; None if it takes none."""
+    made = make(sweep)
+    scheduler = made[0] if isinstance(made, tuple) else made
+    return made if take(scheduler, history) else None
 
 
 def _joinable(made: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,9 +26,11 @@ from ray.tune.stopper import Stopper
 
 from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.cluster import Cluster
+from tune_stoppers.backtest.histories import leave_out
 from tune_stoppers.backtest.process import Costs, Faults
 from tune_stoppers.backtest.searching import prepared
 from tune_stoppers.backtest.trial import Entry
+from tune_stoppers.history.sources import contents_of
 from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.recorded.table import Curve
 from tune_stoppers.tune.horizon_watch import notes_of
@@ -100,6 +102,9 @@ def replay(
     (its HyperBand does when trials end before their rung): raise, or end there. `folder`:
     where a scheduler that writes its state may do so; default, trials have no storage.
 
+    A scheduler with a `history` in which this very sweep is, wherever it was read from, knows
+    nothing of that one; `notes` of the result says so.
+
     A report without a metric that others have is no evidence, whatever `on_missing`; `reading` of
     the result says how many there are. Live, "raise" would end a sweep whose first report lacks the
     metric: give such a rule `on_missing="skip"`.
@@ -130,6 +135,7 @@ def replay(
     with _seeded(seed):
         scheduler = FIFOScheduler() if scheduler is None else copy.deepcopy(scheduler)
         stopper = copy.deepcopy(stopper)
+        left_out = leave_out(scheduler, contents_of(sweep))
         _set_objective(scheduler, metric, direction)
         if searcher is not None:
             searcher = prepared(searcher, sweep, metric, direction, workers)
@@ -165,7 +171,7 @@ def replay(
             f"stopped after {runaway} reports, {RUNAWAY} times the whole sweep: "
             f"{type(scheduler).__name__} keeps pausing trials that have no newer checkpoint."
         )
-    notes = tuple(notes_of(scheduler, stopper))
+    notes = (*notes_of(scheduler, stopper), *left_out)
     return ReplayResult(sweep, metric, direction, costs, cluster, checkpoint_every, stalled, notes)
 
 
@@ -180,7 +186,9 @@ class ReplayResult:
     cluster: Cluster
     checkpoint_every: int = 1
     stalled: bool = False  # it ended because the scheduler left every trial waiting
-    notes: tuple[str, ...] = ()  # what was warned of: a `max_t` that does not fit the trials' time
+    notes: tuple[
+        str, ...
+    ] = ()  # a `max_t` that does not fit the trials' time; the sweep in `history`
 
     @property
     def reports(self) -> int:

@@ -13,6 +13,7 @@ import typer
 from tune_stoppers.cli.shell import Generation, Json, UsageError, app, mistakes
 
 if TYPE_CHECKING:
+    from tune_stoppers.history import History as Knowledge
     from tune_stoppers.recorded.sweep import Sweep
 
 SWEEP = "A Parquet or CSV file, or the folder of a Ray Tune experiment."
@@ -30,6 +31,14 @@ Time = Annotated[str | None, typer.Option(help="The column that counts a trial's
 Seconds = Annotated[str | None, typer.Option(help="The column of seconds since the trial began.")]
 Metric = Annotated[str | None, typer.Option(help="Default: what the sweep says.")]
 Mode = Annotated[str | None, typer.Option(help="min or max. Default: what the sweep says.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--history",
+        help="Earlier sweeps to begin with, for rules that can: an experiment's folder, a folder "
+        "of those, a file, lora. Repeat it for several.",
+    ),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Trials that run at a time.")]
 
 
@@ -62,6 +71,7 @@ def replay(
     time: Time = None,
     seconds: Seconds = None,
     generation: Generation = 0,
+    history: History = None,
     workers: Workers = 8,
     seed: Annotated[int, typer.Option(help="Of the order of the trials.")] = 0,
     cost: Annotated[
@@ -94,6 +104,8 @@ def replay(
         stopping = None if stop is None else build(stop, recorded, "stopper")
     with mistakes("--scheduler"):
         scheduling = None if scheduler is None else build(scheduler, recorded, "scheduler")
+    known = _history(history, metric, mode)
+    said = [] if known is None else _taken(scheduling, known, scheduler or "no scheduler")
     with mistakes("replay"), told_later():
         result = run(
             recorded,
@@ -114,7 +126,7 @@ def replay(
     if not as_json:
         out = console()
         show(["", ""], replayed(result), console=out)
-        for note in result.notes:
+        for note in (*said, *result.notes):
             out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
         return
     facts = {
@@ -137,7 +149,7 @@ def replay(
         "best_stopped": result.best_stopped,
         "time_to_target": result.time_to_target,
         "stalled": result.stalled,
-        "notes": list(result.notes),
+        "notes": [*said, *result.notes],
         "trials": json.loads(result.trials.to_json(orient="records")),
     }
     typer.echo(json.dumps(clean(facts), indent=2))
@@ -150,7 +162,8 @@ def compare(
         Path | None,
         typer.Option(
             help="TOML: under [rules], NAME = 'EXPRESSION' or {stop = '…', scheduler = '…'}. "
-            "Default: no stopping, ASHA, median, BoundASHAScheduler, PatienceStopper(3)."
+            "Default: no stopping, ASHA, median, BoundASHAScheduler, PatienceStopper(3); with "
+            "--history AutoScheduler too."
         ),
     ] = None,
     example: Example = False,
@@ -160,6 +173,7 @@ def compare(
     trial: Trial = None,
     time: Time = None,
     seconds: Seconds = None,
+    history: History = None,
     workers: Workers = 8,
     orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 10,
     budget: Annotated[
@@ -170,13 +184,17 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Which rule, with which setting, would have served you best: its savings and its risk."""
+    """Which rule, with which setting, would have served you best: its savings and its risk.
+
+    With --history, each rule that can begin with earlier sweeps is compared with itself without.
+    """
     from tune_stoppers.backtest.compare import compare as run
     from tune_stoppers.backtest.compare import example_path
-    from tune_stoppers.backtest.named import default_rules
+    from tune_stoppers.backtest.named import WITH_HISTORY, default_rules, with_history
     from tune_stoppers.report.terminal.replays import LEGEND, compared, title_of
     from tune_stoppers.report.terminal.tables import clean, console, show
     from tune_stoppers.tune.horizon_watch import told_later
+    from tune_stoppers.tune.schedulers.auto import AutoScheduler
 
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]
     if not paths:
@@ -185,6 +203,14 @@ def compare(
     recorded = [_load(path, reading) for path in paths]
     with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
+    known = _history(history, metric, mode)
+    said = []
+    if known is not None:
+        if rules is None:
+            chosen["AutoScheduler"] = lambda sweep: AutoScheduler(sweep.max_t)
+        given = [*chosen]
+        chosen = with_history(chosen, recorded[0], known)
+        said = _told(known, [n for n in given if f"{n}{WITH_HISTORY}" not in chosen], given)
     with mistakes("compare"), told_later():
         found = run(
             recorded,
@@ -198,7 +224,7 @@ def compare(
     if as_json:
         facts = {
             "recommendation": found.recommendation(),
-            "notes": found.notes,
+            "notes": [*said, *found.notes],
             "baseline": found.baseline,
             "workers": workers,
             "budget": budget,
@@ -220,7 +246,7 @@ def compare(
         if sweep.reading:
             out.print(f"{sweep.name}: {sweep.reading}", markup=False, soft_wrap=not out.is_terminal)
     out.print(found.recommendation(), soft_wrap=not out.is_terminal)
-    for note in found.notes:
+    for note in (*said, *found.notes):
         out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 
 
@@ -249,6 +275,35 @@ def _load(path: str, reading: Reading, generation: int = 0) -> Sweep:
                 f"{path} is no Parquet file and no Ray experiment folder, nor called .csv or .tsv."
             )
         return _with_objective(read, metric, mode)
+
+
+def _history(paths: list[str] | None, metric: str | None, mode: str | None) -> Knowledge | None:
+    """What `--history` names; None without it."""
+    if not paths:
+        return None
+    from tune_stoppers.history import History as Knowledge
+
+    try:
+        return Knowledge.of(paths, metric=metric, mode=mode)
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError("--history: " + str(error).removeprefix("history: ")) from error
+
+
+def _taken(scheduler: Any, history: Knowledge, name: str) -> list[str]:
+    """Give it the history, and what is to be said of that."""
+    from tune_stoppers.backtest.histories import take
+
+    return _told(history, [] if take(scheduler, history) else [name], [name])
+
+
+def _told(history: Knowledge, without: list[str], names: list[str]) -> list[str]:
+    """What was read, and who is left as it is."""
+    sweeps = ", ".join(f"{sweep.name} ({sweep.trials} trials)" for sweep in history.sweeps)
+    said = [f"history: {sweeps or 'nothing was learnt'}.", *history.said]
+    if without:
+        who = "nobody here" if len(without) == len(names) else "the others"
+        said.append(f"history: used by {who}; left as they are: {', '.join(without)}.")
+    return said
 
 
 def _with_objective(sweep: Sweep, metric: str | None, mode: str | None) -> Sweep:

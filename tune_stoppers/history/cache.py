@@ -24,7 +24,7 @@ from tune_stoppers.history.past_sweep import PastSweep
 from tune_stoppers.journal.layout import FOLDER
 from tune_stoppers.journal.lines import parsed
 
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 FEWEST_FILES = 200  # an experiment with fewer is read in no time
 LARGEST = 2**24  # bytes
 

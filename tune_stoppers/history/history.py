@@ -7,8 +7,8 @@ what a configuration may be expected to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,17 @@ class History:
         for name in renamed.keys() - set(names) if names else ():
             said.append(f"rename: no earlier sweep has {name!r}.{closest(name, names)}")
         return cls(tuple(found), renamed, tuple(said))
+
+    def without(self, contents: Container[str], why: str) -> History:
+        """The same but for the sweeps of these contents (`sources.contents_of`); `why` is said."""
+        kept = tuple(sweep for sweep in self.sweeps if sweep.content not in contents)
+        if len(kept) == len(self.sweeps):
+            return self
+        gone = [sweep.name for sweep in self.sweeps if sweep.content in contents]
+        said = (*self.said, *(f"{name} is left out of the history: {why}." for name in gone))
+        fewer = replace(self, sweeps=kept, said=said)
+        object.__setattr__(fewer, "_models", self._models)  # by sweep: what one fits serves both
+        return fewer
 
     def prior(self, configs: Sequence[Mapping[str, Any]]) -> Prior:
         """What the history expects of `configs`, those known so far of the sweep at hand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class PastSweep:
     columns: Mapping[str, tuple[Value | None, ...]] = field(repr=False)  # hyperparameters by path
     scores: tuple[float, ...] = field(repr=False)
     done: tuple[float, ...] = field(repr=False)  # the share of the horizon behind each score
+    content: str = field(default="", repr=False)  # what `content_of` says of it
 
     @classmethod
     def of(cls, name: str, trials: Iterable[Trial], seed: int = 0) -> PastSweep:
@@ -79,6 +81,32 @@ class PastSweep:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def identity(self) -> object:
+        """Equal for the same sweep read from two places: its content, and who had which score.
+
+        Of many trials, which are not all kept, its content alone.
+        """
+        if not self.content:
+            return id(self)
+        if self.trials > MOST_KEPT:
+            return self.content
+        columns = [self.columns[name] for name in sorted(self.columns)]
+        return self.content, *sorted(map(repr, zip(self.scores, *columns, strict=True)))
+
+
+def content_of(values: Iterable[Floats]) -> str:
+    """A fingerprint of a recorded metric, each trial's values: that of each one's last finite.
+
+    The same in whatever file or order the trials are, maximised or minimised; "" of fewer than
+    three trials.
+    """
+    lasts = [v[np.isfinite(v)][-1] for v in values if np.isfinite(v).any()]
+    if len(lasts) < FEWEST:
+        return ""
+    text = " ".join(sorted(f"{abs(last):.9g}" for last in lasts))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _standings(trials: Sequence[Trial]) -> list[TrialLosses]:

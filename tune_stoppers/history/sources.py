@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tune_stoppers.experiment.folder import ExperimentError
 from tune_stoppers.experiment.paths import is_inside
 from tune_stoppers.experiment.uris import at_uri
 from tune_stoppers.history.cache import Cache
-from tune_stoppers.history.past_sweep import PastSweep, Trial
+from tune_stoppers.history.past_sweep import PastSweep, Trial, content_of
 from tune_stoppers.metrics import closest
 from tune_stoppers.recorded import files
 from tune_stoppers.recorded.sweep import Sweep
@@ -42,8 +43,17 @@ def read(
         raise ValueError(f"mode must be 'min' or 'max', got {mode!r}.")
     given = sources if isinstance(sources, (list, tuple)) else [sources]
     reader = _Reader(metric, mode)
-    found = [sweep for source in given for sweep in reader.sweeps(source)]
-    return found, reader.said
+    found: dict[object, PastSweep] = {}
+    for sweep in (s for source in given for s in reader.sweeps(source)):
+        first = found.setdefault(sweep.identity, sweep)
+        if first is not sweep:
+            reader.said.append(f"{sweep.name} is {first.name} again: it counts once.")
+    return list(found.values()), reader.said
+
+
+def contents_of(sweep: Sweep) -> frozenset[str]:
+    """The `content` of a past sweep that was learnt from this one, by whatever metric."""
+    return frozenset(_content(sweep, metric) for metric in sweep.metrics) - {""}
 
 
 class _Reader:
@@ -179,7 +189,12 @@ def _past(sweep: Sweep, metric: str | None, mode: str | None) -> PastSweep:
         metric, mode = sweep.objective()
     else:
         metric, mode = sweep.objective(metric, mode)
-    return PastSweep.of(sweep.name, _trials(sweep, metric, mode))
+    past = PastSweep.of(sweep.name, _trials(sweep, metric, mode))
+    return replace(past, content=_content(sweep, metric))
+
+
+def _content(sweep: Sweep, metric: str) -> str:
+    return content_of(c.metrics[metric] for c in sweep if metric in c.metrics)
 
 
 def _trials(sweep: Sweep, metric: str, mode: str) -> Iterator[Trial]:

@@ -57,6 +57,16 @@ class WithHistory:
         """Read it; errors of `History.of`."""
         self.history = None if history is None else History.of(history)
 
+    @property
+    def takes_history(self) -> bool:
+        """Whether it can make use of one, as it was constructed."""
+        return True
+
+    def begin_with(self, history: History) -> None:
+        """Take this history: a scheduler that was just constructed, as if it was given there."""
+        self.history = history
+        self._begin()
+
     def _begin(self) -> None:
         self._expectations = None if self.history is None else Expectations(self.history)
         super()._begin()  # type: ignore[misc]  # of the other base

@@ -71,6 +71,11 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
         by_model = self.order == "model" and not self.dry_run
         self._live = Starts(LowerConfidenceBound(self._expectations) if by_model else None)
 
+    @property
+    def takes_history(self) -> bool:
+        """Where a model orders the trials."""
+        return self.order == "model"
+
     def standing(self, trial: Trial) -> TrialLosses | None:
         """How a trial does, as the model is told; None if it has not reported."""
         known = trial.metric_analysis.get(self._metric or "")
