@@ -262,7 +262,8 @@ class ForecastStopper(StopperOfRule):
         max_t: the horizon, in units of the time.
         probability: below which a trial stops; above 0, below 1.
         target: units of the metric; None: the sweep's best so far.
-        history: earlier sweeps (`Sweep`), part of the prior.
+        history: earlier sweeps (`Sweep`), part of the prior; on recorded fine-tunes they did
+            not help (docs/history.md).
         start_after: everything is seen and counted, and nothing stopped before this time.
         lr_metric: where the learning rate is reported: trials are compared at equal shares of
             their maximum, and none is stopped while it still rises.
