@@ -10,11 +10,10 @@ EXPECTED = RNG.standard_normal(40)
 
 
 def test_most_is_expected_of_the_lowest_and_one_in_five_is_the_next_given() -> None:
-    """Nothing known, or nobody there: the order given."""
+    """And so it is where nobody waits."""
     expected = np.array([0.5, -1.0, 0.2])
     chosen = [most_expected(expected, picks) for picks in range(2 * RANDOM)]
     assert chosen == [1, 1, 1, 1, None, 1, 1, 1, 1, None]
-    assert most_expected(None, 0) is None
     assert most_expected(np.array([]), 0) is None
     assert most_expected(np.zeros(3), 0) == 0  # of equal ones the first given
 

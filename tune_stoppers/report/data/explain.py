@@ -19,6 +19,7 @@ from tune_stoppers.journal.lines import Line
 from tune_stoppers.journal.rerun import UNFIT, Rerun, judge_again, rerun
 from tune_stoppers.journal.spec import from_spec
 from tune_stoppers.metrics import lookup, number
+from tune_stoppers.report.data.earlier import EarlierSweeps, earlier_of
 from tune_stoppers.report.data.endings import ending_of, horizon_of, said_by
 from tune_stoppers.report.data.horizons import horizon_notes
 from tune_stoppers.report.data.journalled import UNSHOWN, time_attr_of, why_of
@@ -163,6 +164,11 @@ class Explained:
         """What to beware of: a `max_t` that does not fit the trials' time."""
         trials = [(trial.record, trial.ending) for trial in self.trials]
         return list(horizon_notes(merged(self.runs), trials))
+
+    @cached_property
+    def earlier(self) -> EarlierSweeps | None:
+        """What earlier sweeps expected; None where no scheduler had a history."""
+        return earlier_of(merged(self.runs))
 
     @cached_property
     def endings(self) -> dict[str, list[TrialTold]]:

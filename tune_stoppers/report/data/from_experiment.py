@@ -14,16 +14,13 @@ from tune_stoppers.core import Mode
 from tune_stoppers.experiment.best_states import best_states
 from tune_stoppers.experiment.configs import differing, flat
 from tune_stoppers.experiment.diverged import is_untrained
-from tune_stoppers.experiment.folder import (
-    Experiment,
-    ExperimentError,
-    TrialRecord,
-)
+from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRecord
 from tune_stoppers.experiment.grid import Results
 from tune_stoppers.experiment.journals import Run as Journal
 from tune_stoppers.journal.lines import Line, asks_to_stop
 from tune_stoppers.metrics import closest, flat_keys, lookup, recorded
 from tune_stoppers.report import compute
+from tune_stoppers.report.data.earlier import earlier_of
 from tune_stoppers.report.data.endings import NO_END, Said, ending_of, horizon_of, said_by
 from tune_stoppers.report.data.horizons import horizon_notes
 from tune_stoppers.report.data.journalled import (
@@ -144,6 +141,7 @@ def experiment_story(
             *_notes(lines, trials, runs),
             *horizon_notes(lines, _ended(runs, trials)),
         ),
+        earlier=earlier_of(lines),
         load=load if any(trial.checkpoint for trial in trials) else "",
     )
 

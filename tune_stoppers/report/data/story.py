@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeGuard
 
 from tune_stoppers.core import Mode
 from tune_stoppers.metrics import number, sign_of
+from tune_stoppers.report.data.earlier import EarlierSweeps
 from tune_stoppers.report.data.importance import importance
 from tune_stoppers.report.data.totals import Cost, Totals
 
@@ -140,6 +141,7 @@ class Story:
     standing: tuple[str, ...] = ()  # trials that failed, diverged, run or wait, in sentences
     notes: tuple[str, ...] = ()  # what is not known, and what to beware of
     load: str = ""  # Python that loads the best state
+    earlier: EarlierSweeps | None = None  # what they expected
 
     @property
     def sign(self) -> int:

@@ -1,4 +1,4 @@
-"""The cards at the top of the page: verdict, compute, what was swept, what to know."""
+"""The cards at the top of the page: verdict, compute, what was swept and expected, what to know."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from tune_stoppers.report import compute
 from tune_stoppers.report.data.story import Parameter, Story
+from tune_stoppers.report.html.agreement import agreement_plot
 from tune_stoppers.report.html.markup import LISTED, count_of, pairs, text_of, time_of
 from tune_stoppers.report.scales import short
 
 
 def cards(story: Story) -> str:
-    """All four."""
-    return "".join(make(story) for make in (_verdict, _compute, _swept, _notes))
+    """All of them."""
+    return "".join(make(story) for make in (_verdict, _compute, _swept, _earlier, _notes))
 
 
 def _verdict(story: Story) -> str:
@@ -110,6 +111,32 @@ def _range(parameter: Parameter) -> str:
         return f"{short(values[0])} to {short(values[-1])}, {len(values)} values"
     shown = ", ".join(text_of(value) for value in values[:LISTED])
     return shown + (f" and {len(values) - LISTED} more" if len(values) > LISTED else "")
+
+
+def _earlier(story: Story) -> str:
+    """What earlier sweeps expected, against what came; nothing without a history."""
+    earlier = story.earlier
+    if earlier is None:
+        return ""
+    losses = {t.trial_id: story.sign * t.best_value for t in story.trials}
+    content = "".join(f"<p>{escape(line)}</p>" for line in earlier.said)
+    content += pairs([(name, f"{value:.2f}") for name, value in earlier.came_true.items()])
+    if earlier.came_true:
+        text = (
+            "Beside each: how much of what it expected had come true by the time "
+            f"{earlier.after} trials had reported (0: nothing, 1: all)."
+        )
+        content += f'<p class="note">{escape(text)}</p>'
+    agreement = earlier.agreement(losses)
+    if math.isfinite(agreement):
+        text = (
+            f"Rank correlation of what was expected with the best {story.metric}: {agreement:.2f}. "
+            "Each dot is a trial: to the left what was expected to do well, at the bottom what did "
+            "(by rank; those stopped early had less time for it)."
+        )
+        both = {t: loss for t, loss in losses.items() if t in earlier.expected}
+        content += agreement_plot(earlier.expected, both) + f'<p class="note">{escape(text)}</p>'
+    return _card("What earlier sweeps expected", content)
 
 
 def _notes(story: Story) -> str:

@@ -50,7 +50,8 @@ def summary(told: Explained) -> list[str]:
     reports = sum(len(trial.record.rows) for trial in told.trials)
     took = compute.sentence(told.totals, reports, told.time_attr)
     end = told.notes if told.runs else [NO_JOURNAL]
-    return [*lines, *([took] if took else []), *end]
+    known = told.earlier.sentences() if told.earlier else ()
+    return [*lines, *known, *([took] if took else []), *end]
 
 
 def endings(told: Explained) -> Table:
@@ -148,6 +149,7 @@ def facts(told: Explained, trial: TrialTold | None, checked: list[Verified]) -> 
     if trial is None:
         found["compute"] = compute.facts(told.totals)
         found["standing"] = list(told.standing)
+        found["earlier_sweeps"] = None if told.earlier is None else vars(told.earlier)
         found["endings"] = {cause: len(trials) for cause, trials in told.endings.items()}
         found["trials"] = [_facts(one) for one in told.trials]
     else:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from tune_stoppers.core import require_number
 from tune_stoppers.surrogate.acquisition.expected_improvement import Prior
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.prior import most_expected, told, trust
+from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     MOST_KNOWN,
@@ -133,7 +133,9 @@ class LowerConfidenceBound:
 
     def _first(self, expected: Floats | None, waiting: int, picks: int) -> Candidate:
         """One of the first trials: as the prior says, or the next in the order given."""
-        place = most_expected(None if expected is None else expected[:waiting], picks)
-        if place is None or expected is None:
+        if expected is None:
             return Candidate(0, f"the first {self.least} trials start in the order given")
+        place = most_expected(expected[:waiting], picks)
+        if place is None:
+            return Candidate(0, NEXT_GIVEN)
         return Candidate(place, f"{told(expected[place])}, most of all that wait")

@@ -174,7 +174,10 @@ def note_reason(trial: Trial, why: str) -> None:
     if not trial.last_result:
         return
     trial.last_result[STOP_REASON] = why
-    metadata = getattr(trial, "run_metadata", None)
+    _forget_cached(getattr(trial, "run_metadata", None))
+
+
+def _forget_cached(metadata: Any) -> None:
     forget = getattr(metadata, "invalidate_cache", None)  # a replay has none
     if forget is not None:
         forget()
@@ -191,7 +194,7 @@ def note_never_run(trial: Trial, why: str) -> None:
         return
     result = {"trial_id": trial.trial_id, "config": trial.config, DONE: True, STOP_REASON: why}
     metadata.last_result = result
-    metadata.invalidate_cache()
+    _forget_cached(metadata)
     text = json.dumps({**result, "config": as_data(trial.config)}) + "\n"
     path = f"{storage.trial_fs_path}/result.json"
     try:

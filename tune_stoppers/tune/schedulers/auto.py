@@ -14,7 +14,7 @@ from tune_stoppers.rules.sweep.expected_improvement import (
 )
 from tune_stoppers.rules.sweep.pausing import Choice
 from tune_stoppers.surrogate.acquisition.expected_improvement import Offer
-from tune_stoppers.surrogate.prior import most_expected, told
+from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
 from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
@@ -204,11 +204,11 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         """To start the new trial of which the history expects most, while nothing else is known."""
         held, known = self._live.held.trials, self._live.trials
         expected = self.expected_of(held, known.values())
-        place = most_expected(expected, len(known) - len(held))
-        if place is None or expected is None:
+        if expected is None or not held:
             return None
-        why = f"{told(expected[place])}, most of all that wait"
-        return Choice("start", held[place].trial_id, self.rule.keep("{why}", why=why))
+        place = most_expected(expected, len(known) - len(held))
+        why = NEXT_GIVEN if place is None else f"{told(expected[place])}, most of all that wait"
+        return Choice("start", held[place or 0].trial_id, self.rule.keep("{why}", why=why))
 
     def _starts(self, trial: Trial, offer: Offer) -> Choice:
         """To start a new trial, and what earlier sweeps expect of it."""

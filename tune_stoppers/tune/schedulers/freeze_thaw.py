@@ -1,6 +1,5 @@
 """`FreezeThawScheduler`: the rule `FreezeThaw` under Ray Tune; a model says who goes on."""
 
-from itertools import takewhile
 from math import inf
 from typing import Any, Unpack
 
@@ -13,7 +12,6 @@ from tune_stoppers.surrogate.acquisition.freeze_thaw import (
     FreezeThawAcquisition,
     StartedTrial,
 )
-from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
@@ -206,19 +204,16 @@ class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
 
     def _begun(self, trial: Trial, course: PausingTrial, arrives: bool) -> StartedTrial:
         rungs, max_t = self.record.times, self.rule.max_t
-        at = takewhile(
-            lambda loss: loss is not None,
-            (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs),
-        )
+        standing = self.standing(trial)
+        assert standing is not None  # it has begun
         time = min(max(course.time, 0.0), max_t)
         over = trial.status == TERMINATED and trial.trial_id not in self.record.given_up
         settled = over and (self.rule.is_whole(self.record, trial.trial_id) or course.loss == inf)
-        marks = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
         resume = 0.0 if arrives else self.rule.resume_cost(self.record)
         return StartedTrial(
             config=trial.config,
-            standing=TrialLosses(marks, course.best, ended=over and course.loss < inf),
+            standing=standing._replace(ended=over and course.loss < inf),
             done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,

@@ -154,6 +154,8 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
         pick = model.choose(waiting, reported, awaited, picks=len(self._live.started))
         trial = self._live.held.release(pick.place)
         fit, self._memory.fit = self._memory.fit, model.model.fit or self._memory.fit
-        new = {} if self._memory.fit == fit else {"fit": self._memory.fit}
+        new: dict[str, Any] = {} if self._memory.fit == fit else {"fit": self._memory.fit}
+        known = [trial, *self._live.started.values(), *self._live.held.trials]
+        new |= self.told_of_start(trial, sorted(known, key=number_of))
         self._sweep.note(trial.trial_id, STARTED, why=pick.why, **new)
         return trial

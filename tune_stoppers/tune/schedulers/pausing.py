@@ -4,13 +4,15 @@ import logging
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Generic, TypeVar, Unpack
 
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
+from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import (
@@ -278,15 +280,30 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         return trial
 
     def _start(self, choice: Choice) -> Trial:
-        if not choice.trial_id:
-            return self._live.held.release()
-        self._note(STARTED, choice)
-        return self._live.held.take(choice.trial_id)
+        """The new trial that is chosen, or the next one given."""
+        trial = self._live.trials[choice.trial_id or self._live.held.trials[0].trial_id]
+        told = self.told_of_start(trial, list(self._live.trials.values()))
+        if choice.trial_id or told:
+            self._note(STARTED, choice._replace(trial_id=trial.trial_id), **told)
+        return self._live.held.take(trial.trial_id)
 
-    def _note(self, event: str, choice: Choice) -> None:
+    def _note(self, event: str, choice: Choice, **more: Any) -> None:
         """Journal that a trial starts or is resumed, and why."""
         why = choice.decision.say(self.sign)
-        self._sweep.note(choice.trial_id, event, why=why, **self.new_fit())
+        self._sweep.note(choice.trial_id, event, why=why, **self.new_fit(), **more)
+
+    def told_of_start(self, trial: Trial, known: Sequence[Trial]) -> dict[str, Any]:
+        """What else the journal is to say of a trial that starts, one of those known."""
+        return {}
+
+    def standing(self, trial: Trial) -> TrialLosses | None:
+        """The trial's losses at the rungs that it has come to, and its best; None: no report."""
+        course = self.record.courses.get(trial.trial_id)
+        if course is None:
+            return None
+        at = (rung.of_trial.get(trial.trial_id) for rung in self.record.rungs)
+        marks = takewhile(lambda loss: loss is not None, at)
+        return TrialLosses(tuple(loss for loss in marks if loss is not None), course.best)
 
     def new_fit(self) -> dict[str, Any]:
         """What a model is to begin with after a restore, if that has changed."""
