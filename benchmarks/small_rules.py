@@ -30,10 +30,12 @@ ORACLE, STOP_ONLY = "oracle's order", f"{OURS}, no checkpoints"
 
 
 class Contestant(NamedTuple):
-    """A scheduler for a pool, and whether the pool's trials have checkpoints."""
+    """A scheduler for a pool, and how the pool is tried."""
 
     make: Callable[[Sweep], Any]
-    checkpoints: bool = True
+    checkpoints: bool = True  # whether its trials have any
+    ordered: Callable[[Sweep], Sweep] | None = None  # in which order; None: as drawn
+    searcher: Callable[[Sweep, int], Any] | None = None  # of a pool and a seed; None: in that order
 
 
 def _pruner(make: Callable[[], Any]) -> Contestant:

@@ -91,6 +91,9 @@ def _replay(task: Task, pool: Sweep, cell: Cell, rule: str) -> tuple[ReplayResul
     """The replay, judged by the metric that counts, and the CPU seconds that it took."""
     contestant = RULES[rule]
     metric, mode = task.seen
+    if contestant.ordered is not None:
+        pool = contestant.ordered(pool)
+    searcher = contestant.searcher and contestant.searcher(pool, cell.draw)
     began = time.process_time()
     try:
         with told_later(), warnings.catch_warnings():
@@ -98,6 +101,7 @@ def _replay(task: Task, pool: Sweep, cell: Cell, rule: str) -> tuple[ReplayResul
             result = replay(
                 pool,
                 contestant.make(pool),
+                searcher=searcher,
                 workers=cell.workers,
                 seed=cell.draw,
                 order="recorded",

@@ -2,8 +2,22 @@
 
 import pandas as pd
 
-from benchmarks.history_gain import COLD, KNOWN, SHUFFLED, runs_of, shuffled, table, without
+from benchmarks.history_gain import (
+    COLD,
+    KNOWN,
+    NEGATED,
+    POINTS,
+    SHUFFLED,
+    TPE,
+    WARM,
+    runs_of,
+    shuffled,
+    table,
+    tpe,
+    without,
+)
 from benchmarks.pools import Task
+from benchmarks.small_rules import ASHA
 from tune_stoppers.recorded.sweep import Sweep
 
 
@@ -27,8 +41,9 @@ def test_a_history_that_is_right_finds_the_best_sooner() -> None:
     """Than none, and than one that is mixed up; the table has a row for each."""
     runs = runs_of([a_task("one", 0.1), a_task("two", 0.2)], [16], 2)
     area = runs.groupby("rule")["area"].mean()
-    assert area[KNOWN] < area[COLD]
-    assert area[KNOWN] < area[SHUFFLED]
+    auto = {name: area[f"AutoScheduler, {name}"] for name in (COLD, KNOWN, SHUFFLED)}
+    assert auto[KNOWN] < auto[COLD]
+    assert auto[KNOWN] < auto[SHUFFLED]
     assert table(runs).count("lora") == 4
 
 
@@ -39,3 +54,16 @@ def test_what_is_known_is_not_the_pool_itself() -> None:
     mixed = shuffled(sweep, 0)
     assert [c.trial_id for c in mixed.curves] == [c.trial_id for c in sweep.curves]
     assert [c.config for c in mixed.curves] != [c.config for c in sweep.curves]
+
+
+def test_what_can_be_done_by_hand_is_measured_too() -> None:
+    """Ray's ASHA in the order of the history, and with a TPE that is told of earlier trials."""
+    tasks = [a_task("one", 0.1), a_task("two", 0.2)]
+    runs = runs_of(tasks, [16], 1, workers=(1, 8), everything=True)
+    assert set(runs["workers"]) == {1, 8}
+    area = runs.groupby("rule")["area"].mean()
+    assert area[f"{ASHA}, {POINTS}"] < area[ASHA]
+    rules = {f"{ASHA}, {TPE}", f"{ASHA}, {WARM}", f"AutoScheduler, {NEGATED}"}
+    assert rules <= set(area.index)
+    warm = tpe([tasks[0].sweep], tasks[1].sweep, 0)
+    assert 20 < len(warm._evaluated_rewards) == len(warm._points_to_evaluate) < 30
