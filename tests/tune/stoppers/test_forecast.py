@@ -7,6 +7,7 @@ import pytest
 from ray import tune
 
 from tests.forecast.test_forecaster import falling
+from tests.tune.schedulers.test_auto import curves
 from tune_stoppers import PatienceStopper
 from tune_stoppers.journal.lines import read_journal
 from tune_stoppers.tune.stoppers.forecast import ForecastStopper
@@ -131,3 +132,12 @@ def test_in_a_real_sweep_the_late_and_bad_are_stopped(tmp_path):
     stopped = next(r for r in results if r.metrics["config"]["level"] == 2.5)
     assert "ForecastStopper: " in stopped.metrics["stop_reason"]
     assert "with probability 0.00" in stopped.metrics["stop_reason"]
+
+
+def test_a_path_is_no_history_of_it() -> None:
+    """It takes recorded sweeps, one or several, and the error shows what was given."""
+    with pytest.raises(TypeError, match=r"Sweep objects, got '~/ray_results'"):
+        ForecastStopper("loss", "min", max_t=9, history="~/ray_results")
+    sweep = curves(8)
+    one = ForecastStopper("loss", "min", max_t=9, history=sweep)
+    assert one.rule.history == (sweep,)

@@ -1,5 +1,6 @@
 """`ForecastStopper`: one record for the whole sweep, of which each trial's reports are part."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,4 +29,5 @@ class ForecastStopper(StopperOfRule):
 
     @classmethod
     def make_rule(cls, mode: Mode, *, history: Iterable[Any] = (), **parameters: Any) -> BaseRule:
-        return Forecast(history=tuple(history), **parameters)
+        alone = isinstance(history, str | os.PathLike) or hasattr(history, "curves")
+        return Forecast(history=(history,) if alone else tuple(history), **parameters)
