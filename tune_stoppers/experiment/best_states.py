@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyarrow import fs
 
 from tune_stoppers.core import Mode
+from tune_stoppers.experiment.checkpoint_reports import (
+    CheckpointFacts,
+    Row,
+    checkpoint_reports,
+    folder_of,
+)
 from tune_stoppers.experiment.class_checkpoints import claims_in
 from tune_stoppers.experiment.configs import Config, differing, flat
 from tune_stoppers.experiment.counting import time_attr_of
@@ -22,7 +28,6 @@ from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRe
 from tune_stoppers.experiment.grid import Results, registered_in
 from tune_stoppers.experiment.journalled_checkpoints import saved_in
 from tune_stoppers.experiment.journals import Run, merged
-from tune_stoppers.experiment.kept_checkpoints import Known, Row, folder_of, kept_of
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.experiment.stop_request import meant
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
@@ -259,7 +264,7 @@ class _Read:
         found = []
         for trial in self.trials:
             trial_id, folder = trial.trial_id, posixpath.basename(trial.folder)
-            known = Known(
+            known = CheckpointFacts(
                 saved.get(trial_id, {}), claims.get(trial_id, {}), self.registered.get(folder, {})
             )
             found.append(_best_of(self.experiment, trial, known, metric, mode, time_attr))
@@ -282,18 +287,18 @@ def _unknown(found: list[_Found]) -> str:
 def _best_of(
     experiment: Experiment,
     trial: TrialRecord,
-    known: Known,
+    known: CheckpointFacts,
     metric: str,
     mode: Mode,
     time_attr: str,
 ) -> _Found:
-    kept = kept_of(experiment, trial, known, metric, time_attr)
+    there = checkpoint_reports(experiment, trial, known, metric, time_attr)
     credited = creditable(trial.rows, metric, time_attr)
     counted = {id(row) for row in credited}
     untrained = [row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted]
-    lost = [row for row in kept.lost if row.get(TRAINING_ITERATION) not in untrained]
+    lost = [row for row in there.lost if row.get(TRAINING_ITERATION) not in untrained]
     best = _best_row([*credited, *lost], metric, mode)
-    rows = [row for row in kept.rows if row.get(TRAINING_ITERATION) not in untrained]
+    rows = [row for row in there.rows if row.get(TRAINING_ITERATION) not in untrained]
     saved = _best_row(rows, metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,
@@ -313,7 +318,7 @@ def _best_of(
         "last_config": trial.config,
     }
     if saved is None:
-        return _Found(row, None, configs, kept.unknown)
+        return _Found(row, None, configs, there.unknown)
     state = BestState(
         trial_id=trial.trial_id,
         step=row["checkpoint_step"],
@@ -323,7 +328,7 @@ def _best_of(
         metrics=saved,
         filesystem=experiment.filesystem,
     )
-    return _Found(row, state, configs, kept.unknown)
+    return _Found(row, state, configs, there.unknown)
 
 
 def _best_row(rows: list[Row], metric: str, mode: Mode) -> Row | None:
