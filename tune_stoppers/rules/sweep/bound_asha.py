@@ -262,7 +262,7 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         if time >= self.max_t:
             return self.stop("the horizon {max_t:g} is reached", max_t=self.max_t)
         if trial_id in record.audit.spared:
-            return self._let_go_on(record, trial_id, loss)
+            return self._spared(record, trial_id, loss)
         return self._bound(record, trial_id, course, time)
 
     def _remember(self, course: BoundASHATrial, time: float, loss: float) -> None:
@@ -322,12 +322,12 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         )
 
     def _spares(self, record: BoundASHARecord, trial_id: str, index: int) -> bool:
-        """Whether a trial that fails this rung's quota goes on, for the audit's sake."""
+        """Whether a trial that fails this rung's quota continues, for the audit's sake."""
         if self.audit is None or index == len(record.times) - 1:
             return False
         return record.audit.fails(trial_id, index, self.audit)
 
-    def _let_go_on(self, record: BoundASHARecord, trial_id: str, loss: float) -> Decision:
+    def _spared(self, record: BoundASHARecord, trial_id: str, loss: float) -> Decision:
         index = record.audit.spared[trial_id]
         belief = record.audit.belief(index)
         text = "{loss:loss}: fails the quota at rung {rung:g}, let go on to the next " + (

@@ -21,10 +21,10 @@ from tune_stoppers.surrogate.trial_scores import (
 MOST_ASKED = 200  # configurations that are compared for one choice
 
 
-class Candidate(NamedTuple):
-    """The configuration to start, by its place among those asked about, and why."""
+class NextStart(NamedTuple):
+    """The configuration to start, by its position among those asked about, and why."""
 
-    place: int
+    position: int
     why: str
 
 
@@ -32,7 +32,7 @@ class LowerConfidenceBound:
     """Chooses by the lower confidence bound of a Gaussian process over the configurations.
 
     What is modelled is how a trial does among the others. Of two trials the better one is that
-    with the lower loss at the last mark that both have reached; of two that have reached none, or
+    with the lower loss at the last rung that both have reached; of two that have reached none, or
     all, that with the lower best loss. The share of the others that it does better than, as a
     normal score, is the value of its configuration. The next to start is, of the configurations
     asked about (at most 200, at random), the one with the least mean - `optimism` · deviation,
@@ -67,8 +67,8 @@ class LowerConfidenceBound:
         awaited: Sequence[Mapping[str, Any]] = (),
         *,
         picks: int,
-    ) -> Candidate:
-        """The place in `waiting` of the configuration to start next.
+    ) -> NextStart:
+        """The position in `waiting` of the configuration to start next.
 
         Args:
             waiting: configurations not started, in the order given; at least one.
@@ -76,21 +76,21 @@ class LowerConfidenceBound:
             awaited: configurations of trials that were started and have not reported.
             picks: how many were chosen before.
         """
-        chance = np.random.default_rng([self.seed, picks])
+        rng = np.random.default_rng([self.seed, picks])
         if len(reported) < self.least:
-            return Candidate(0, f"the first {self.least} trials start in the order given")
-        if chance.random() < self.explore:
-            return Candidate(0, "random exploration: next in the given order")
+            return NextStart(0, f"the first {self.least} trials start in the order given")
+        if rng.random() < self.explore:
+            return NextStart(0, "random exploration: next in the given order")
         if len(waiting) == 1:
-            return Candidate(0, "no other one waits")
-        known = some_of([standing.best for _, standing in reported], MOST_KNOWN, chance)
-        values = normal_scores([reported[place][1] for place in known])
+            return NextStart(0, "no other one waits")
+        known = some_of([standing.best for _, standing in reported], MOST_KNOWN, rng)
+        values = normal_scores([reported[index][1] for index in known])
         asked = np.arange(len(waiting))
         if len(waiting) > MOST_ASKED:
-            asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
+            asked = np.sort(rng.choice(len(waiting), MOST_ASKED, replace=False))
         rows, groups, _ = self.model.points(waiting, [config for config, _ in reported], awaited)
         if not len(groups):
-            return Candidate(
+            return NextStart(
                 0, "the configurations do not differ in anything that a model could use"
             )
         first, second = len(waiting), len(waiting) + len(reported)
@@ -104,4 +104,4 @@ class LowerConfidenceBound:
             f"the model expects it to do better than {norm.cdf(-mean[best]):.0%} of those so far "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
-        return Candidate(int(asked[best]), why)
+        return NextStart(int(asked[best]), why)

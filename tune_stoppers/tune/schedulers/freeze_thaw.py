@@ -153,13 +153,13 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         if self._live.held:
             return False  # it was compared with those
         if over:
-            return offer.chance < self._least(over)
+            return offer.probability < self._least(over)
         return offer.worth < self._thaw.order.worth_of_any(
             len(self.record.courses), self._first_rung
         )
 
     def _least(self, over: bool) -> float:
-        """The chance below which a trial is not continued: 0 while few say what is usual.
+        """The probability below which a trial is not continued: 0 while few say what is usual.
 
         Also while none has run to its end: what ended early says nothing of those that wait.
         """
@@ -191,13 +191,13 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
             first_rung=self._first_rung,
             picks=len(ids) + sum(course.passed for course in self.record.courses.values()),
             arrives=bool(arriving),
-            least_chance=self._least(over),
+            least_probability=self._least(over),
         )
         if offer is None:
             return "", None
-        if offer.place < len(new):
-            return new[offer.place].trial_id, offer
-        return ids[offer.place - len(new)], offer
+        if offer.position < len(new):
+            return new[offer.position].trial_id, offer
+        return ids[offer.position - len(new)], offer
 
     def _begun(self, trial: Trial, course: PausingTrial, arrives: bool) -> StartedTrial:
         rungs, max_t = self.record.times, self.rule.max_t
@@ -208,12 +208,12 @@ class FreezeThawScheduler(PausingScheduler[FreezeThaw]):
         time = min(max(course.time, 0.0), max_t)
         over = trial.status == TERMINATED and trial.trial_id not in self.record.given_up
         settled = over and (self.rule.is_whole(self.record, trial.trial_id) or course.loss == inf)
-        marks = tuple(loss for loss in at if loss is not None)
+        rung_losses = tuple(loss for loss in at if loss is not None)
         beyond = rungs[course.reached] if course.reached < len(rungs) else max_t
         resume = 0.0 if arrives else self.rule.resume_cost(self.record)
         return StartedTrial(
             config=trial.config,
-            standing=TrialLosses(marks, course.best, ended=over and course.loss < inf),
+            standing=TrialLosses(rung_losses, course.best, ended=over and course.loss < inf),
             done=1.0 if settled else time / max_t,
             ahead=(max(beyond - time, 0.0) + resume) / max_t,
             beyond=(max_t - beyond) / max_t,

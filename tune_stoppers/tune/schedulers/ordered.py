@@ -132,7 +132,7 @@ class OrderedScheduler(SweepScheduler[R], Generic[R]):
                 awaited.append(trial.config)
         waiting = [trial.config for trial in self._live.held.trials]
         pick = model.choose(waiting, reported, awaited, picks=len(self._live.started))
-        trial = self._live.held.release(pick.place)
+        trial = self._live.held.release(pick.position)
         fit, self._memory.fit = self._memory.fit, model.model.fit or self._memory.fit
         new = {} if self._memory.fit == fit else {"fit": self._memory.fit}
         self._sweep.note(trial.trial_id, STARTED, why=pick.why, **new)
