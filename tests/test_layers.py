@@ -110,7 +110,7 @@ def test_importing_the_package_is_light(statement, heavy):
 
 
 @pytest.mark.parametrize("command", ["explain", "best", "report"])
-def test_what_reads_an_experiment_loads_neither_ray_nor_torch(command, tmp_path):
+def test_what_reads_an_experiment_loads_neither_ray_nor_torch_nor_pandas(command, tmp_path):
     """They would take seconds, for a folder of text."""
     folder = Path(__file__).parent / "experiment" / "version_0_1" / "auto"
     arguments = [
@@ -119,7 +119,7 @@ def test_what_reads_an_experiment_loads_neither_ray_nor_torch(command, tmp_path)
         *(["-o", str(tmp_path / "page.html")] * (command == "report")),
     ]
     code = f"from tune_stoppers.cli import main; main({arguments!r})\nimport sys\n"
-    code += "print('loaded', *sorted({'ray', 'torch'} & set(sys.modules)))"
+    code += "print('loaded', *sorted({'ray', 'torch', 'pandas'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
     )
