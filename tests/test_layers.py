@@ -68,6 +68,14 @@ def test_a_file_imports_nothing_from_above(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_long_file_says_why_it_is_one(path):
+    """A file has one idea and at most 350 lines; its docstring gives the reason for more."""
+    text = path.read_text(encoding="utf-8")
+    if len(text.splitlines()) > 350:
+        assert "Over 350 lines" in (ast.get_docstring(ast.parse(text)) or ""), "say why it is long"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_ray_is_imported_in_two_folders_only(path):
     """A rule and a plain loop run without Ray."""
     if layer(path) not in RAY_FOLDERS:

@@ -5,7 +5,7 @@ bound is ours: for a power law the gain per doubling of time shrinks, so the gai
 doubling, again at every doubling left, already overestimates what is to come; `optimism` times
 that pays for noise and for learning-rate decay.
 
-In one file, as quota, bound and audit judge by one record and are read together.
+Over 350 lines, as quota, bound and audit judge by one record and are read together.
 """
 
 import math
