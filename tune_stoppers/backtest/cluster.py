@@ -170,7 +170,8 @@ class Cluster:
                     break
                 self._add(trial)
             again = self._choice_matters() and self._choose()
-            self._stage_pending()
+            if self._pending_list:
+                self._stage_pending()
         while self._free and self._queue:
             self._start(self._queue.popleft())
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from tune_stoppers.core import (
+    Action,
     Decision,
     Report,
     SweepRule,
@@ -270,7 +271,8 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         if SAME * abs(loss) < moved < course.step:
             course.step = moved
         course.loss = loss
-        course.recent = [*course.recent[1 - RECENT :], loss]
+        course.recent.append(loss)
+        del course.recent[:-RECENT]
         times, losses = course.times, course.losses
         if len(times) > 1 and time < times[-2] * HISTORY_RATIO:
             times[-1], losses[-1] = time, loss
@@ -362,21 +364,17 @@ class BoundASHA(SweepRule[BoundASHARecord]):
             return self.keep("the incumbent, {best:loss}", best=incumbent.loss)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
-        text, numbers = BOUND, {"optimism": self.optimism, "drop": drop, "doublings": doublings}
+        numbers: dict[str, Any] = {"loss": course.loss, "optimism": self.optimism}
+        numbers |= {"drop": drop, "doublings": doublings}
+        text = BOUND
         if bound > incumbent.loss:  # the allowance only helps the trial: measured where it matters
             text, allowed = BOUND_WITH_NOISE, self._allowance(record, course)
             bound -= allowed
             numbers["allowed"] = allowed
-        decide = self.stop if bound > incumbent.loss else self.keep
-        return decide(
-            text,
-            loss=course.loss,
-            **numbers,
-            bound=bound,
-            best=incumbent.loss,
-            holder=incumbent.trial_id,
-            when=incumbent.time,
-        )
+        target, holder, when = incumbent
+        numbers |= {"bound": bound, "best": target, "holder": holder, "when": when}
+        action = Action.STOP if bound > target else Action.CONTINUE
+        return Decision(action, text, self.name, numbers)
 
     def _allowance(self, record: BoundASHARecord, course: BoundASHATrial) -> float:
         """By how much the bound may be wrong, in loss units."""
