@@ -42,16 +42,16 @@ def configs_of(count: int, rng: np.random.Generator) -> list[Config]:
     ]
 
 
-def standing_of(config: Config, place: int, rng: np.random.Generator) -> TrialLosses:
+def standing_of(config: Config, index: int, rng: np.random.Generator) -> TrialLosses:
     """A loss that depends on the configuration, at one to three rungs."""
     loss = (config["x0"] - 0.3) ** 2 + 0.1 * rng.random()
-    marks = 1 + (place % 3 == 0) + (place % 9 == 0)
-    return TrialLosses(tuple(loss / (1 + mark) for mark in range(marks)), loss / marks)
+    rungs = 1 + (index % 3 == 0) + (index % 9 == 0)
+    return TrialLosses(tuple(loss / (1 + rung) for rung in range(rungs)), loss / rungs)
 
 
 def begun_of(config: Config, standing: TrialLosses, waits: bool) -> StartedTrial:
     """The trial at the last of its rungs."""
-    done = RUNGS[len(standing.marks) - 1]
+    done = RUNGS[len(standing.rung_losses) - 1]
     return StartedTrial(
         config, standing, done, 2 * done, 1 - 3 * done if done < 0.3 else 0.0, waits
     )
@@ -59,7 +59,7 @@ def begun_of(config: Config, standing: TrialLosses, waits: bool) -> StartedTrial
 
 def course_of(config: Config, standing: TrialLosses, waits: bool) -> Course:
     """The curve of the trial up to the last of its rungs."""
-    losses = np.array(standing.marks)
+    losses = np.array(standing.rung_losses)
     progress = np.array(RUNGS[: len(losses)])
     curve = curve_of(progress, losses, np.minimum.accumulate(losses), RUNGS)
     return Course(config, curve, waits, runs=not waits)

@@ -92,7 +92,7 @@ def test_fields_where_none_are_expected_are_refused():
 
 
 @dataclass
-class Kept:
+class Sample:
     loss: float
     when: float | None = None
     seen: set[str] = field(default_factory=set)
@@ -100,7 +100,7 @@ class Kept:
     decision: Decision | None = None
 
 
-KEPT = {"loss": 1.0, "when": None, "seen": [], "by_age": {}, "decision": None}
+PACKED = {"loss": 1.0, "when": None, "seen": [], "by_age": {}, "decision": None}
 DECIDED = Decision(
     Action.STOP,
     "both",
@@ -118,7 +118,7 @@ def record_again(data, kind):
 
 @given(
     st.builds(
-        Kept,
+        Sample,
         st.floats(allow_nan=False) | st.integers(),
         st.none() | st.floats(allow_nan=False),
         st.sets(st.text()),
@@ -130,7 +130,7 @@ def record_again(data, kind):
 )
 def test_a_record_comes_back_as_it_was(kept):
     """Infinities, whole numbers, sets and integer keys, and all that a decision holds."""
-    again = record_again(pack(kept), Kept)
+    again = record_again(pack(kept), Sample)
     assert again == kept
     assert type(again.loss) is type(kept.loss)
     assert pack(again) == pack(kept)
@@ -144,17 +144,17 @@ def test_a_record_comes_back_as_it_was(kept):
         [],
         {},
         {"loss": 1.0},
-        KEPT | {"more": 1},
-        KEPT | {"loss": None},
-        KEPT | {"loss": "high"},
-        KEPT | {"by_age": {"young": [1.0, []]}},
-        KEPT | {"by_age": {"1": [1.0]}},
-        KEPT | {"decision": {"action": "STOP"}},
+        PACKED | {"more": 1},
+        PACKED | {"loss": None},
+        PACKED | {"loss": "high"},
+        PACKED | {"by_age": {"young": [1.0, []]}},
+        PACKED | {"by_age": {"1": [1.0]}},
+        PACKED | {"decision": {"action": "STOP"}},
     ],
     ids=repr,
 )
 def test_what_is_no_such_record_is_refused(wrong):
     """With the type that was expected, a missing field too: its default would be a guess."""
-    assert unpack(KEPT, Kept) == Kept(1.0)
-    with pytest.raises(ValueError, match=r"This is no .*Kept"):
-        unpack(wrong, Kept)
+    assert unpack(PACKED, Sample) == Sample(1.0)
+    with pytest.raises(ValueError, match=r"This is no .*Sample"):
+        unpack(wrong, Sample)

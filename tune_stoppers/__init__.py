@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tune_stoppers.backtest.compare import example_path as example_path
     from tune_stoppers.backtest.replay import ReplayResult as ReplayResult
     from tune_stoppers.backtest.replay import replay as replay
-    from tune_stoppers.experiment.best_states import BestState as BestState
+    from tune_stoppers.experiment.best_state import BestState as BestState
     from tune_stoppers.experiment.best_states import best_state as best_state
     from tune_stoppers.experiment.best_states import best_states as best_states
     from tune_stoppers.recorded.sweep import Sweep as Sweep
@@ -64,7 +64,7 @@ _WHERE = {
     "AllOf": "tune.stoppers.named",
     "AnyOf": "tune.stoppers.named",
     "AutoScheduler": "tune.schedulers.auto",
-    "BestState": "experiment.best_states",
+    "BestState": "experiment.best_state",
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "BudgetStopper": "tune.stoppers.named",

@@ -13,7 +13,7 @@ reports are those of any curve: gaps, ties, NaN, repeated steps and absent metri
 one curve shows little, so pass many (from Hypothesis, say). A rule must be importable by name for
 the pickle check, so define it at the top of a module. Needs neither ray, torch nor Hypothesis.
 
-In one file, as it is the contract, read from top to bottom.
+Over 350 lines, as it is one contract, read from top to bottom.
 """
 
 import importlib

@@ -41,6 +41,7 @@ def results(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tune
     return tune.Tuner(
         play,
         param_space={"curve": tune.grid_search(list(LOSSES)), "nested": {"a": 1}},
+        tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path_factory.mktemp("results")),
             stop=PatienceStopper("eval/loss", "min", patience=3),

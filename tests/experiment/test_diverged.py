@@ -81,7 +81,7 @@ def test_it_is_said_that_trials_diverged(tmp_path: Path) -> None:
     other = tmp_path / FOLDER.replace("00000_0", "00001_1") / "result.json"
     other.write_text(other.read_text().replace("9f18b_00000", "9f18b_00001"))
     found = best_of(str(tmp_path), "loss", "min")
-    assert found.states["trial_id"].tolist() == ["9f18b_00001", "9f18b_00000"]
+    assert [row["trial_id"] for row in found.states] == ["9f18b_00001", "9f18b_00000"]
     assert found.table(2)[1][1] == ["9f18b_00000", "–", "–", "–", "–", "UNKNOWN, diverged"]
     assert "1 of 2 trials diverged." in found.headline[-1]
     story = experiment_story(tmp_path, "loss", "min")

@@ -102,7 +102,7 @@ def test_the_newest_sweep_alone_by_default(root: Path, caplog: pytest.LogCapture
         story = experiment_story(root, "loss", "min")
         assert sorted(t.trial_id for t in story.trials) == NEWEST
         assert "--generation 1" in story.notes[0]
-        assert ids(best_of(str(root), "loss", "min").states) == NEWEST
+        assert [row["trial_id"] for row in best_of(str(root), "loss", "min").states] == NEWEST
     (told,) = caplog.messages
     assert "an earlier sweep, of 3 trials" in told
     assert "--generation 1" in told

@@ -36,7 +36,7 @@ def fit(folder: Path, trainable: Any, space: dict[str, Any], **given: Any) -> An
     return tune.Tuner(
         trainable,
         param_space=space,
-        tune_config=tune.TuneConfig(metric="loss", mode="min", **given),
+        tune_config=tune.TuneConfig(metric="loss", mode="min", reuse_actors=True, **given),
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), stop=stop, verbose=0),
     ).fit()
 

@@ -12,8 +12,10 @@ def fit(
 ) -> list[tune.Result]:
     """Run a sweep; its results, in the order of the grid unless a trial was retried.
 
-    `options` are those of `TuneConfig`, and `max_failures`.
+    `options` are those of `TuneConfig`, and `max_failures`. Trials share processes: to start one
+    takes seconds.
     """
+    options.setdefault("reuse_actors", True)
     failure = tune.FailureConfig(max_failures=options.pop("max_failures", 0))
     return list(
         tune.Tuner(

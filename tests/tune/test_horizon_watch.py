@@ -166,7 +166,7 @@ def test_in_a_real_sweep_and_in_what_is_told_of_it(
             train,
             param_space={"lr": tune.grid_search([1.0, 2.0, 3.0, 4.0])},
             tune_config=tune.TuneConfig(
-                metric="loss", mode="min", scheduler=ts.AutoScheduler(1000)
+                metric="loss", mode="min", scheduler=ts.AutoScheduler(1000), reuse_actors=True
             ),
             run_config=tune.RunConfig(name="sweep", storage_path=str(tmp_path), verbose=0),
         ).fit()

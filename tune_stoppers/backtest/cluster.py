@@ -10,7 +10,7 @@ Where Ray's loop idles between reports (every 0.1 s) it asks the scheduler again
 is asked until its answer changes nothing. Where Ray hides an error of a scheduler (in `stop_trial`)
 or waits for ever, the replay raises.
 
-Long, as it follows one loop of Ray's controller in that loop's own order: it is read beside it.
+Over 350 lines, as it follows one loop of Ray's controller, in that loop's own order.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class Cluster:
                     break
                 self._add(trial)
             again = self._choice_matters() and self._choose()
-            self._stage_pending()
+            if self._pending_list:
+                self._stage_pending()
         while self._free and self._queue:
             self._start(self._queue.popleft())
 

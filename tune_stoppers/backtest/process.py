@@ -91,6 +91,7 @@ class Process:
         "costs",
         "elapsed",
         "flat",
+        "folder",
         "metrics",
         "nested",
         "reports",
@@ -123,6 +124,7 @@ class Process:
         trial = self.trial
         self.rows = Rows(trial.curve)
         self.costs = costs.of(trial.curve)
+        self.folder = trial.path or str(trial)
         self.slashes = any("/" in name for name in trial.curve.metrics)
         identity = {"trial_id": trial.trial_id, "done": False, "pid": 0, "hostname": "replay"}
         self.nested = identity | {"node_ip": "127.0.0.1", "config": trial.config}
@@ -163,10 +165,10 @@ class Process:
             name = f"checkpoint_{self.checkpoint_index:06d}"
             added["checkpoint_dir_name"] = name
             added["should_checkpoint"] = True
-            self.checkpoint = ReplayCheckpoint(f"{self.trial.path or self.trial}/{name}")
-        self.metrics = self.nested | (nest(row) if self.slashes else row) | added
+            self.checkpoint = ReplayCheckpoint(f"{self.folder}/{name}")
+        self.metrics = {**self.nested, **(nest(row) if self.slashes else row), **added}
         self.row += 1
-        return self.metrics, self.flat | row | added
+        return self.metrics, {**self.flat, **row, **added}
 
     def saved(self) -> CheckpointResult | None:
         """What a request to save hands back: the checkpoint of the last report, if it had one."""

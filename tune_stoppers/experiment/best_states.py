@@ -1,19 +1,22 @@
-"""The best state of every trial of an experiment: which it was, where it lies, and loading it."""
+"""The best state of every trial of an experiment: which it was, and where it lies."""
 
 import logging
 import math
 import os
 import posixpath
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyarrow import fs
 
 from tune_stoppers.core import Mode
+from tune_stoppers.experiment.best_state import BestState
+from tune_stoppers.experiment.checkpoint_reports import (
+    CheckpointFacts,
+    Row,
+    checkpoint_reports,
+    folder_of,
+)
 from tune_stoppers.experiment.class_checkpoints import claims_in
 from tune_stoppers.experiment.configs import Config, differing, flat
 from tune_stoppers.experiment.counting import time_attr_of
@@ -22,7 +25,6 @@ from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRe
 from tune_stoppers.experiment.grid import Results, registered_in
 from tune_stoppers.experiment.journalled_checkpoints import saved_in
 from tune_stoppers.experiment.journals import Run, merged
-from tune_stoppers.experiment.kept_checkpoints import Known, Row, folder_of, kept_of
 from tune_stoppers.experiment.listed import FAILED, TERMINATED
 from tune_stoppers.experiment.stop_request import meant
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, recorded, sign_of
@@ -30,57 +32,8 @@ from tune_stoppers.result_keys import TRAINING_ITERATION
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
 logger = logging.getLogger("tune_stoppers")
-
-
-@dataclass(frozen=True)
-class BestState:
-    """A trial's best state that was kept."""
-
-    trial_id: str
-    step: float  # the value of `time_attr` at the checkpoint
-    value: float  # the metric there, in its own units
-    config: dict[str, Any]  # that it was trained with; the trial may have had another later
-    checkpoint: str  # its folder, on `filesystem`
-    metrics: dict[str, Any] = field(repr=False)  # what was reported with it, as far as is known
-    filesystem: fs.FileSystem = field(repr=False)
-
-    @contextmanager
-    def directory(self) -> Iterator[str]:
-        """The checkpoint as a local folder: itself, or a copy that lasts as long as the block."""
-        if isinstance(self.filesystem, fs.LocalFileSystem):
-            yield self.checkpoint
-            return
-        target = tempfile.mkdtemp(prefix="tune_stoppers-")
-        try:
-            fs.copy_files(self.checkpoint, target, source_filesystem=self.filesystem)
-            yield target
-        finally:
-            shutil.rmtree(target, ignore_errors=True)
-
-    def load(self) -> "dict[str, torch.Tensor]":
-        """The weights in the checkpoint, by name, on the CPU.
-
-        From all that `load_state` reads; what else `save_state` was given, `load_state` returns:
-        `load_state(best.checkpoint)["step"]`.
-        """
-        from tune_stoppers.training.checkpoints import load_weights  # torch comes with it
-
-        with self.directory() as directory:
-            return load_weights(directory)
-
-    def restore(self, model: Any, optimizer: Any = None, scheduler: Any = None) -> float:
-        """Put the state into `model` (and, if given, optimizer and scheduler); its step.
-
-        As `load_state` does: all of it, or nothing.
-        """
-        from tune_stoppers.training.checkpoints import load_state
-
-        with self.directory() as directory:
-            load_state(directory, model, optimizer, scheduler)
-        return self.step
 
 
 def best_states(
@@ -139,13 +92,31 @@ def best_states(
     `ExperimentError` (a `ValueError`) if the path is no experiment or if no trial reported the
     metric.
     """
-    import pandas as pd
+    return frame_of(best_rows(results, metric, mode, time_attr, filesystem, generation))
 
+
+def best_rows(
+    results: Results | str | os.PathLike[str],
+    metric: str,
+    mode: Mode,
+    time_attr: str | None = None,
+    filesystem: fs.FileSystem | None = None,
+    generation: int = 0,
+) -> list[dict[str, Any]]:
+    """The rows of `best_states`, each with all columns; pandas, half a second, is not needed."""
     read = _Read.of(results, filesystem, generation)
     found = read.scan(metric, mode, time_attr)
     if said := _unknown(found):
         logger.warning("%s:%s", read.experiment.root, said)
     rows = [one.row | one.columns(found) for one in found]
+    columns = dict.fromkeys((column for row in rows for column in row), math.nan)
+    return [columns | row for row in rows]
+
+
+def frame_of(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    """Those rows as `best_states` gives them."""
+    import pandas as pd
+
     frame = pd.DataFrame(rows)
     for column in ("checkpoint", "reason"):  # None stays None instead of becoming NaN
         if rows:
@@ -259,7 +230,7 @@ class _Read:
         found = []
         for trial in self.trials:
             trial_id, folder = trial.trial_id, posixpath.basename(trial.folder)
-            known = Known(
+            known = CheckpointFacts(
                 saved.get(trial_id, {}), claims.get(trial_id, {}), self.registered.get(folder, {})
             )
             found.append(_best_of(self.experiment, trial, known, metric, mode, time_attr))
@@ -282,18 +253,18 @@ def _unknown(found: list[_Found]) -> str:
 def _best_of(
     experiment: Experiment,
     trial: TrialRecord,
-    known: Known,
+    known: CheckpointFacts,
     metric: str,
     mode: Mode,
     time_attr: str,
 ) -> _Found:
-    kept = kept_of(experiment, trial, known, metric, time_attr)
+    there = checkpoint_reports(experiment, trial, known, metric, time_attr)
     credited = creditable(trial.rows, metric, time_attr)
     counted = {id(row) for row in credited}
     untrained = [row.get(TRAINING_ITERATION) for row in trial.rows if id(row) not in counted]
-    lost = [row for row in kept.lost if row.get(TRAINING_ITERATION) not in untrained]
+    lost = [row for row in there.lost if row.get(TRAINING_ITERATION) not in untrained]
     best = _best_row([*credited, *lost], metric, mode)
-    rows = [row for row in kept.rows if row.get(TRAINING_ITERATION) not in untrained]
+    rows = [row for row in there.rows if row.get(TRAINING_ITERATION) not in untrained]
     saved = _best_row(rows, metric, mode)
     row: dict[str, Any] = {
         "trial_id": trial.trial_id,
@@ -313,7 +284,7 @@ def _best_of(
         "last_config": trial.config,
     }
     if saved is None:
-        return _Found(row, None, configs, kept.unknown)
+        return _Found(row, None, configs, there.unknown)
     state = BestState(
         trial_id=trial.trial_id,
         step=row["checkpoint_step"],
@@ -323,7 +294,7 @@ def _best_of(
         metrics=saved,
         filesystem=experiment.filesystem,
     )
-    return _Found(row, state, configs, kept.unknown)
+    return _Found(row, state, configs, there.unknown)
 
 
 def _best_row(rows: list[Row], metric: str, mode: Mode) -> Row | None:

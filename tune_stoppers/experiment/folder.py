@@ -3,7 +3,7 @@
 Reads `params.json`, `result.json`, `error.txt`, our own journal and, of Ray's snapshots, the text.
 Nothing is unpickled.
 
-In one file, as what is known of a trial is put together from several of its files at once.
+Over 350 lines, as what is known of a trial is put together from several of its files at once.
 """
 
 import logging

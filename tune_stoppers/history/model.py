@@ -9,7 +9,7 @@ import numpy as np
 
 from tune_stoppers.surrogate.acquisition.freeze_thaw import LEFT, OWN
 from tune_stoppers.surrogate.encoding import APART, Encoding, Floats
-from tune_stoppers.surrogate.gaussian_process import Posterior, Process
+from tune_stoppers.surrogate.gaussian_process import GaussianProcess, Posterior
 from tune_stoppers.surrogate.trial_scores import BLAS
 
 MOST_FITTED = 300  # trials that the parameters are fitted to: the time grows with the cube
@@ -47,7 +47,7 @@ class HistoryModel:
         rows = self._with_sweep(self._encoding.points(configs).rows, np.array(sweep))
         values, noisiness = np.array(scores), _noisiness(np.array(done))
         groups = [*self._encoding.groups, *[len(self.names)] * (self._sweeps + 1)]
-        process = Process(np.array(groups, dtype=np.intp))
+        process = GaussianProcess(np.array(groups, dtype=np.intp))
         fitted = rng.permutation(len(values))[:MOST_FITTED]
         with BLAS.limit(limits=1, user_api="blas"):
             process.fit(rows[fitted], values[fitted], noisiness[fitted])

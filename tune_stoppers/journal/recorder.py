@@ -6,7 +6,7 @@ again.
 A write that failed half-way is made again as a new segment, so that segments may overlap: a line is
 known by its number, which is its segment's plus its row, and the newest segment has the say.
 
-Both sides of its one lock stay in one file.
+Over 350 lines, as both sides of its one lock belong in one file.
 """
 
 import atexit

@@ -73,11 +73,11 @@ class Encoder:
 
     def __call__(self, configs: Sequence[Mapping[str, Any]]) -> Points:
         """The points of these configurations, known by identity."""
-        place = {id(config): row for row, config in enumerate(self._of)}
-        if place.keys() != {id(config) for config in configs}:
+        row_of = {id(config): row for row, config in enumerate(self._of)}
+        if row_of.keys() != {id(config) for config in configs}:
             self._points, self._of = points_of(configs), list(configs)
-            place = {id(config): row for row, config in enumerate(configs)}
-        rows = [place[id(config)] for config in configs]
+            row_of = {id(config): row for row, config in enumerate(configs)}
+        rows = [row_of[id(config)] for config in configs]
         return self._points._replace(rows=self._points.rows[rows])
 
 
@@ -99,7 +99,7 @@ def _columns(values: Sequence[Any]) -> Iterator[_Column]:
     numbers = [number for number in map(_number, there) if number is not None]
     if len(numbers) == len(there):
         if len(set(numbers)) > 1:
-            yield _Ranks(numbers)
+            yield _MidRank(numbers)
         if 0 < len(there) < len(values):
             yield _Presence()
         return
@@ -111,7 +111,7 @@ def _columns(values: Sequence[Any]) -> Iterator[_Column]:
         yield _Category(text, distinct)
 
 
-class _Ranks:
+class _MidRank:
     """Mid-ranks among numbers."""
 
     def __init__(self, numbers: Sequence[float]) -> None:
@@ -124,12 +124,12 @@ class _Ranks:
         asked = np.array([math.nan if each is None else each for each in numbers], dtype=float)
         below = np.searchsorted(self._known, asked, "left")
         through = np.searchsorted(self._known, asked, "right")
-        places = (below + through) / 2 / len(self._known)
+        ranks = (below + through) / 2 / len(self._known)
         low, high = self._known[0], self._known[-1]
         for edge, outside, sign in ((low, asked < low, -1), (high, asked > high, 1)):
             if outside.any():
-                places[outside] += sign * self._beyond(asked[outside], edge)
-        return np.where(np.isnan(asked), 0.5, places)
+                ranks[outside] += sign * self._beyond(asked[outside], edge)
+        return np.where(np.isnan(asked), 0.5, ranks)
 
     def _beyond(self, asked: Floats, edge: float) -> Floats:
         """How far the numbers are from an edge of the range known, in units of the range."""

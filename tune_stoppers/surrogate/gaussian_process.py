@@ -47,7 +47,7 @@ class Conditioned(NamedTuple):
         return shared.T @ self.weights, self.covariance(asked, asked) - explained.T @ explained
 
 
-class Process:
+class GaussianProcess:
     """Values at points, with noise: fitted, and asked for its posterior.
 
     Args:

@@ -68,11 +68,9 @@ class ResultReader:
         step = self.metrics.value(trial_id, result, self.time_attr)
         if step is None or not math.isfinite(step):
             return None
+        # a class trainable's results do not say: any of them may have a checkpoint
+        saved = CHECKPOINT_NAME not in result or bool(result[CHECKPOINT_NAME])
         since = result.get(SINCE_RESTORE)
-        return Reading(
-            report=self.metrics.read(trial_id, step, result),
-            # a class trainable's results do not say: any of them may have one
-            checkpoint=CHECKPOINT_NAME not in result or bool(result[CHECKPOINT_NAME]),
-            since_restore=since if isinstance(since, int) else None,
-            done=bool(result.get(DONE)),
-        )
+        restored = since if isinstance(since, int) else None
+        report = self.metrics.read(trial_id, step, result)
+        return Reading(report, saved, restored, bool(result.get(DONE)))

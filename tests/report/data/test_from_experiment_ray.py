@@ -32,7 +32,9 @@ def run(folder, name, stop=None, scheduler=None):
     tuner = tune.Tuner(
         train,
         param_space={"floor": tune.grid_search([0, 1, 2, 3])},
-        tune_config=tune.TuneConfig(metric="eval/loss", mode="min", scheduler=scheduler),
+        tune_config=tune.TuneConfig(
+            metric="eval/loss", mode="min", scheduler=scheduler, reuse_actors=True
+        ),
         run_config=tune.RunConfig(name=name, storage_path=str(folder), stop=stop, verbose=0),
     )
     return tuner.fit()

@@ -22,8 +22,8 @@ FIRST_RUNG = 0.04
 
 
 def configs(n: int, seed: int) -> list[dict[str, Any]]:
-    chance = np.random.default_rng(seed)
-    return [{"lr": float(10 ** chance.uniform(-5, -1)), "seed": i} for i in range(n)]
+    rng = np.random.default_rng(seed)
+    return [{"lr": float(10 ** rng.uniform(-5, -1)), "seed": i} for i in range(n)]
 
 
 def loss_of(config: dict[str, Any]) -> float:
@@ -78,8 +78,8 @@ def test_the_formula_by_hand() -> None:
     chances = [norm.cdf((t - m) / s) for t, m, s in zip(target, mean, sd, strict=False)]
     worth = [chances[0] / (0.1 + chances[0] * 0.8), chances[1] / 0.7]
     best = int(np.argmax(worth))
-    assert offer.place == best
-    assert offer.chance == pytest.approx(chances[best], rel=1e-3)
+    assert offer.position == best
+    assert offer.probability == pytest.approx(chances[best], rel=1e-3)
     assert offer.worth == pytest.approx(worth[best], rel=1e-3)
     assert f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score" in offer.why
 
@@ -101,8 +101,8 @@ def test_a_promising_trial_that_waits_goes_before_a_new_one() -> None:
     """The best of twelve, where the new ones are like the worst of them."""
     known = worst_first(12)
     offer = choose([{"lr": 1e-5, "seed": 0}, {"lr": 1.1e-5, "seed": 1}], [begun(c) for c in known])
-    assert offer.place == 2 + 11
-    assert offer.chance > 0.3
+    assert offer.position == 2 + 11
+    assert offer.probability > 0.3
 
 
 def test_a_promising_new_one_goes_before_those_that_wait() -> None:
@@ -110,7 +110,7 @@ def test_a_promising_new_one_goes_before_those_that_wait() -> None:
     known = worst_first(30)
     trials = [begun(c, waits=place < 10) for place, c in enumerate(known)]
     new = [{"lr": 1e-5, "seed": 0}, {"lr": known[-1]["lr"] * 1.001, "seed": 1}]
-    assert choose(new, trials).place == 1
+    assert choose(new, trials).position == 1
 
 
 def test_what_a_resume_costs_shifts_the_choice() -> None:
@@ -118,12 +118,12 @@ def test_what_a_resume_costs_shifts_the_choice() -> None:
     known = worst_first(12)
     trials = [begun(c, waits=place == 11) for place, c in enumerate(known)]
     twin = begun(known[-1], ahead=0.5)
-    assert choose([], [*trials, twin]).place == 11
-    assert choose([], [twin, *trials]).place == 12
+    assert choose([], [*trials, twin]).position == 11
+    assert choose([], [twin, *trials]).position == 12
     new = [{"lr": known[-1]["lr"] * 1.01, "seed": 1}]
-    assert choose(new, trials).place == 1 + 11
+    assert choose(new, trials).position == 1 + 11
     trials[11] = trials[11]._replace(ahead=1.5)
-    assert choose(new, trials).place == 0
+    assert choose(new, trials).position == 0
 
 
 def test_an_early_report_says_less_than_a_late_one() -> None:
@@ -131,7 +131,7 @@ def test_an_early_report_says_less_than_a_late_one() -> None:
     trials = [begun({}, float(n), done=0.9, waits=False) for n in range(8)]
 
     def chance_of(done: float) -> float:
-        return choose([], [*trials, begun({}, 7.0, done=done)]).chance
+        return choose([], [*trials, begun({}, 7.0, done=done)]).probability
 
     assert chance_of(0.04) > 1.2 * chance_of(0.9)
 
@@ -142,20 +142,20 @@ def test_what_has_next_to_no_chance_is_chosen_only_if_there_is_nothing_else() ->
     fair = begun({}, 2.0, ahead=0.96, beyond=0.0)
     poor = begun({}, 6.5, ahead=1e-4, beyond=0.95)
     any_chance = choose([], [fair, poor, *ended])
-    assert any_chance.place == 1
-    better = choose([], [fair, poor, *ended], least_chance=1.5 * any_chance.chance)
-    assert better.place == 0
-    assert better.chance > 2 * any_chance.chance
-    alone = choose([], [poor, *ended], least_chance=0.9)
-    assert (alone.place, alone.chance < 0.9) == (0, True)
+    assert any_chance.position == 1
+    better = choose([], [fair, poor, *ended], least_probability=1.5 * any_chance.probability)
+    assert better.position == 0
+    assert better.probability > 2 * any_chance.probability
+    alone = choose([], [poor, *ended], least_probability=0.9)
+    assert (alone.position, alone.probability < 0.9) == (0, True)
 
 
 def test_trials_on_their_way_keep_others_from_the_same_place() -> None:
     """Where three have been sent, there is less to find out."""
     known = [begun({"name": name}, n, waits=False) for n, name in enumerate("aabbeeff", 1)]
     new = [{"name": "c"}, {"name": "d"}]
-    assert choose(new, known).place == 0
-    assert choose(new, known, [{"name": "c"}] * 3).place == 1
+    assert choose(new, known).position == 0
+    assert choose(new, known, [{"name": "c"}] * 3).position == 1
 
 
 # -- when the model has no say -------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_the_first_ones_start_in_the_order_given() -> None:
     new = configs(50, 2)
     for n in range(8):
         offer = choose(new, [begun(c) for c in configs(n, 1)])
-        assert (offer.place, offer.why) == (0, "the first 8 trials start in the order given")
+        assert (offer.position, offer.why) == (0, "the first 8 trials start in the order given")
     assert "order given" not in choose(new, [begun(c) for c in configs(8, 1)]).why
 
 
@@ -207,7 +207,7 @@ def test_configurations_that_do_not_differ_are_compared_by_what_is_seen(config: 
     """The best of those that wait."""
     losses = [4.0, 5.0, 1.0, 3.0, 6.0, 7.0, 8.0, 9.0, 2.0]
     offer = choose([], [begun(dict(config), loss) for loss in losses])
-    assert offer.place == 2
+    assert offer.position == 2
 
 
 def test_trials_that_all_diverged_are_no_error() -> None:
@@ -215,9 +215,9 @@ def test_trials_that_all_diverged_are_no_error() -> None:
     trials = [
         StartedTrial(c, TrialLosses((), math.inf), 1.0, 0.0, 0.0, False) for c in configs(10, 1)
     ]
-    assert 0 <= choose(configs(5, 2), trials).place < 5
+    assert 0 <= choose(configs(5, 2), trials).position < 5
     waiting = [begun(c, math.inf) for c in configs(10, 1)]
-    assert 0 <= choose([], waiting).place < 10
+    assert 0 <= choose([], waiting).position < 10
 
 
 def test_the_same_sweep_gets_the_same_choice() -> None:
@@ -233,7 +233,7 @@ def test_large_sweeps_are_thinned() -> None:
     """Of 300 new ones, with 150 that have ended, the choice is still a good one."""
     known = [begun(c, done=1.0, waits=False) for c in configs(150, 1)]
     new = configs(300, 2)
-    places = [choose(new, known, picks=n).place for n in range(5)]
+    places = [choose(new, known, picks=n).position for n in range(5)]
     assert all(loss_of(new[place]) < 0.3 for place in places)
     assert max(places) >= thaw.MOST_ASKED  # a place among all
 

@@ -29,7 +29,7 @@ def test_it_starts_what_promises_most() -> None:
     known_reports, picked = reports(known), []
     for number in range(10):
         pick = order.choose(waiting, known_reports, picks=40 + number)
-        config = waiting.pop(pick.place)
+        config = waiting.pop(pick.position)
         picked.append(loss_of(config))
         known_reports += reports([config])
         assert "the model expects" in pick.why
@@ -41,12 +41,12 @@ def test_at_first_and_now_and_then_the_order_given_holds() -> None:
     """Before eight trials have reported, and for one pick in ten."""
     order, waiting = LowerConfidenceBound(), configs(50, 2)
     for n in range(8):
-        assert order.choose(waiting, reports(configs(n, 1)), picks=n).place == 0
+        assert order.choose(waiting, reports(configs(n, 1)), picks=n).position == 0
     known = reports(configs(40, 1))
     told = [order.choose(waiting, known, picks=n) for n in range(200)]
     given = [pick for pick in told if "random exploration" in pick.why]
     assert 8 <= len(given) <= 35
-    assert {pick.place for pick in given} == {0}
+    assert {pick.position for pick in given} == {0}
 
 
 def test_the_same_sweep_gets_the_same_picks() -> None:
@@ -62,14 +62,14 @@ def test_trials_on_their_way_keep_others_from_the_same_place() -> None:
     waiting = configs(30, 2)
     order = LowerConfidenceBound(explore=0.0, optimism=10.0)
     first = order.choose(waiting, known, picks=12)
-    again = order.choose(waiting, known, [dict(waiting[first.place])] * 3, picks=12)
-    assert again.place != first.place
+    again = order.choose(waiting, known, [dict(waiting[first.position])] * 3, picks=12)
+    assert again.position != first.position
 
 
 def test_large_sweeps_are_thinned() -> None:
     """Of 1,000 known and 1,000 waiting, a pick is still a good one."""
     known, waiting = reports(configs(1_000, 1)), configs(1_000, 2)
-    place = LowerConfidenceBound(explore=0.0).choose(waiting, known, picks=1_000).place
+    place = LowerConfidenceBound(explore=0.0).choose(waiting, known, picks=1_000).position
     assert loss_of(waiting[place]) < 0.3
 
 
@@ -85,14 +85,16 @@ def test_nothing_to_learn_from_is_said() -> None:
     """Configurations that are all alike start in the order given."""
     known = [({"lr": 1}, TrialLosses((), float(n))) for n in range(10)]
     pick = LowerConfidenceBound(explore=0.0).choose([{"lr": 1}] * 3, known, picks=10)
-    assert pick.place == 0
+    assert pick.position == 0
     assert "do not differ" in pick.why
 
 
 def test_trials_that_all_diverged_are_no_error() -> None:
     """Every loss infinite: all are equally bad."""
     known = [(config, TrialLosses((math.inf,), math.inf)) for config in configs(10, 1)]
-    assert 0 <= LowerConfidenceBound(explore=0.0).choose(configs(5, 2), known, picks=10).place < 5
+    assert (
+        0 <= LowerConfidenceBound(explore=0.0).choose(configs(5, 2), known, picks=10).position < 5
+    )
 
 
 def test_pairs_are_compared_where_both_have_been() -> None:

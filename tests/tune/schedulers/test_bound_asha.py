@@ -92,7 +92,10 @@ def test_in_a_real_sweep(ray_session: None, tmp_path: Path) -> None:
         train,
         param_space={"floor": tune.grid_search([0.0, 5.0, 6.0, 7.0, 8.0, 9.0])},
         tune_config=tune.TuneConfig(
-            metric="eval/loss", mode="min", scheduler=BoundASHAScheduler(12, grace_period=2)
+            metric="eval/loss",
+            mode="min",
+            scheduler=BoundASHAScheduler(12, grace_period=2),
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path), verbose=0, stop=PatienceStopper("eval/loss", "min")

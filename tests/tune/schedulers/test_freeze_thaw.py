@@ -354,7 +354,9 @@ def test_when_no_new_one_comes_only_what_has_a_chance_is_gone_on_with(ran: bool)
     ray = StandIn(freeze_thaw(least_chance=0.2))
     at_first_rung(ray, *(float(n) for n in range(8)))
     told = []
-    ray.scheduler._thaw.order.choose = lambda *_, least_chance, **more: told.append(least_chance)
+    ray.scheduler._thaw.order.choose = lambda *_, least_probability, **more: told.append(
+        least_probability
+    )
     assert ray.start() == "new"
     if ran:
         one_has_run(ray, 9.0)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from tune_stoppers.core import Mode
-from tune_stoppers.experiment.best_states import best_states
+from tune_stoppers.experiment.best_states import best_rows
 from tune_stoppers.experiment.configs import differing, flat
 from tune_stoppers.experiment.diverged import is_untrained
 from tune_stoppers.experiment.folder import Experiment, ExperimentError, TrialRecord
@@ -91,20 +91,13 @@ def experiment_story(
     metric, mode = _objective(experiment, records, lines, metric, mode)
     time_attr = time_attr or time_attr_of(records, lines)
     _check_time_attr(experiment, records, time_attr)
-    known = best_states(
-        results,
-        metric,
-        mode,
-        time_attr=time_attr,
-        filesystem=filesystem,
-        generation=generation,
-    )
+    known = best_rows(results, metric, mode, time_attr, filesystem, generation)
     of_trial: dict[str, list[Line]] = {}
     for line in lines:
         of_trial.setdefault(str(line.get("trial")), []).append(line)
     runs = [
         _Run.of(replace(record, status=row["status"]), row, metric, time_attr)
-        for record, row in zip(records, known.to_dict("records"), strict=True)
+        for record, row in zip(records, known, strict=True)
     ]
     begin = min((span.begin for run in runs for span in run.spans), default=math.nan)
     said, horizon = _said(lines, {r.record.trial_id: r.last for r in runs}), horizon_of(records)

@@ -1,6 +1,6 @@
 """The pictures of a story as SVG: curves, best so far, time line, hyperparameters.
 
-One class a picture; they share their margins and glyphs, and are changed together.
+Over 350 lines: the pictures share their margins and glyphs, and are changed together.
 """
 
 from __future__ import annotations

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tune_stoppers.core import Mode
-from tune_stoppers.experiment.best_states import best_states
+from tune_stoppers.experiment.best_states import best_rows, frame_of
 from tune_stoppers.experiment.counting import time_attr_of
 from tune_stoppers.experiment.folder import Experiment, ExperimentError
 from tune_stoppers.metrics import sign_of
 from tune_stoppers.report.data.journalled import objective_of
 from tune_stoppers.report.data.standing import standing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Best:
     metric: str
     mode: Mode
     time_attr: str
-    states: pd.DataFrame  # as `best_states` gives them
+    states: list[dict[str, Any]]  # as `best_states` gives them
     standing: tuple[str, ...] = ()  # trials that failed, diverged, run or wait, in sentences
 
     @property
@@ -35,13 +32,12 @@ class Best:
         return [*self._found(), *([" ".join(self.standing)] if self.standing else [])]
 
     def _found(self) -> list[str]:
-        rows = self.states.to_dict("records")
-        first = rows[0]
+        first = self.states[0]
         if not math.isfinite(first["best_value"]):
             return [f"no trial has a finite {self.metric} of a trained model"]
         where = f"{self.metric} {first['best_value']:.6g} at {self._unit} {first['best_step']:g}"
         lines = [f"best: trial {first['trial_id']}, {where}"]
-        kept = [row for row in rows if row["checkpoint"]]
+        kept = [row for row in self.states if row["checkpoint"]]
         if not kept:
             return [*lines, "no checkpoint of any trial exists"]
         best = min(kept, key=lambda row: sign_of(self.mode) * row["checkpoint_value"])
@@ -57,7 +53,7 @@ class Best:
     @property
     def facts(self) -> dict[str, Any]:
         """The same for machines."""
-        trials = json.loads(self.states.to_json(orient="records"))
+        trials = json.loads(frame_of(self.states).to_json(orient="records"))
         return {
             "metric": self.metric,
             "mode": self.mode,
@@ -77,7 +73,7 @@ class Best:
                 _number(row["checkpoint_step"]),
                 f"{row['status']}, diverged" if row["diverged"] else str(row["status"]),
             ]
-            for row in self.states.head(top).to_dict("records")
+            for row in self.states[:top]
         ]
         at = f"at {self._unit}"
         return ["trial", self.metric, at, "kept", at, "status"], rows
@@ -105,10 +101,11 @@ def best_of(
     records = experiment.trials(journal=lines)
     time_attr = time_attr or time_attr_of(records, lines)
     wanted: Literal["min", "max"] = mode  # type: ignore[assignment]  # best_states checks it
-    states = best_states(path, metric, wanted, time_attr=time_attr, generation=generation)
-    order = (sign_of(wanted) * states["best_value"]).sort_values(kind="stable").index
-    known = tuple(standing(records, lines, listing, int(states["diverged"].sum())))
-    return Best(metric, wanted, time_attr, states.loc[order].reset_index(drop=True), known)
+    states = best_rows(path, metric, wanted, time_attr, generation=generation)
+    known = tuple(standing(records, lines, listing, sum(row["diverged"] for row in states)))
+    sign = sign_of(wanted)
+    states.sort(key=lambda row: (math.isnan(row["best_value"]), sign * row["best_value"]))
+    return Best(metric, wanted, time_attr, states, known)
 
 
 def _configs(kept: dict[Any, Any], same: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""How often a rung's quota is wrong in this sweep, learnt from trials that it lets go on."""
+"""How often a rung's quota is wrong in this sweep, learnt from trials that it spares."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -28,12 +28,12 @@ class Belief(NamedTuple):
 
 @dataclass
 class Audit:
-    """The trials let go on, and what became of them, per rung.
+    """The trials that continue although they failed a quota, and what became of them, per rung.
 
-    The first trial that fails the quota of a rung, and every `every`-th after it, goes on to the
+    The first trial that fails the quota of a rung, and every `every`-th after it, continues to the
     next rung. If it passes the quota there, the stop had been wrong. While the expected share of
     wrong stops, (0.5 + wrong) / (5 + tried), is above 1/4, the quota of the rung is suspended: all
-    trials go on, and each of them is counted, so that it may come back.
+    trials continue, and each of them is counted, so that the quota may be restored.
     """
 
     failed: list[int]  # per rung, as the next two
@@ -51,9 +51,9 @@ class Audit:
         return Belief(self.wrong[rung], self.tried[rung])
 
     def fails(self, trial_id: str, rung: int, every: int) -> bool:
-        """The trial fails the quota of this rung; whether it is to go on all the same.
+        """The trial fails the quota of this rung; whether it continues all the same.
 
-        One that was let go on here or further on, and has gone back, still is.
+        One that was spared here or at a later rung, and has gone back, still is.
         """
         if self.spared.get(trial_id, -1) >= rung:
             return True
@@ -64,7 +64,7 @@ class Audit:
         return spares
 
     def comes_to_rung(self, trial_id: str, rung: int, passes: bool) -> None:
-        """The trial is at a rung: if it had been let go on before, its stop was wrong or right."""
+        """The trial is at a rung: for one spared before, this shows if the stop was wrong."""
         failed = self.spared.get(trial_id, rung)
         if failed < rung:
             del self.spared[trial_id]

@@ -5,7 +5,7 @@ bound is ours: for a power law the gain per doubling of time shrinks, so the gai
 doubling, again at every doubling left, already overestimates what is to come; `optimism` times
 that pays for noise and for learning-rate decay.
 
-In one file, as quota, bound and audit judge by one record and are read together.
+Over 350 lines, as quota, bound and audit judge by one record and are read together.
 """
 
 import math
@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from tune_stoppers.core import (
+    Action,
     Decision,
     Report,
     SweepRule,
@@ -262,7 +263,7 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         if time >= self.max_t:
             return self.stop("the horizon {max_t:g} is reached", max_t=self.max_t)
         if trial_id in record.audit.spared:
-            return self._let_go_on(record, trial_id, loss)
+            return self._spared(record, trial_id, loss)
         return self._bound(record, trial_id, course, time)
 
     def _remember(self, course: BoundASHATrial, time: float, loss: float) -> None:
@@ -270,7 +271,8 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         if SAME * abs(loss) < moved < course.step:
             course.step = moved
         course.loss = loss
-        course.recent = [*course.recent[1 - RECENT :], loss]
+        course.recent.append(loss)
+        del course.recent[:-RECENT]
         times, losses = course.times, course.losses
         if len(times) > 1 and time < times[-2] * HISTORY_RATIO:
             times[-1], losses[-1] = time, loss
@@ -322,12 +324,12 @@ class BoundASHA(SweepRule[BoundASHARecord]):
         )
 
     def _spares(self, record: BoundASHARecord, trial_id: str, index: int) -> bool:
-        """Whether a trial that fails this rung's quota goes on, for the audit's sake."""
+        """Whether a trial that fails this rung's quota continues, for the audit's sake."""
         if self.audit is None or index == len(record.times) - 1:
             return False
         return record.audit.fails(trial_id, index, self.audit)
 
-    def _let_go_on(self, record: BoundASHARecord, trial_id: str, loss: float) -> Decision:
+    def _spared(self, record: BoundASHARecord, trial_id: str, loss: float) -> Decision:
         index = record.audit.spared[trial_id]
         belief = record.audit.belief(index)
         text = "{loss:loss}: fails the quota at rung {rung:g}, let go on to the next " + (
@@ -362,21 +364,17 @@ class BoundASHA(SweepRule[BoundASHARecord]):
             return self.keep("the incumbent, {best:loss}", best=incumbent.loss)
         doublings = math.log2(self.max_t / time)
         bound = best - self.optimism * drop * doublings
-        text, numbers = BOUND, {"optimism": self.optimism, "drop": drop, "doublings": doublings}
+        numbers: dict[str, Any] = {"loss": course.loss, "optimism": self.optimism}
+        numbers |= {"drop": drop, "doublings": doublings}
+        text = BOUND
         if bound > incumbent.loss:  # the allowance only helps the trial: measured where it matters
             text, allowed = BOUND_WITH_NOISE, self._allowance(record, course)
             bound -= allowed
             numbers["allowed"] = allowed
-        decide = self.stop if bound > incumbent.loss else self.keep
-        return decide(
-            text,
-            loss=course.loss,
-            **numbers,
-            bound=bound,
-            best=incumbent.loss,
-            holder=incumbent.trial_id,
-            when=incumbent.time,
-        )
+        target, holder, when = incumbent
+        numbers |= {"bound": bound, "best": target, "holder": holder, "when": when}
+        action = Action.STOP if bound > target else Action.CONTINUE
+        return Decision(action, text, self.name, numbers)
 
     def _allowance(self, record: BoundASHARecord, course: BoundASHATrial) -> float:
         """By how much the bound may be wrong, in loss units."""

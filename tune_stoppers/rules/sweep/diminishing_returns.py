@@ -1,4 +1,4 @@
-"""DiminishingReturns: end the sweep when going on is expected to gain less than it is worth."""
+"""DiminishingReturns: end the sweep when continuing is expected to gain too little."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ class Best(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """By how much going on is expected to better the best loss, and what that is held against."""
+    """By how much continuing is expected to better the best loss, and what it must exceed."""
 
     best: float  # loss
     new: float  # by trials not yet started
@@ -80,7 +80,7 @@ class DiminishingReturnsRecord:
 
 
 def thinned_gain(losses: Sequence[float], keep: float) -> float:
-    """How much worse the best would be, had each trial been left out with chance 1 - `keep`.
+    """How much worse the best would be, had each trial been left out with probability 1 - `keep`.
 
     `losses` are the best of the trials, best first. The best one kept is that of rank i with
     probability keep·(1 - keep)^(i - 1); what is left of the probability falls to the last.
@@ -106,7 +106,7 @@ def gain_of(run: RunningTrial, horizon: float, incumbent: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
-    """End the sweep once going on is expected to gain no more than the noise, or than it is worth.
+    """End the sweep once continuing is expected to gain no more than noise, or than it is worth.
 
     Looking ahead `ahead` times as long as the sweep has run, about `ahead` times as many new
     trials will start as have so far. What they will gain is what the newest share of so many has
@@ -115,11 +115,11 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
 
         new = Σ k·(1 - k)^(i - 1)·(xᵢ - x₁),
 
-    a trial in the worse half counting as the last of the better. Gains shrink as a sweep goes on
-    wherever there is a best value that none can pass, so this is rather too much than too little.
-    To it comes the most that a trial in the last doubling of its time gains on the incumbent if
-    its best goes on falling at the pace, per doubling of time, of its last doubling; younger
-    trials count as new ones, and paused ones not at all. The noise is the median, over the 5 best
+    a trial in the worse half counting as the last of the better. Gains shrink as a sweep continues
+    wherever there is a best value that none can pass, so the estimate errs on the high side. To it
+    comes the most that a trial in the last doubling of its time gains on the incumbent if its best
+    falls as much per doubling of time as over its last doubling. Younger trials count as new ones,
+    and paused ones not at all. The noise is the median, over the 5 best
     trials, of the deviation of their last 6 evaluations (from second differences). The sweep
     ends once, at `patience` checks in a row,
 

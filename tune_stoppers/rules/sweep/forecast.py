@@ -202,16 +202,16 @@ class Forecast(SweepRule[ForecastRecord]):
                 "{skill:.2f} nats, on {tested} trials)"
             )
             return self.keep(text, loss=loss, skill=skill, tested=tested)
-        chance = forecast.probability_below(target)
+        below = forecast.probability_below(target)
         low, high = forecast.quantile(0.05), forecast.quantile(0.95)
-        decide = self.stop if chance < self.probability else self.keep
+        decide = self.stop if below < self.probability else self.keep
         return decide(
             "{loss:loss}; its best to come is forecast between {low:loss} and {high:loss} (90 %), "
             "with probability {chance:.3f} past the target {target:loss}, {probability:g} needed",
             loss=loss,
             low=low,
             high=high,
-            chance=chance,
+            chance=below,
             target=target,
             probability=self.probability,
             skill=skill,

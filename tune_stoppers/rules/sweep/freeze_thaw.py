@@ -1,4 +1,4 @@
-"""FreezeThaw: every trial pauses at every rung, and goes on when it is worth a worker again."""
+"""FreezeThaw: every trial pauses at every rung, and continues when it is worth a worker again."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,12 +11,13 @@ from tune_stoppers.rules.sweep.pausing import PausingRecord, PausingRule, Pausin
 class FreezeThaw(PausingRule):
     """Pauses a trial at each rung, at its first report there with a checkpoint.
 
-    Rungs, and what is recorded at them: as `PausingRule` says. Who goes on is not a matter of
-    ranks: whoever applies the rule compares all that wait and all that are new by what a worker is
-    worth there (`surrogate.acquisition.freeze_thaw`), and notes "resumed" for the one that goes on.
+    Rungs, and what is recorded at them: as `PausingRule` says. Ranks do not decide who
+    continues. Whoever applies the rule compares all trials that wait and all that are new by what a
+    worker is worth there (`surrogate.acquisition.freeze_thaw`), and notes "resumed" for the one
+    that continues.
 
-    Units: `least_chance` is a probability: when no new trial comes, one that waits with less
-    chance than this to be the best is not continued.
+    Units: `least_chance` is a probability. When no new trial comes, a waiting trial that is
+    less likely than this to be the best is not continued.
     """
 
     scheduler: ClassVar[str] = "FreezeThawScheduler"

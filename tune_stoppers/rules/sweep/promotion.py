@@ -2,8 +2,8 @@
 
 The promoting form of asynchronous successive halving (Li et al. 2020), with three departures: the
 first trials of the sweep wait until the quota means something; a trial that is within the quota
-when it arrives goes on at once, without a pause; and what a resume costs is weighed against what
-lies between the rung and the next.
+when it arrives continues without a pause; and the cost of a resume is weighed against the way to
+the next rung.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Promotion(PausingRule):
     Rungs, and what is recorded at them: as `PausingRule` says.
 
     Quota: of n losses recorded at a rung, those of rank <= n / `reduction_factor`, ties in the
-    trial's favour, may go on; at the first rung once n >= `pen`, the cold start. A trial that may
-    goes on at once. One that may not is paused, at its first report with a checkpoint: without one
-    it would start from zero.
+    trial's favour, may continue; at the first rung only once n >= `pen`, the cold start. A trial
+    that may, continues at once. Any other is paused at its first report with a checkpoint: without
+    one it would start from zero.
 
     `choose` says what a free worker does: from the top rung down, resume the best paused trial
-    that may go on; else start a new one. When no new one will come, the pen is void. When nothing
-    runs or is pending either, those that wait are compared with the leader, the best of the
+    that may continue; else start a new one. When no new one will come, `pen` no longer counts. When
+    nothing runs or is pending either, those that wait are compared with the leader, the best of the
     trials that ended by themselves in the last fifth of the horizon: the best that waits resumes if
     it was better at its rung than the leader was there, or while there is no leader; those that
     were no better are given up. Where trials end long before `max_t`, nobody is given up so: give
@@ -36,10 +36,10 @@ class Promotion(PausingRule):
 
     Cost: the mean measured cost of a resume, in units of the time. Where it is more than
     `resume_share` of the way to the next rung, a paused trial resumes only if there is nothing
-    else to do, and an arriving one is spared the pause where it can be: there is no pen, and it
-    goes on iff (rank - 1)·`reduction_factor` <= n - 1, as in the stopping form.
+    else to do, and an arriving one is not paused if that can be avoided: `pen` does not count, and
+    it continues iff (rank - 1)·`reduction_factor` <= n - 1, as in the stopping form.
 
-    Units: `pen` in trials.
+    Units: `pen` in trials: how many wait for each other at the first rung.
     """
 
     scheduler: ClassVar[str] = "PromotionASHAScheduler"
@@ -85,7 +85,7 @@ class Promotion(PausingRule):
     def at_rung(
         self, record: PausingRecord, trial_id: str, course: PausingTrial, checkpoint: bool
     ) -> Decision:
-        """In the pen, or outside the quota: paused."""
+        """Paused, if too few have come yet or it is outside the quota."""
         index = course.reached - 1
         rung = record.rungs[index]
         loss = rung.of_trial[trial_id]
@@ -98,7 +98,7 @@ class Promotion(PausingRule):
             "factor": self.reduction_factor,
             "pen": self._pen(index),
         }
-        place = "{loss:loss} is rank {rank} of {count} at rung {rung:g}"
+        rank_text = "{loss:loss} is rank {rank} of {count} at rung {rung:g}"
         if self._is_dear(record, index):
             may_go_on = (rank - 1) * self.reduction_factor <= count - 1
             why = "a resume is dear here; best 1/{factor:g}, rounded up, go on"
@@ -106,7 +106,7 @@ class Promotion(PausingRule):
             full = count >= self._pen(index)
             may_go_on = full and rank * self.reduction_factor <= count
             why = "the best 1/{factor:g} go on" if full else "the first {pen} wait for each other"
-        text = f"{place}: {why}"
+        text = f"{rank_text}: {why}"
         if may_go_on:
             course.passed = course.reached
             return self.keep(text, **numbers)
@@ -115,11 +115,11 @@ class Promotion(PausingRule):
         return self.pause(text, **numbers)
 
     def least_at(self, index: int) -> float:
-        """At the first rung at least the pen."""
+        """At the first rung at least `pen`."""
         return max(self._pen(index), self.reduction_factor)
 
     def _promotion(self, record: PausingRecord, index: int, last: bool) -> Choice | None:
-        """The best paused trial at a rung, if the quota lets it go on."""
+        """The best paused trial at a rung, if the quota lets it continue."""
         waiting, rung = record.paused[index], record.rungs[index]
         count = len(rung.losses)
         if not waiting or (count < self._pen(index) and not last):
@@ -141,11 +141,11 @@ class Promotion(PausingRule):
     def _at_rest(self, record: PausingRecord, over: bool) -> Choice | None:
         """Nothing runs, is pending or is promoted."""
         firsts = ((-index, waiting[0]) for index, waiting in enumerate(record.paused) if waiting)
-        best = min(((loss, place, trial_id) for place, (loss, trial_id) in firsts), default=None)
+        best = min(((loss, above, trial_id) for above, (loss, trial_id) in firsts), default=None)
         if best is None:
             return None
-        loss, place, trial_id = best
-        rung, theirs = record.times[-place], self.is_behind(record, -place, loss)
+        loss, above, trial_id = best  # the higher rung wins a tie
+        rung, theirs = record.times[-above], self.is_behind(record, -above, loss)
         if over and theirs is not None:
             text = (
                 "nothing else is left to run, and {loss:loss} at rung {rung:g} is no better than "

@@ -1,4 +1,4 @@
-"""Whether to start a new trial or go on with a paused one, and which: what a worker is worth there.
+"""Whether to start a new trial or continue a paused one, and which: what a worker is worth there.
 
 Freeze-thaw optimisation (Swersky, Snoek & Adams 2014) with a plain model: how trials do among the
 others is a Gaussian process over their configurations, and of its own trial a report says more.
@@ -44,9 +44,9 @@ class StartedTrial(NamedTuple):
 class Candidate(NamedTuple):
     """What to do with a worker."""
 
-    place: int  # among the new configurations; of a trial that has begun: behind all of those
-    chance: float  # that it does better in the end than all the others
-    worth: float  # that chance, over what it is expected to take
+    position: int  # among the new configurations; of a trial that has begun: behind all of those
+    probability: float  # that it does better in the end than all the others
+    worth: float  # that probability, over what it is expected to take
     why: str
 
 
@@ -57,9 +57,9 @@ class FreezeThawAcquisition:
     says how they are compared; lower is better), is g(configuration) + h: a Gaussian process, and
     what is the trial's own. What is seen of it has noise beside, which falls with the root of the
     share of the horizon done. With m ± s believed of a trial, and t the lowest belief about any
-    other, its chance to be the best is Φ((t - m) / s), and going on with it is worth
+    other, its probability of being the best is Φ((t - m) / s), and continuing it is worth
 
-        chance / (ahead + chance · beyond):
+        probability / (ahead + probability · beyond):
 
     it costs the way to the next rung, and the rest of the way only if it is still promising there.
     New configurations (at most 80, at random) and trials that wait are compared by that.
@@ -91,7 +91,7 @@ class FreezeThawAcquisition:
         first_rung: float,
         picks: int,
         arrives: bool = False,
-        least_chance: float = 0.0,
+        least_probability: float = 0.0,
     ) -> Candidate | None:
         """What a worker should do; None if nothing can be done.
 
@@ -101,36 +101,36 @@ class FreezeThawAcquisition:
             awaited: configurations of trials that were started and have not reported.
             first_rung: what a new trial takes to its first rung, as a share of the horizon.
             picks: how many were chosen before.
-            arrives: a trial has come to a rung and is to go on or to wait: no place for chance.
-            least_chance: what has less is chosen only if there is nothing else.
+            arrives: a trial has come to a rung and is to continue or to wait: no exploration.
+            least_probability: what has less is chosen only if there is nothing else.
         """
         configs = [*new, *(trial.config for trial in begun), *awaited]
         expected = None if self.prior is None else self.prior.expected(configs)
         if new and len(begun) < self.least:
             return self._first(expected, len(new), picks)
-        chance = np.random.default_rng([self.seed, picks])
-        if new and not arrives and chance.random() < self.explore:
+        rng = np.random.default_rng([self.seed, picks])
+        if new and not arrives and rng.random() < self.explore:
             return Candidate(0, 1.0, 1.0, "random exploration: next in the given order")
-        waiting = [place for place, trial in enumerate(begun) if trial.waits]
+        waiting = [index for index, trial in enumerate(begun) if trial.waits]
         if not new and not waiting:
             return None
         if len(begun) == 1:
             return Candidate(len(new), 1.0, 1.0, "no other one is there to compare with")
         asked = np.arange(len(new))
         if len(new) > MOST_ASKED:
-            asked = np.sort(chance.choice(len(new), MOST_ASKED, replace=False))
-        mean, sd = self._beliefs(new, begun, awaited, asked, chance, expected)
-        chances, worth = self._compared(mean, sd, begun, len(asked), first_rung)
-        promising = (chances >= least_chance) & (worth > -np.inf)
+            asked = np.sort(rng.choice(len(new), MOST_ASKED, replace=False))
+        mean, sd = self._beliefs(new, begun, awaited, asked, rng, expected)
+        probabilities, worth = self._compared(mean, sd, begun, len(asked), first_rung)
+        promising = (probabilities >= least_probability) & (worth > -np.inf)
         best = int(np.argmax(np.where(promising, worth, -np.inf) if promising.any() else worth))
-        place = int(asked[best]) if best < len(asked) else len(new) + best - len(asked)
+        position = int(asked[best]) if best < len(asked) else len(new) + best - len(asked)
         why = (
-            f"a chance of {chances[best]:.0%} to be the best in the end "
+            f"a probability of {probabilities[best]:.0%} to be the best in the end "
             f"({mean[best]:+.2f} ± {sd[best]:.2f} of a normal score; lower is better)"
         )
-        if expected is not None and place < len(new):
-            why += f"; {told(expected[place])}"
-        return Candidate(place, float(chances[best]), float(worth[best]), why)
+        if expected is not None and position < len(new):
+            why += f"; {told(expected[position])}"
+        return Candidate(position, float(probabilities[best]), float(worth[best]), why)
 
     def _first(self, expected: Floats | None, new: int, picks: int) -> Candidate:
         """One of the first trials: as the prior says, or the next in the order given."""
@@ -147,11 +147,11 @@ class FreezeThawAcquisition:
         begun: Sequence[StartedTrial],
         awaited: Sequence[Mapping[str, Any]],
         asked: np.ndarray[Any, np.dtype[np.intp]],
-        chance: np.random.Generator,
+        rng: np.random.Generator,
         expected: Floats | None,
     ) -> tuple[Floats, Floats]:
         """Mean and deviation of how those asked about, and then all that have begun, will do."""
-        known = some_of([trial.standing.best for trial in begun], MOST_KNOWN, chance)
+        known = some_of([trial.standing.best for trial in begun], MOST_KNOWN, rng)
         values = normal_scores([trial.standing for trial in begun], known)
         passing = 1 - (1 - LEFT) * np.sqrt([trial.done for trial in begun])
         noisiness = OWN + (1 - OWN) * passing
@@ -181,25 +181,25 @@ class FreezeThawAcquisition:
         return beforehand + mean + gain * seen, np.sqrt((1 - gain) ** 2 * sd**2 + own * (1 - gain))
 
     def worth_of_any(self, others: int, first_rung: float) -> float:
-        """What a new trial is worth of which nothing is known: its chance is that of any other."""
+        """What a new trial is worth that is as likely as any other to be the best."""
         return float(_worth(np.float64(1 / (others + 1)), first_rung, 1 - first_rung))
 
     def _compared(
         self, mean: Floats, sd: Floats, begun: Sequence[StartedTrial], asked: int, first_rung: float
     ) -> tuple[Floats, Floats]:
-        """The chance of each to be the best, and what continuing with it is worth."""
+        """The probability of each to be the best, and what continuing it is worth."""
         expected = np.where(np.arange(len(mean)) < asked, np.inf, mean)
         leader = int(np.argmin(expected))
         target = np.full(len(mean), expected[leader])
         target[leader] = np.partition(expected, 1)[1]
-        chances = np.asarray(norm.cdf((target - mean) / sd))
+        probabilities = np.asarray(norm.cdf((target - mean) / sd))
         ahead = np.array([first_rung] * asked + [trial.ahead for trial in begun])
         beyond = np.array([1 - first_rung] * asked + [trial.beyond for trial in begun])
         can = np.array([True] * asked + [trial.waits for trial in begun])
         worth = np.full(len(mean), -np.inf)
-        worth[can] = _worth(chances[can], ahead[can], beyond[can])
-        return chances, worth
+        worth[can] = _worth(probabilities[can], ahead[can], beyond[can])
+        return probabilities, worth
 
 
-def _worth(chance: Any, ahead: Any, beyond: Any) -> Any:
-    return chance / (ahead + chance * beyond)
+def _worth(probability: Any, ahead: Any, beyond: Any) -> Any:
+    return probability / (ahead + probability * beyond)

@@ -24,10 +24,10 @@ from tune_stoppers.surrogate.trial_scores import (
 MOST_ASKED = 200  # configurations that are compared for one choice
 
 
-class Candidate(NamedTuple):
-    """The configuration to start, by its place among those asked about, and why."""
+class NextStart(NamedTuple):
+    """The configuration to start, by its position among those asked about, and why."""
 
-    place: int
+    position: int
     why: str
 
 
@@ -35,7 +35,7 @@ class LowerConfidenceBound:
     """Chooses by the lower confidence bound of a Gaussian process over the configurations.
 
     What is modelled is how a trial does among the others. Of two trials the better one is that
-    with the lower loss at the last mark that both have reached; of two that have reached none, or
+    with the lower loss at the last rung that both have reached; of two that have reached none, or
     all, that with the lower best loss. The share of the others that it does better than, as a
     normal score, is the value of its configuration. The next to start is, of the configurations
     asked about (at most 200, at random), the one with the least mean - `optimism` · deviation,
@@ -82,8 +82,8 @@ class LowerConfidenceBound:
         awaited: Sequence[Mapping[str, Any]] = (),
         *,
         picks: int,
-    ) -> Candidate:
-        """The place in `waiting` of the configuration to start next.
+    ) -> NextStart:
+        """The position in `waiting` of the configuration to start next.
 
         Args:
             waiting: configurations not started, in the order given; at least one.
@@ -91,23 +91,23 @@ class LowerConfidenceBound:
             awaited: configurations of trials that were started and have not reported.
             picks: how many were chosen before.
         """
-        chance = np.random.default_rng([self.seed, picks])
+        rng = np.random.default_rng([self.seed, picks])
         configs = [*waiting, *(config for config, _ in reported), *awaited]
         expected = None if self.prior is None else self.prior.expected(configs)
         if len(reported) < self.least:
             return self._first(expected, len(waiting), picks)
-        if chance.random() < self.explore:
-            return Candidate(0, "random exploration: next in the given order")
+        if rng.random() < self.explore:
+            return NextStart(0, "random exploration: next in the given order")
         if len(waiting) == 1:
-            return Candidate(0, "no other one waits")
-        known = some_of([standing.best for _, standing in reported], MOST_KNOWN, chance)
-        values = normal_scores([reported[place][1] for place in known])
+            return NextStart(0, "no other one waits")
+        known = some_of([standing.best for _, standing in reported], MOST_KNOWN, rng)
+        values = normal_scores([reported[index][1] for index in known])
         asked = np.arange(len(waiting))
         if len(waiting) > MOST_ASKED:
-            asked = np.sort(chance.choice(len(waiting), MOST_ASKED, replace=False))
+            asked = np.sort(rng.choice(len(waiting), MOST_ASKED, replace=False))
         rows, groups, _ = self.model.points(waiting, [config for config, _ in reported], awaited)
         if not len(groups):
-            return Candidate(
+            return NextStart(
                 0, "the configurations do not differ in anything that a model could use"
             )
         first, second = len(waiting), len(waiting) + len(reported)
@@ -129,13 +129,13 @@ class LowerConfidenceBound:
         )
         if expected is not None:
             why += f"; {told(expected[asked[best]])}"
-        return Candidate(int(asked[best]), why)
+        return NextStart(int(asked[best]), why)
 
-    def _first(self, expected: Floats | None, waiting: int, picks: int) -> Candidate:
+    def _first(self, expected: Floats | None, waiting: int, picks: int) -> NextStart:
         """One of the first trials: as the prior says, or the next in the order given."""
         if expected is None:
-            return Candidate(0, f"the first {self.least} trials start in the order given")
+            return NextStart(0, f"the first {self.least} trials start in the order given")
         place = most_expected(expected[:waiting], picks)
         if place is None:
-            return Candidate(0, NEXT_GIVEN)
-        return Candidate(place, f"{told(expected[place])}, most of all that wait")
+            return NextStart(0, NEXT_GIVEN)
+        return NextStart(place, f"{told(expected[place])}, most of all that wait")

@@ -156,13 +156,13 @@ class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
         if self._live.held:
             return False  # it was compared with those
         if over:
-            return offer.chance < self._least(over)
+            return offer.probability < self._least(over)
         return offer.worth < self._thaw.order.worth_of_any(
             len(self.record.courses), self._first_rung
         )
 
     def _least(self, over: bool) -> float:
-        """The chance below which a trial is not continued: 0 while few say what is usual.
+        """The probability below which a trial is not continued: 0 while few say what is usual.
 
         Also while none has run to its end: what ended early says nothing of those that wait.
         """
@@ -194,13 +194,13 @@ class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
             first_rung=self._first_rung,
             picks=len(ids) + sum(course.passed for course in self.record.courses.values()),
             arrives=bool(arriving),
-            least_chance=self._least(over),
+            least_probability=self._least(over),
         )
         if offer is None:
             return "", None
-        if offer.place < len(new):
-            return new[offer.place].trial_id, offer
-        return ids[offer.place - len(new)], offer
+        if offer.position < len(new):
+            return new[offer.position].trial_id, offer
+        return ids[offer.position - len(new)], offer
 
     def _begun(self, trial: Trial, course: PausingTrial, arrives: bool) -> StartedTrial:
         rungs, max_t = self.record.times, self.rule.max_t

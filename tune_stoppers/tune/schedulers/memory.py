@@ -73,7 +73,7 @@ def told(config: Mapping[str, Any]) -> dict[str, Any]:
     return {} if values is None else {"values": values}
 
 
-class Known:
+class KnownTrial:
     """A trial as a scheduler remembers it."""
 
     __slots__ = ("ahead", "configs", "ended", "metrics", "started", "stopped", "time")
@@ -111,7 +111,7 @@ class Memory(Generic[R]):
     def __init__(self, owner: str, rule: SweepRule[R], uid: str) -> None:
         self.owner, self.rule, self.uid = owner, rule, uid
         self.record = rule.init()
-        self.trials: dict[str, Known] = {}
+        self.trials: dict[str, KnownTrial] = {}
         self.sign = 1
         self.over = ""  # why the search has ended
         self.fit: Any = []  # of the model that compares the trials, as it was last fitted
@@ -121,7 +121,7 @@ class Memory(Generic[R]):
         self.recalled = 0  # trials remembered from before a restore
         self._lines = 0  # since the last state
 
-    def register(self, trial: Trial, sign: int, **task: Any) -> Known:
+    def register(self, trial: Trial, sign: int, **task: Any) -> KnownTrial:
         """Ray has added a trial: a new one, one that is tried again, or one that is restored.
 
         `task`: what the journal is to say of the sweep: its metric and what counts as time.
@@ -138,7 +138,7 @@ class Memory(Generic[R]):
                 self._forget([trial.trial_id])
                 known = None
         if known is None:
-            known = self.trials[trial.trial_id] = Known([config])
+            known = self.trials[trial.trial_id] = KnownTrial([config])
             self.log_event(trial.trial_id, TRIAL, config=config, **told(trial.config))
         return known
 
@@ -148,11 +148,11 @@ class Memory(Generic[R]):
         self.trials[trial.trial_id].configs.append(config)
         self.log_event(trial.trial_id, CONFIG, config=config, **told(trial.config))
 
-    def known(self, trial_id: str) -> Known:
+    def known(self, trial_id: str) -> KnownTrial:
         """What is remembered of a trial; a stranger is new."""
         known = self.trials.get(trial_id)
         if known is None:
-            known = self.trials[trial_id] = Known([])
+            known = self.trials[trial_id] = KnownTrial([])
         return known
 
     def finish_restore(self) -> None:
@@ -263,7 +263,7 @@ class Memory(Generic[R]):
             self.over, self.fit = state["over"], state.get("fit", [])
             for trial_id, kept in state["trials"].items():
                 configs, step, ended, stopped, metrics, *more = kept
-                known = self.trials[trial_id] = Known(configs)
+                known = self.trials[trial_id] = KnownTrial(configs)
                 known.time.step, known.ended, known.stopped = step, ended, stopped
                 known.metrics = {name: float(value) for name, value in metrics.items()}
                 known.started = bool(more and more[0])

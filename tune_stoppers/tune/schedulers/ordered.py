@@ -152,7 +152,7 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
                 awaited.append(trial.config)
         waiting = [trial.config for trial in self._live.held.trials]
         pick = model.choose(waiting, reported, awaited, picks=len(self._live.started))
-        trial = self._live.held.release(pick.place)
+        trial = self._live.held.release(pick.position)
         fit, self._memory.fit = self._memory.fit, model.model.fit or self._memory.fit
         new: dict[str, Any] = {} if self._memory.fit == fit else {"fit": self._memory.fit}
         known = [trial, *self._live.started.values(), *self._live.held.trials]

@@ -23,7 +23,7 @@ NUMBERED = re.compile(r"checkpoint_\d+")  # as Ray names them
 
 
 @dataclass(frozen=True)
-class Known:
+class CheckpointFacts:
     """What is known of a trial's checkpoints beside its results, each by its name."""
 
     saved: Mapping[str, Saved] = field(default_factory=dict)  # what journals judged there
@@ -42,7 +42,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckpointReports:
     """The reports of a trial's checkpoints."""
 
     rows: list[Row]  # of those that exist
@@ -50,9 +50,9 @@ class Kept:
     unknown: int  # checkpoints of a class trainable whose report is not known
 
 
-def kept_of(
-    experiment: Experiment, trial: TrialRecord, known: Known, metric: str, time_attr: str
-) -> Kept:
+def checkpoint_reports(
+    experiment: Experiment, trial: TrialRecord, known: CheckpointFacts, metric: str, time_attr: str
+) -> CheckpointReports:
     """By the trial's results, and by what else is `known`; journals judged `metric`."""
     # a folder may come twice, if the trial went back and wrote over it: the newest row tells
     told = {folder_of(trial, row): row for row in trial.rows}
@@ -80,7 +80,7 @@ def kept_of(
         for name in trial.checkpoints
         if by_class and NUMBERED.fullmatch(name)
     )
-    return Kept(list(_existing(experiment, trial, told)), lost, unknown - torn)
+    return CheckpointReports(list(_existing(experiment, trial, told)), lost, unknown - torn)
 
 
 def folder_of(trial: TrialRecord, row: Mapping[str, Any]) -> str | None:
