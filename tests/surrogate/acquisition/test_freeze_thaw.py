@@ -282,9 +282,9 @@ def test_a_prior_goes_first_and_is_kept_where_it_comes_true() -> None:
         assert offer is not None
         return offer
 
-    assert chosen(Tagged(1), [], 0).place == best
-    assert chosen(Tagged(1), [], 4).place == 0  # one in five is the next given
+    assert chosen(Tagged(1), [], 0).position == best
+    assert chosen(Tagged(1), [], 4).position == 0  # one in five is the next given
     later = chosen(Tagged(1), trials, 12)
-    assert later.place == best
+    assert later.position == best
     assert "; earlier sweeps expect it " in later.why
-    assert chosen(Tagged(-1), trials, 12).place == chosen(None, trials, 12).place != best
+    assert chosen(Tagged(-1), trials, 12).position == chosen(None, trials, 12).position != best

@@ -161,13 +161,13 @@ def test_a_prior_goes_first_and_is_kept_where_it_comes_true() -> None:
     options = {"explore": 0.0, "optimism": 0.5}
     order = LowerConfidenceBound(Tagged(), **options)
     first = order.choose(waiting, [], picks=0)
-    assert first.place == best
+    assert first.position == best
     assert first.why.startswith("earlier sweeps expect it ")
-    assert order.choose(waiting, [], picks=4).place == 0  # one in five is the next given
+    assert order.choose(waiting, [], picks=4).position == 0  # one in five is the next given
     later = order.choose(waiting, as_tagged(known), picks=12)
-    assert later.place == best
+    assert later.position == best
     assert "the model expects" in later.why
     assert "; earlier sweeps expect it " in later.why
     plain = LowerConfidenceBound(**options).choose(waiting, as_tagged(known), picks=12)
     wrong = LowerConfidenceBound(Tagged(-1.0), **options)
-    assert wrong.choose(waiting, as_tagged(known), picks=12).place == plain.place != best
+    assert wrong.choose(waiting, as_tagged(known), picks=12).position == plain.position != best
