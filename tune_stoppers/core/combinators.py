@@ -73,6 +73,12 @@ class _Combined(Rule):
     def needs_objective(self) -> bool:
         return any(child.needs_objective for child in self.children)
 
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(key for child in self.children for key in child.other_objectives)
+        )
+
     def concerns(self, report: Report) -> bool:
         return any(child.concerns(report) for child in self.children)
 

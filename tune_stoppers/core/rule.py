@@ -115,6 +115,11 @@ class Rule(BaseRule):
     def decide(self, own: Any) -> Decision:
         """The decision in a state that has seen at least one report."""
 
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Metrics that rules inside judge in the place of the objective (`On`)."""
+        return ()
+
     def concerns(self, report: Report) -> bool:
         """Whether `report` carries what the rule reads; otherwise it is neutral."""
         if self.needs_objective and report.loss is None:
