@@ -1,7 +1,7 @@
 """One training run under a rule: what is judged, which state is kept, what every rank does."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -119,6 +119,10 @@ class RuleSession:
         if decision is None:
             return "nothing judged yet"
         return f"{decision.rule}: {decision.say(sign_of(self.mode))}"
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral, and say nothing of it."""
+        self._reader.expected = frozenset(metrics)
 
     def judge(
         self,
