@@ -144,6 +144,8 @@ def test_what_it_reads():
     nested = Patience(2) | Not(On("n", Patience(1) & On("m", Patience(1), "max"), "min"))
     assert nested.other_objectives == ("n", "m")
     assert Patience(2).other_objectives == ()
+    across = PerTrial(rule) | Forecast(max_t=9)
+    assert (across.other_objectives, Forecast(max_t=9).other_objectives) == (("m",), ())
 
 
 def test_a_spec_comes_back_and_reads_well():

@@ -83,7 +83,7 @@ def test_a_name_that_its_kind_of_log_does_not_have(
 ) -> None:
     """An error that names the closest, at the first such log; one warning under "skip"."""
     rule = Patience(9) | On("entrop", Threshold(0.1), "min")
-    with pytest.raises(MissingMetricError, match="'entrop' is not logged.*mean 'entropy'"):
+    with pytest.raises(MissingMetricError, match=r"'entrop' is not logged.*mean 'entropy'"):
         run(tmp_path, RuleCallback(rule, "eval_loss", "min"), {1: 0.5})
     callback = RuleCallback(rule, "eval_loss", "min", on_missing="skip")
     assert run(tmp_path, callback, {1: 0.5}) == 12

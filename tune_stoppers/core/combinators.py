@@ -75,9 +75,8 @@ class _Combined(Rule):
 
     @property
     def other_objectives(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(key for child in self.children for key in child.other_objectives)
-        )
+        inner = (key for child in self.children for key in child.other_objectives)
+        return tuple(dict.fromkeys(inner))
 
     def concerns(self, report: Report) -> bool:
         return any(child.concerns(report) for child in self.children)
@@ -253,6 +252,12 @@ class SweepCombination(SweepRule[list[Any]]):
     def needs_objective(self) -> bool:
         """Whether any child does."""
         return any(child.needs_objective for child in self.children)
+
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Those in any child."""
+        inner = (key for child in self.children for key in child.other_objectives)
+        return tuple(dict.fromkeys(inner))
 
     @property
     def signature(self) -> str:

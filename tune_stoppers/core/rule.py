@@ -43,6 +43,11 @@ class BaseRule(ABC):
         return True
 
     @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Metrics that rules inside judge in the place of the objective (`On`)."""
+        return ()
+
+    @property
     @abstractmethod
     def signature(self) -> Any:
         """Whose remembered data it can load."""
@@ -114,11 +119,6 @@ class Rule(BaseRule):
     @abstractmethod
     def decide(self, own: Any) -> Decision:
         """The decision in a state that has seen at least one report."""
-
-    @property
-    def other_objectives(self) -> tuple[str, ...]:
-        """Metrics that rules inside judge in the place of the objective (`On`)."""
-        return ()
 
     def concerns(self, report: Report) -> bool:
         """Whether `report` carries what the rule reads; otherwise it is neutral."""
