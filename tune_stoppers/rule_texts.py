@@ -21,7 +21,15 @@ LOSS_UNITS: dict[str, tuple[str, ...]] = {
     "Forecast": ("target",),
 }
 # whose parameters their stoppers share
-_STOPPERS = "Patience Threshold Divergence AdaptivePatience Recovery MultiMetric Budget".split()
+_STOPPERS = (
+    "Patience",
+    "Threshold",
+    "Divergence",
+    "AdaptivePatience",
+    "Recovery",
+    "MultiMetric",
+    "Budget",
+)
 
 
 def rule_of(text: str, mode: Mode | None = None) -> BaseRule:

@@ -10,6 +10,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Self
 
 from tune_stoppers.core.checks import require, require_number
@@ -45,6 +46,11 @@ def not_before(name: str, step: float, now: float | None, decided: list[Decision
     return Decision(Action.CONTINUE, f"not before step {step:g}", name, parts=(decision,))
 
 
+def _merged(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All of them, each once, in their order."""
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
+
+
 def check_children(name: str, children: tuple[Any, ...]) -> None:
     """Raise unless there is at least one, and each is a rule."""
     require(bool(children), f"{name} needs at least one rule, got none.")
@@ -67,7 +73,7 @@ class _Combined(Rule):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(key for child in self.children for key in child.reads))
+        return _merged(child.reads for child in self.children)
 
     @property
     def needs_objective(self) -> bool:
@@ -75,8 +81,7 @@ class _Combined(Rule):
 
     @property
     def other_objectives(self) -> tuple[str, ...]:
-        inner = (key for child in self.children for key in child.other_objectives)
-        return tuple(dict.fromkeys(inner))
+        return _merged(child.other_objectives for child in self.children)
 
     def concerns(self, report: Report) -> bool:
         return any(child.concerns(report) for child in self.children)
@@ -246,7 +251,7 @@ class SweepCombination(SweepRule[list[Any]]):
     @property
     def reads(self) -> tuple[str, ...]:
         """What any child reads."""
-        return tuple(dict.fromkeys(key for child in self.children for key in child.reads))
+        return _merged(child.reads for child in self.children)
 
     @property
     def needs_objective(self) -> bool:
@@ -256,8 +261,7 @@ class SweepCombination(SweepRule[list[Any]]):
     @property
     def other_objectives(self) -> tuple[str, ...]:
         """Those in any child."""
-        inner = (key for child in self.children for key in child.other_objectives)
-        return tuple(dict.fromkeys(inner))
+        return _merged(child.other_objectives for child in self.children)
 
     @property
     def signature(self) -> str:
