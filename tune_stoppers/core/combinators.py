@@ -239,7 +239,7 @@ class SweepCombination(SweepRule[list[Any]]):
             check_count(self.combinator, self.k, self.children)
         require_number("After step", self.step, at_least=0)
         parts = tuple(PerTrial(c) if isinstance(c, Rule) else c for c in self.children)
-        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "parts", parts)
         needed = next((child.scheduler for child in self.children if child.scheduler), "")
         object.__setattr__(self, "scheduler", needed)  # it pauses or rolls back all the same
 
@@ -276,7 +276,7 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def init(self) -> list[Any]:
         """The children's records before the first report."""
-        return [part.init() for part in self._parts]
+        return [part.init() for part in self.parts]
 
     def update(
         self,
@@ -291,7 +291,7 @@ class SweepCombination(SweepRule[list[Any]]):
             part.update(own, report, checkpoint=checkpoint, since_restore=since_restore)
             if part.judges(report)
             else part.keep(NOTHING_TO_JUDGE)
-            for part, own in zip(self._parts, record, strict=True)
+            for part, own in zip(self.parts, record, strict=True)
         ]
         if self.combinator == "Not":
             return opposite(self.name, decided)
@@ -301,11 +301,11 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def judges(self, report: Report) -> bool:
         """Whether any child does."""
-        return any(part.judges(report) for part in self._parts)
+        return any(part.judges(report) for part in self.parts)
 
     def ended(self, record: list[Any], report: Report) -> None:
         """Tell the children; one to whom the report says nothing hears of an unjudged end."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             if part.judges(report):
                 part.ended(own, report)
             else:
@@ -313,43 +313,43 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def finished(self, record: list[Any], trial_id: str) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.finished(own, trial_id)
 
     def unjudged(self, record: list[Any], trial_id: str, step: float | None) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.unjudged(own, trial_id, step)
 
     def lost(self, record: list[Any], trial_id: str) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.lost(own, trial_id)
 
     def forget(self, record: list[Any], trial_ids: Iterable[str]) -> None:
         """Tell the children."""
         gone = list(trial_ids)
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.forget(own, gone)
 
     def note(
         self, record: list[Any], trial_id: str, event: str, numbers: Mapping[str, Any]
     ) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.note(own, trial_id, event, numbers)
 
     def dump(self, record: list[Any]) -> list[Any]:
         """Each child's record as JSON data."""
-        return [part.dump(own) for part, own in zip(self._parts, record, strict=True)]
+        return [part.dump(own) for part, own in zip(self.parts, record, strict=True)]
 
     def freeze(self, record: list[Any]) -> Callable[[], list[Any]]:
         """As `dump`, later."""
-        frozen = [part.freeze(own) for part, own in zip(self._parts, record, strict=True)]
+        frozen = [part.freeze(own) for part, own in zip(self.parts, record, strict=True)]
         return lambda: [each() for each in frozen]
 
     def load(self, data: list[Any]) -> list[Any]:
         """The record that `dump` wrote."""
-        return [part.load(each) for part, each in zip(self._parts, data, strict=True)]
+        return [part.load(each) for part, each in zip(self.parts, data, strict=True)]
 
-    _parts: tuple[SweepRule[Any], ...] = field(init=False, repr=False, compare=False)
+    parts: tuple[SweepRule[Any], ...] = field(init=False, repr=False, compare=False)

@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, require_choice
+from tune_stoppers.core import BaseRule, MissingMetricError, Mode, OnMissing, require_choice
 from tune_stoppers.metrics import MAY_SKIP, check_metric, logger
+from tune_stoppers.training.given_rule import as_rule
+from tune_stoppers.training.going_back import check_factor, rolls_back
 from tune_stoppers.training.hf_logs import StepLogs
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed
-from tune_stoppers.training.session import RuleSession, as_rule
+from tune_stoppers.training.session import RuleSession
 
 OnResume = Literal["restore", "continue", "restart"]
 
@@ -40,6 +42,16 @@ class RuleCallback(TrainerCallback):
     on the same one are combined, `a | b`. A stop is saved as the Trainer saves its last step,
     where it saves by steps.
 
+    With `rules.Rollback` a run in trouble recovers, as a trial does under `RollbackScheduler`:
+    before the next step the best state goes back into model, optimizer, schedule and random
+    generators, every learning rate is multiplied with `factor`, and training goes on. What does
+    not go back: the step count, the order of the data (what was passed is not seen again), the
+    scale of fp16's losses, and rollouts that a trainer of TRL has already generated. So the run
+    ends at the step planned, with its schedule short of its end by the steps given up. No
+    checkpoint is saved at an evaluation after which the run goes back. In memory the best state
+    does not survive a resume; `keeper=BestStateKeeper(folder)` does. DeepSpeed and FSDP, which
+    split a model up, are refused.
+
     With data parallel, rank 0's logs are judged and all ranks end at the same step; a metric of
     your own, logged by itself, must then be logged on every rank.
 
@@ -59,7 +71,10 @@ class RuleCallback(TrainerCallback):
             stopped run stops. "continue": likewise, but the run trains on and is judged at its
             next report (by more patience, say). "restart": the rule begins anew.
         keeper: gets the weights at each report; they are not restored without being asked for.
-            Each call of `train` is a run of its own to it, unless it resumes a checkpoint.
+            Each call of `train` is a run of its own to it, unless it resumes a checkpoint. Under
+            a `Rollback` it keeps what that goes back to; None: one in memory.
+        factor: of `Rollback`: what the learning rate is multiplied with each time, between 0 and
+            1; None: 0.5.
 
     `reason` says why the newest report ended training, or why not; `stopped`, `best_value` and
     `best_step` are as in `EarlyStopping`.
@@ -67,13 +82,14 @@ class RuleCallback(TrainerCallback):
 
     def __init__(
         self,
-        rule_or_patience: Rule | int,
+        rule_or_patience: BaseRule | int,
         metric: str | None = None,
         mode: Mode | None = None,
         *,
         on_missing: OnMissing = "raise",
         on_resume: OnResume = "restore",
         keeper: BestStateKeeper | None = None,
+        factor: float | None = None,
     ) -> None:
         self.rule = as_rule(rule_or_patience)
         if self.rule.needs_objective:
@@ -83,6 +99,7 @@ class RuleCallback(TrainerCallback):
         require_choice("RuleCallback on_resume", on_resume, ("restore", "continue", "restart"))
         self.metric, self.mode, self.keeper = metric, mode or "min", keeper
         self.on_missing, self.on_resume = on_missing, on_resume
+        self.factor = check_factor("RuleCallback", factor, self.rule)
         self._name = StepLogs(self.rule, metric).name
         self._begin()
 
@@ -94,6 +111,7 @@ class RuleCallback(TrainerCallback):
             self.mode,
             on_missing=self.on_missing,
             keeper=self.keeper,
+            factor=self.factor if rolls_back(self.rule) else None,
         )
         self._training = False
         self._logs = StepLogs(self.rule, self.metric)
@@ -125,6 +143,11 @@ class RuleCallback(TrainerCallback):
         """The optimizer step of the best value."""
         return self._judge.best_step
 
+    @property
+    def rollbacks(self) -> int:
+        """How often the run went back to its best state, since it began."""
+        return self._judge.rollbacks
+
     # -- judging -------------------------------------------------------------------------------
 
     def on_log(
@@ -142,10 +165,14 @@ class RuleCallback(TrainerCallback):
             return
         self._unjudged = self._logs.await_more(logs, control.should_evaluate)
         if not self._unjudged:
-            self._decide(args, state, control, kwargs.get("model"))
+            self._decide(args, state, control, kwargs)
 
     def _decide(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        parts: Mapping[str, Any],
     ) -> None:
         """Judge what has been logged at this step, unless it lacks what is watched."""
         self._unjudged, logs = False, self._logs
@@ -155,9 +182,13 @@ class RuleCallback(TrainerCallback):
                 return
             self._found = True
         self._judge.expect((*logs.needed, *logs.on) if logs.on else ())
-        model = None if self.keeper is None else model  # else nothing is copied
-        stop = self._judge.judge(logs.metrics, state.global_step, model)
+        back = rolls_back(self.rule)
+        model = None if self.keeper is None and not back else parts.get("model")  # to be copied
+        more = (parts.get("optimizer"), parts.get("lr_scheduler")) if back else ()
+        stop = self._judge.judge(logs.metrics, state.global_step, model, *more)
         self._save(state)
+        if self._judge.due:
+            control.should_save = False  # a state that is about to be given up
         if stop:
             control.should_training_stop = True
             if _strategy(args.save_strategy) == "steps":
@@ -167,15 +198,22 @@ class RuleCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Raise, or warn, if the evaluations of the last step all lacked the metric."""
-        self._end_step(args, state, control, kwargs.get("model"))
+        """Raise, or warn, if the evaluations of the last step all lacked the metric; go back."""
+        self._end_step(args, state, control, kwargs)
 
     def _end_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        parts: Mapping[str, Any],
     ) -> None:
-        """All logs of the newest step are in by now."""
+        """All logs of the newest step are in by now, and all evaluations made."""
         if self._unjudged:
-            self._decide(args, state, control, model)
+            self._decide(args, state, control, parts)
+        if self._judge.due:
+            self._judge.go_back(parts["model"], parts["optimizer"], parts["lr_scheduler"])
+            self._save(state)
         self._logs.end_step()
         complaint, self._complaint = self._complaint, None
         if complaint is not None:
@@ -205,6 +243,8 @@ class RuleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin anew, or continue from the checkpoint; a run that was stopped is to end again."""
+        if rolls_back(self.rule):
+            check_can_go_back(args, self.metric)
         self._begin()
         self._training = True
         self._evaluates = _strategy(args.eval_strategy) != "no"
@@ -276,7 +316,7 @@ class RuleCallback(TrainerCallback):
     ) -> None:
         """Complain if need be; count the step that changed nothing out again."""
         self._complaint = self._complaint or self._awaited
-        self._end_step(args, state, control, kwargs.get("model"))
+        self._end_step(args, state, control, kwargs)
         self._training = False
         if self._ended_at is not None:
             state.global_step, state.epoch = self._ended_at
@@ -285,3 +325,18 @@ class RuleCallback(TrainerCallback):
 def _strategy(value: Any) -> str:
     """A strategy's name, an enumeration in some versions of transformers."""
     return str(getattr(value, "value", value))
+
+
+def check_can_go_back(args: TrainingArguments, metric: str | None) -> None:
+    """Raise for arguments under which a state cannot be put back in place."""
+    split = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
+    if split:
+        raise ValueError(
+            f"RuleCallback: a Rollback cannot put back a model that {split[0]} splits up; leave "
+            "the rollback to Ray Tune's RollbackScheduler, which restarts the trial."
+        )
+    if metric == "loss" and not args.logging_nan_inf_filter:
+        raise ValueError(
+            "RuleCallback: with logging_nan_inf_filter=False a NaN stays in the Trainer's training "
+            'loss after a rollback; leave it out, or judge by "eval_loss".'
+        )
