@@ -16,7 +16,7 @@ LEVELS = {
     1: ("rules", "surrogate", "advice"),
     2: ("journal", "rule_texts"),
     3: ("training", "recipes", "testing"),
-    4: ("experiment",),
+    4: ("experiment", "integrations"),
     5: ("recorded",),
     6: ("history",),
     7: ("tune",),
