@@ -1,9 +1,12 @@
 """A callback out of a line, a mapping or a file; and a Trainer that it ends."""
 
 import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.training.test_hf import train
 from tune_stoppers import RuleCallback, callback_from, recipes
@@ -120,3 +123,18 @@ def test_a_file_without_keys(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"a\.yaml (cannot be read|needs keys and values)"):
         callback_from(tmp_path / "a.yaml")
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "no_code.md").read_text(encoding="utf-8")
+
+
+def test_the_lines_to_paste_are_understood() -> None:
+    """Each block of YAML on the page, and each line for the environment."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", DOCS, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    for block in blocks:
+        assert taken_out(yaml.safe_load(block)) is not None
+    (line,) = re.findall(r"^export TUNE_STOPPERS='(.*)'$", DOCS, flags=re.MULTILINE)
+    assert callback_from(line).metric == "eval_loss"
+    for module in re.findall(r"-m (tune_stoppers\.integrations\.\w+)", DOCS):
+        assert find_spec(module) is not None

@@ -246,12 +246,14 @@ def losses_of(trainer: Trainer) -> list[float]:
     return [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
 
 
-def test_a_trainer_that_diverges_is_rescued(tmp_path: Path) -> None:
-    """With gradient accumulation and saving by steps; the rate in its logs is cut."""
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_trainer_that_diverges_is_rescued(tmp_path: Path, precision: str) -> None:
+    """With gradient accumulation, also in mixed precision; the rate in its logs is cut."""
     alone = trainer_of(tmp_path / "alone", RuleCallback(Threshold(0.0), "eval_loss", "min"))
     alone.train()
     callback = RuleCallback(RULE, "eval_loss", "min", factor=0.25)
-    changes = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+    changes: dict[str, Any] = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}
+    changes |= {"bf16": precision == "bf16", "use_cpu": True}
     rescued = trainer_of(tmp_path / "rescued", callback, **changes)
     rescued.train()
     assert not losses_of(alone)[-1] < 0.99 * UNTRAINED

@@ -9,8 +9,8 @@
       metric: eval_loss
       mode: min
 
-Written against the interface of `axolotl.integrations.base.BasePlugin`; not tried with axolotl
-itself, which does not install here.
+Written against `axolotl.integrations.base.BasePlugin`. The plug-in manager and the configuration of
+axolotl 0.19.0 take it; no training was run in axolotl itself.
 """
 
 from typing import Any

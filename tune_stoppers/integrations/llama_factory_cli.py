@@ -6,7 +6,7 @@
     torchrun --nproc_per_node 2 -m tune_stoppers.integrations.llama_factory_cli train.yaml
 
 LLaMA-Factory's command line takes no callbacks; `llamafactory.train.tuner.run_exp` does, and this
-calls it. Not tried with LLaMA-Factory itself, which does not install here.
+calls it. Written against LLaMA-Factory 0.9.5, read and not run.
 """
 
 import sys
