@@ -80,6 +80,13 @@ RULES = {
     "at least two of three": rules.AtLeast(2, PATIENCE, THRESHOLD, DIVERGENCE),
     "the opposite": rules.Not(PATIENCE),
     "after a step": rules.After(5, PATIENCE),
+    "on another metric": rules.On("grad_norm", PATIENCE, "min"),
+    "on another metric that is maximised": rules.On("kl", DIVERGENCE | PATIENCE, "max"),
+    "on two metrics": PATIENCE | rules.On("grad_norm", THRESHOLD, "max"),
+    "on two metrics at once": PATIENCE & rules.Not(rules.On("kl", rules.Patience(1), "min")),
+    "on another within another": rules.On(
+        "grad_norm", THRESHOLD & rules.On("kl", PATIENCE, "max"), "min"
+    ),
     "nested": rules.After(3, (PATIENCE | DIVERGENCE) & rules.Not(THRESHOLD)),
 }
 

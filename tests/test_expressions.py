@@ -84,3 +84,38 @@ def test_any_text_is_built_or_refused(text: str) -> None:
     except (ExpressionError, TypeError):
         return
     assert isinstance(made, Made)
+
+
+def on(metric: str, rule: Made, mode: str) -> Made:
+    return Made(f"O({metric},{rule.text},{mode})")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("On('kl', Patience, 'max')", "O(kl,P(kl,max,5),max)"),
+        ("On('kl', rule=Patience(patience=2), mode='max')", "O(kl,P(kl,max,2),max)"),
+        ("On('kl', Patience() | Divergence(), 'max')", "O(kl,(P(kl,max,5) | D(kl)),max)"),
+        ("Patience | On('kl', Patience('x'), 'max')", "(P(loss,min,5) | O(kl,P(x,max,5),max))"),
+        ("On('a', On('b', Patience, 'max') & Patience, 'min')",
+         "O(a,(O(b,P(b,max,5),max) & P(a,min,5)),min)"),
+    ],
+)  # fmt: skip
+def test_an_argument_may_be_an_expression(text: str, made: str) -> None:
+    """What a call says of metric and mode holds within it, and no further."""
+    assert parse(text, KNOWN | {"On": on}, metric="loss", mode="min").text == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("On('kl', Patienc(), 'max')", "'Patienc.*' is no literal; .* or calls of known names"),
+        ("On('kl', Patience + 1, 'max')", "is no literal"),
+        ("On('kl', Patience | Patienc, 'max')", "Unknown name 'Patienc'. Did you mean"),
+        ("On('kl', Patience | 3, 'max')", "'3' is not understood"),
+    ],
+)
+def test_what_is_no_expression_is_no_argument(text: str, message: str) -> None:
+    """With the part that was not understood."""
+    with pytest.raises(ExpressionError, match=message):
+        parse(text, KNOWN | {"On": on}, metric="loss", mode="min")

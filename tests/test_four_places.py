@@ -146,6 +146,16 @@ CASES: dict[str, tuple[Make, tuple[int, int]]] = {
     "overfit, up": (
         lambda o, s: OverfitStopper(**o, criterion="up", strip=2, strips=2), (10, 12),
     ),
+    "on another metric": (
+        lambda o, s: RuleStopper(
+            rules.Patience(2) & rules.On("eval_lr", rules.Patience(5), "max"), **o
+        ),
+        (7, 9),
+    ),
+    "on another metric alone": (
+        lambda o, s: RuleStopper(rules.On("eval_grad_norm", rules.Threshold(-1.0), "max")),
+        (12, 12),
+    ),
     "combined, from a step on": (
         lambda o, s: RuleStopper(
             rules.Patience(2) & rules.Not(rules.Threshold(1.3)), **o, start_after=9

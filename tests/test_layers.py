@@ -14,9 +14,9 @@ ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
     0: ("core", "codec", "metrics", "result_keys", "expressions", "forecast", "moved"),
     1: ("rules", "surrogate", "advice"),
-    2: ("journal",),
+    2: ("journal", "rule_texts"),
     3: ("training", "recipes", "testing"),
-    4: ("experiment",),
+    4: ("experiment", "integrations"),
     5: ("recorded",),
     6: ("history",),
     7: ("tune",),

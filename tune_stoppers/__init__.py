@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tune_stoppers.experiment.best_state import BestState as BestState
     from tune_stoppers.experiment.best_states import best_state as best_state
     from tune_stoppers.experiment.best_states import best_states as best_states
+    from tune_stoppers.integrations.no_code import callback_from as callback_from
     from tune_stoppers.recorded.sweep import Sweep as Sweep
     from tune_stoppers.report.data.explain import explain as explain
     from tune_stoppers.training.checkpoints import load_state as load_state
@@ -92,6 +93,7 @@ _WHERE = {
     "TuneCallback": "tune.trainer.callback",
     "best_state": "experiment.best_states",
     "best_states": "experiment.best_states",
+    "callback_from": "integrations.no_code",
     "checkpoint_config": "tune.checkpoint_config",
     "compare": "backtest.compare",
     "example_path": "backtest.compare",

@@ -1,13 +1,13 @@
-"""Stoppers and schedulers written as text: `PatienceStopper(patience=3) | DivergenceStopper()`.
+"""Rules, stoppers and schedulers written as text: `Patience(3) | On("kl", Patience(2), "min")`.
 
-Only calls of known names with literal arguments, joined with `|` and `&` and bracketed, are
-understood; nothing is evaluated.
+Only calls of known names, joined with `|` and `&` and bracketed, are understood, with arguments
+that are literals or such calls again; nothing is evaluated.
 """
 
 import ast
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tune_stoppers.metrics import closest
 
@@ -15,11 +15,21 @@ DICT = "{}"  # the known name of what makes an object of a dict
 MAX_LENGTH = 10_000  # characters; beyond that a text is no expression that somebody typed
 
 
+class Maker(NamedTuple):
+    """A callable that is given no defaults but those that it names, which no text can write."""
+
+    make: Callable[..., Any]
+    given: tuple[str, ...] = ()
+
+
+Known = Mapping[str, Callable[..., Any] | Maker]
+
+
 class ExpressionError(ValueError):
     """A text that is no expression of known names with literal arguments."""
 
 
-def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -> Any:
+def parse(text: str, known: Known, **defaults: Any) -> Any:
     """The object that `text` describes.
 
     Args:
@@ -27,7 +37,9 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -
         known: the names that may be called, or named alone, which calls them without arguments.
         defaults: keywords filled in where a call leaves them out and the callee takes them
             (metric and mode, say). A function among them makes the value out of the keywords of
-            the call.
+            the call, where the callee has a parameter of that name. Within a call that gives one
+            of them itself, that one holds: what is in `On("kl", …, "max")` has the metric "kl"
+            and the mode "max".
 
     `ExpressionError` shows what was not understood and, for a name, lists the known ones. Errors
     of the called constructors come through as they are.
@@ -44,9 +56,7 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], **defaults: Any) -
         raise ExpressionError(f"{_short(text)!r} is no expression: {error}.") from error
 
 
-def _build(
-    node: ast.expr, known: Mapping[str, Callable[..., Any]], defaults: Mapping[str, Any]
-) -> Any:
+def _build(node: ast.expr, known: Known, defaults: Mapping[str, Any]) -> Any:
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _build(left, known, defaults) | _build(right, known, defaults)
@@ -55,7 +65,7 @@ def _build(
         case ast.Name(id=name):
             return _call(_find(name, known), [], {}, defaults)
         case ast.Dict() if DICT in known:
-            return known[DICT](_literal(node))
+            return _call(known[DICT], [_literal(node)], {}, {})
         case ast.Lambda():
             raise ExpressionError(
                 f"{_short(ast.unparse(node))!r} is a function, and a text is never run; combine "
@@ -63,10 +73,16 @@ def _build(
             )
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             made = _find(name, known)
-            named = {_keyword(k): _literal(k.value) for k in keywords}
-            if len(named) < len(keywords):
+            values = {_keyword(k): k.value for k in keywords}
+            if len(values) < len(keywords):
                 raise ExpressionError(f"{_short(ast.unparse(node))!r} gives a keyword twice.")
-            return _call(made, [_literal(arg) for arg in args], named, defaults)
+            inner = {**defaults, **_given(made, args, values, defaults)}
+            return _call(
+                made,
+                [_argument(arg, known, inner) for arg in args],
+                {name: _argument(value, known, inner) for name, value in values.items()},
+                defaults,
+            )
     names = ", ".join(sorted(set(known) - {DICT}))
     limits = " or {'training_iteration': 100}," if DICT in known else ""
     raise ExpressionError(
@@ -75,7 +91,7 @@ def _build(
     )
 
 
-def _find(name: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+def _find(name: str, known: Known) -> Callable[..., Any] | Maker:
     if name in known:
         return known[name]
     names = sorted(set(known) - {DICT})
@@ -90,6 +106,32 @@ def _keyword(keyword: ast.keyword) -> str:
     return keyword.arg
 
 
+def _argument(node: ast.expr, known: Known, defaults: Mapping[str, Any]) -> Any:
+    """A literal, or what a call of a known name makes."""
+    match node:
+        case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name) if name in known:
+            return _build(node, known, defaults)
+        case ast.BinOp(op=ast.BitOr() | ast.BitAnd()):
+            return _build(node, known, defaults)
+    return _literal(node)
+
+
+def _given(
+    made: Callable[..., Any] | Maker,
+    args: list[ast.expr],
+    named: Mapping[str, ast.expr],
+    defaults: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Those of `defaults` that a call gives itself, as literals."""
+    called = made.make if isinstance(made, Maker) else made
+    given = {**dict(zip(inspect.signature(called).parameters, args, strict=False)), **named}
+    return {
+        name: ast.literal_eval(node)
+        for name, node in given.items()
+        if name in defaults and isinstance(node, ast.Constant)
+    }
+
+
 def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
@@ -97,20 +139,28 @@ def _literal(node: ast.expr) -> Any:
         text = _short(ast.unparse(node))
         raise ExpressionError(
             f"{text!r} is no literal; arguments are numbers, strings, True, False, None, "
-            "lists, tuples and dicts of them."
+            "lists, tuples and dicts of them, or calls of known names."
         ) from error
 
 
 def _call(
-    made: Callable[..., Any],
+    made: Callable[..., Any] | Maker,
     args: list[Any],
     named: dict[str, Any],
     defaults: Mapping[str, Any],
 ) -> Any:
+    if isinstance(made, Maker):
+        for name in set(named) & set(made.given):
+            raise ExpressionError(f"{name}={named[name]!r} has no place in this call.")
+        return made.make(*args, **named, **{name: defaults[name] for name in made.given})
     taken = inspect.signature(made).parameters
     given = set(list(taken)[: len(args)]) | set(named)
     anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    filled = {k: v for k, v in defaults.items() if (anything or k in taken) and k not in given}
+    filled = {
+        name: value
+        for name, value in defaults.items()
+        if name not in given and (name in taken or (anything and not callable(value)))
+    }
     worked_out = {k: v(named) if callable(v) else v for k, v in filled.items()}
     return made(*args, **named, **worked_out)
 

@@ -7,7 +7,9 @@ from ray.tune.stopper import Stopper
 
 from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.named import build, kind_of, known
+from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.rules import Budget, Patience
 
 ROWS = [{"trial_id": "a", "training_iteration": t, "score": 1.0} for t in (1, 2, 30)]
 SWEEP = Sweep.from_frame(pd.DataFrame(ROWS), metric="score", mode="max")
@@ -72,3 +74,31 @@ def test_refusals():
         build("TimeoutStopper(60)", SWEEP, "stopper")
     with pytest.raises(ValueError, match="Unknown name 'ASHAScheduler'"):
         build("ASHAScheduler", SWEEP, "stopper")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Patience(2) | On('kl', ThresholdStopper(threshold=0.5), 'max')",
+        "PatienceStopper(patience=2) | On('kl', ThresholdStopper(threshold=0.5), mode='max')",
+        "On('kl', PatienceStopper(patience=9) | ThresholdStopper(threshold=0.5), 'max')",
+        "AnyOf(Patience(2), On('kl', After(1, ThresholdStopper(threshold=0.5)), 'max'))",
+    ],
+)
+def test_a_rule_by_its_name_is_a_stopper(text):
+    """Also on another metric; beside named stoppers, and around them."""
+    stopper = build(text, SWEEP, "stopper")
+    results = [{"training_iteration": t, "score": t, "kl": kl} for t, kl in ((1, 0.4), (2, 0.6))]
+    assert [stopper("a", result) for result in results] == [False, True]
+    assert "kl: 0.6 is past the threshold 0.5" in results[1]["stop_reason"]
+
+
+def test_a_rule_within_its_scheduler():
+    """By its name, and with the sweep's metric and mode."""
+    made = build("RuleScheduler(Patience(3) | Budget(gpu_hours=1))", SWEEP, "scheduler")
+    assert made.rule == PerTrial(Patience(3) | Budget(gpu_hours=1))
+    assert build("RollbackScheduler(patience=3)", SWEEP, "scheduler").rule.patience == 3
+    with pytest.raises(ValueError, match=r"is a rule: write RuleScheduler\(Patience\(3\)\)"):
+        build("Patience(3)", SWEEP, "scheduler")
+    with pytest.raises(TypeError, match="use RollbackScheduler"):
+        build("Rollback(patience=3)", SWEEP, "stopper")

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from experiments.model import add_lora, load, prepare
 from tests.stand_ins.tiny import tiny_model
 from tune_stoppers import RuleCallback, recipes
-from tune_stoppers.rules import Threshold
+from tune_stoppers.rules import Divergence, Rollback, Threshold
 
 WORDS = [f"w{i}" for i in range(32)]
 
@@ -120,6 +120,35 @@ def test_the_sft_recipe_in_its_trainer(tmp_path: Path, tiny: str) -> None:
     below = [mean < 3.3 for mean in smoothed(logged(trainer, "loss"), 0.9)]
     assert below[-4:] == [False, True, True, True]
     assert trainer.state.global_step == len(below) < 60
+
+
+def test_an_sft_run_that_diverges_goes_back(tmp_path: Path, tiny: str) -> None:
+    """Left alone its loss stays far above a guess; with a rollback it ends below its start."""
+    rows = [{"prompt": run_of(i, 3) + " ", "completion": run_of(i + 3, 4)} for i in range(16)]
+    blow_up = Divergence(factor=1.0, patience=1)
+    rule = Rollback(patience=4, recovery_patience=9, max_rollbacks=6, divergence=blow_up)
+    found = {}
+    for name, judged in (("alone", Threshold(0.0)), ("rescued", rule)):
+        callback = RuleCallback(judged, "eval_loss", "min", factor=0.1 if judged is rule else None)
+        trainer = SFTTrainer(
+            tiny,
+            args=SFTConfig(
+                **settings(tmp_path, max_steps=40, learning_rate=3.0),
+                max_length=16,
+                warmup_steps=20,
+                lr_scheduler_type="constant_with_warmup",
+                eval_strategy="steps",
+                eval_steps=2,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            eval_dataset=Dataset.from_list(rows),
+            callbacks=[callback],
+        )
+        trainer.train()
+        found[name] = logged(trainer, "eval_loss")
+    assert found["alone"][-1] > 2 * found["alone"][0]
+    assert found["rescued"][-1] < found["rescued"][0]
+    assert callback.rollbacks >= 1
 
 
 @pytest.mark.parametrize(("agree", "steps"), [(True, 8), (False, 3)])

@@ -121,6 +121,49 @@ def test_a_plain_loop_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     assert second["error"].startswith("rank 0 could not decide: MissingMetricError: EarlyStopping")
 
 
+def test_all_ranks_go_back_at_once(tmp_path: Path) -> None:
+    """By rank 0's values, each to its own copy, or all to the folder's, at the same lower rate."""
+    first, second = two_ranks(
+        """
+        from torch import nn
+        from torch.nn.parallel import DistributedDataParallel
+        from tune_stoppers import BestStateKeeper, EarlyStopping
+        from tune_stoppers.rules import Rollback
+        dist.init_process_group("gloo")
+
+        def run(name, keeper):
+            torch.manual_seed(rank)
+            model = DistributedDataParallel(nn.Linear(4, 1))
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            stop, weights = EarlyStopping(Rollback(patience=2), mode="min", keeper=keeper), []
+            for value in VALUES[:7]:
+                optimizer.zero_grad()
+                model(torch.randn(8, 4)).square().mean().backward()
+                optimizer.step()
+                stop(value, model, optimizer)
+                weights.append(model.module.weight.tolist())
+                if stop.rollbacks:
+                    break
+            found[name] = {
+                "calls": len(weights),
+                "back": weights[-1] == weights[3],
+                "lr": optimizer.param_groups[0]["lr"],
+                "reason": stop.reason,
+                "weights": weights[-1],
+            }
+
+        run("memory", None)
+        run("disk", BestStateKeeper(folder / "best"))
+        tell()
+        """,
+        tmp_path,
+    )
+    assert first == second
+    for name in ("memory", "disk"):
+        assert (first[name]["calls"], first[name]["back"], first[name]["lr"]) == (6, True, 0.05)
+        assert "back to 2 at step 4, rollback 1 of 3" in first[name]["reason"]
+
+
 def test_a_trainer_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     """By what rank 0 evaluates, whatever the other evaluates; also resumed, and by an error."""
     told = two_ranks(

@@ -16,13 +16,15 @@ from ray.tune.schedulers import (
 from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 
 import tune_stoppers
-from tune_stoppers import AnyOf, BoundASHAScheduler, PatienceStopper
+from tune_stoppers import AllOf, AnyOf, BoundASHAScheduler, PatienceStopper, RuleStopper, rules
 from tune_stoppers.backtest.histories import take
-from tune_stoppers.expressions import DICT, parse
+from tune_stoppers.core import BaseRule, Mode
+from tune_stoppers.expressions import DICT, ExpressionError, Maker, parse
 from tune_stoppers.history import History
 from tune_stoppers.metrics import number
 from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.recorded.table import Rows
+from tune_stoppers.rule_texts import rule_names
 from tune_stoppers.tune.stoppers.combinators import LimitStopper
 
 Kind = Literal["stopper", "scheduler"]
@@ -49,18 +51,21 @@ def known(kind: Kind) -> dict[str, Callable[..., Any]]:
 def build(text: str, sweep: Sweep, kind: Kind) -> Any:
     """The stopper or scheduler that `text` describes; what it leaves out is the sweep's.
 
+    A rule's name, `Patience(3)` or `On("kl", Patience(3), "min")`, makes a stopper of it.
     Metric and mode are filled in, and `max_t` of a scheduler, in units of its `time_attr`. Raises
     `ExpressionError` where the text is not understood, and whatever a constructor raises;
     ValueError for Ray's assertions, and where Ray computes with what it has not checked.
     """
     metric, mode = sweep.objective()
     if kind == "stopper":
-        names = known(kind) | {DICT: LimitStopper}
-        return parse(text, names, metric=metric, mode=mode)
+        ruled = {name: _stopping(maker, metric, mode) for name, maker in rule_names().items()}
+        return parse(text, ruled | known(kind) | {DICT: LimitStopper}, metric=metric, mode=mode)
+    defaults = {"metric": metric, "mode": mode, "max_t": functools.partial(_horizon, sweep)}
     try:
-        return parse(
-            text, known(kind), metric=metric, mode=mode, max_t=functools.partial(_horizon, sweep)
-        )
+        made = parse(text, {**rule_names(), **known(kind)}, **defaults)
+        if isinstance(made, BaseRule):
+            raise ExpressionError(f"{text} is a rule: write RuleScheduler({text}).")
+        return made
     except (AssertionError, ArithmeticError) as error:  # how Ray's schedulers refuse arguments
         raise ValueError(f"{text}: {error}") from error
 
@@ -129,6 +134,26 @@ def _joinable(made: Callable[..., Any]) -> Callable[..., Any]:
         return AnyOf(made(*args, **kwargs))
 
     return build
+
+
+def _stopping(maker: Any, metric: str, mode: Mode) -> Maker:
+    """The stopper of the rule that `maker` makes; its arguments may be such stoppers."""
+
+    @functools.wraps(maker.make, updated=())
+    def build(*args: Any, **named: Any) -> RuleStopper:
+        args = tuple(map(_rule_in, args))
+        rule = maker.make(*args, **{key: _rule_in(value) for key, value in named.items()})
+        return RuleStopper(rule, metric, mode)
+
+    return Maker(build, maker.given)
+
+
+def _rule_in(given: Any) -> Any:
+    """The rule of a stopper, or of stoppers combined; anything else as it is."""
+    if isinstance(given, (AnyOf, AllOf)):
+        combine = rules.AnyOf if isinstance(given, AnyOf) else rules.AllOf
+        return combine(*map(_rule_in, given.stoppers))
+    return given.rule if isinstance(given, RuleStopper) else given
 
 
 def _clock(*args: Any, **kwargs: Any) -> Any:

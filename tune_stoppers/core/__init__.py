@@ -4,7 +4,7 @@ A rule is pure: no I/O, no clock, no randomness, no Ray, no torch. Adapters (a R
 scheduler, a Trainer callback, a plain loop, the replay) own what it remembers, turn what they see
 into a `Report`, ask a `Session`, and act on the `Decision`.
 
-Reading order: `decision`, `rule`, `track`, `combinators`.
+Reading order: `decision`, `rule`, `track`, `combinators`, `on`.
 """
 
 from tune_stoppers.core.checks import require as require
@@ -22,6 +22,7 @@ from tune_stoppers.core.decision import Mode as Mode
 from tune_stoppers.core.decision import OnMissing as OnMissing
 from tune_stoppers.core.decision import OnNonfinite as OnNonfinite
 from tune_stoppers.core.decision import Report as Report
+from tune_stoppers.core.on import On as On
 from tune_stoppers.core.rule import BaseRule as BaseRule
 from tune_stoppers.core.rule import Rule as Rule
 from tune_stoppers.core.rule import State as State

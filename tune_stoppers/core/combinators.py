@@ -10,6 +10,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Self
 
 from tune_stoppers.core.checks import require, require_number
@@ -45,6 +46,11 @@ def not_before(name: str, step: float, now: float | None, decided: list[Decision
     return Decision(Action.CONTINUE, f"not before step {step:g}", name, parts=(decision,))
 
 
+def _merged(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All of them, each once, in their order."""
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
+
+
 def check_children(name: str, children: tuple[Any, ...]) -> None:
     """Raise unless there is at least one, and each is a rule."""
     require(bool(children), f"{name} needs at least one rule, got none.")
@@ -67,11 +73,15 @@ class _Combined(Rule):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(key for child in self.children for key in child.reads))
+        return _merged(child.reads for child in self.children)
 
     @property
     def needs_objective(self) -> bool:
         return any(child.needs_objective for child in self.children)
+
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        return _merged(child.other_objectives for child in self.children)
 
     def concerns(self, report: Report) -> bool:
         return any(child.concerns(report) for child in self.children)
@@ -229,7 +239,7 @@ class SweepCombination(SweepRule[list[Any]]):
             check_count(self.combinator, self.k, self.children)
         require_number("After step", self.step, at_least=0)
         parts = tuple(PerTrial(c) if isinstance(c, Rule) else c for c in self.children)
-        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "parts", parts)
         needed = next((child.scheduler for child in self.children if child.scheduler), "")
         object.__setattr__(self, "scheduler", needed)  # it pauses or rolls back all the same
 
@@ -241,12 +251,17 @@ class SweepCombination(SweepRule[list[Any]]):
     @property
     def reads(self) -> tuple[str, ...]:
         """What any child reads."""
-        return tuple(dict.fromkeys(key for child in self.children for key in child.reads))
+        return _merged(child.reads for child in self.children)
 
     @property
     def needs_objective(self) -> bool:
         """Whether any child does."""
         return any(child.needs_objective for child in self.children)
+
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Those in any child."""
+        return _merged(child.other_objectives for child in self.children)
 
     @property
     def signature(self) -> str:
@@ -261,7 +276,7 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def init(self) -> list[Any]:
         """The children's records before the first report."""
-        return [part.init() for part in self._parts]
+        return [part.init() for part in self.parts]
 
     def update(
         self,
@@ -276,7 +291,7 @@ class SweepCombination(SweepRule[list[Any]]):
             part.update(own, report, checkpoint=checkpoint, since_restore=since_restore)
             if part.judges(report)
             else part.keep(NOTHING_TO_JUDGE)
-            for part, own in zip(self._parts, record, strict=True)
+            for part, own in zip(self.parts, record, strict=True)
         ]
         if self.combinator == "Not":
             return opposite(self.name, decided)
@@ -286,11 +301,11 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def judges(self, report: Report) -> bool:
         """Whether any child does."""
-        return any(part.judges(report) for part in self._parts)
+        return any(part.judges(report) for part in self.parts)
 
     def ended(self, record: list[Any], report: Report) -> None:
         """Tell the children; one to whom the report says nothing hears of an unjudged end."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             if part.judges(report):
                 part.ended(own, report)
             else:
@@ -298,43 +313,43 @@ class SweepCombination(SweepRule[list[Any]]):
 
     def finished(self, record: list[Any], trial_id: str) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.finished(own, trial_id)
 
     def unjudged(self, record: list[Any], trial_id: str, step: float | None) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.unjudged(own, trial_id, step)
 
     def lost(self, record: list[Any], trial_id: str) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.lost(own, trial_id)
 
     def forget(self, record: list[Any], trial_ids: Iterable[str]) -> None:
         """Tell the children."""
         gone = list(trial_ids)
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.forget(own, gone)
 
     def note(
         self, record: list[Any], trial_id: str, event: str, numbers: Mapping[str, Any]
     ) -> None:
         """Tell the children."""
-        for part, own in zip(self._parts, record, strict=True):
+        for part, own in zip(self.parts, record, strict=True):
             part.note(own, trial_id, event, numbers)
 
     def dump(self, record: list[Any]) -> list[Any]:
         """Each child's record as JSON data."""
-        return [part.dump(own) for part, own in zip(self._parts, record, strict=True)]
+        return [part.dump(own) for part, own in zip(self.parts, record, strict=True)]
 
     def freeze(self, record: list[Any]) -> Callable[[], list[Any]]:
         """As `dump`, later."""
-        frozen = [part.freeze(own) for part, own in zip(self._parts, record, strict=True)]
+        frozen = [part.freeze(own) for part, own in zip(self.parts, record, strict=True)]
         return lambda: [each() for each in frozen]
 
     def load(self, data: list[Any]) -> list[Any]:
         """The record that `dump` wrote."""
-        return [part.load(each) for part, each in zip(self._parts, data, strict=True)]
+        return [part.load(each) for part, each in zip(self.parts, data, strict=True)]
 
-    _parts: tuple[SweepRule[Any], ...] = field(init=False, repr=False, compare=False)
+    parts: tuple[SweepRule[Any], ...] = field(init=False, repr=False, compare=False)

@@ -70,6 +70,7 @@ class Decision:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     ends_sweep: bool = False  # a STOP that ends every trial
     parts: tuple[Decision, ...] = ()  # what a combinator combined
+    sign: int | None = None  # of a metric that is not the objective (`On`): says it in its units
 
     def __post_init__(self) -> None:
         if not self.text:
@@ -82,6 +83,7 @@ class Decision:
 
     def say(self, sign: int = 1) -> str:
         """The reason; `sign=-1` puts losses back into the units of a maximised metric."""
+        sign = sign if self.sign is None else self.sign
         if self.parts:
             listed = "; ".join(f"{part.rule}: {part.say(sign)}" for part in self.parts)
             return f"{self.text} ({listed})"

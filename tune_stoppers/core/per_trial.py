@@ -28,6 +28,11 @@ class PerTrial(SweepRule[Tracks]):
         """Whether the rule reads the objective."""
         return self.rule.needs_objective
 
+    @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Those in the rule."""
+        return self.rule.other_objectives
+
     def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
         """The rule under another policy, for each trial by itself."""
         return replace(self, rule=self.rule.with_policy(on_nonfinite))

@@ -43,6 +43,11 @@ class BaseRule(ABC):
         return True
 
     @property
+    def other_objectives(self) -> tuple[str, ...]:
+        """Metrics that rules inside judge in the place of the objective (`On`)."""
+        return ()
+
+    @property
     @abstractmethod
     def signature(self) -> Any:
         """Whose remembered data it can load."""

@@ -150,7 +150,7 @@ class SharedTrack:
     """A session of a rule whose record all trials of the sweep share."""
 
     def __init__(self, rule: SweepRule[Any], record: Any, trial_id: str) -> None:
-        self.rule, self._record, self._trial_id = rule, record, trial_id
+        self.rule, self.record, self._trial_id = rule, record, trial_id
         self.time = Timeline()
         self._judged: tuple[float, Decision] | None = None  # the newest step, and what was decided
 
@@ -176,22 +176,22 @@ class SharedTrack:
             event = None  # the first report at this step that told the rule something
         name = "checkpoint" if checkpoint else None
         decision = self.rule.update(
-            self._record, report, checkpoint=name, since_restore=since_restore
+            self.record, report, checkpoint=name, since_restore=since_restore
         )
         self._judged = report.step, decision
         return Judgement(decision, event)
 
     def finish(self) -> None:
         """The trial has come to its own end."""
-        self.rule.finished(self._record, self._trial_id)
+        self.rule.finished(self.record, self._trial_id)
 
     def cut(self, report: Report) -> None:
         """The trial was stopped at this report."""
-        self.rule.ended(self._record, report)
+        self.rule.ended(self.record, report)
 
     def dump(self) -> Any:
         """The record of all trials, as JSON data."""
-        return self.rule.dump(self._record)
+        return self.rule.dump(self.record)
 
 
 class Sessions:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from tune_stoppers import core, rules
-from tune_stoppers.core import After, AllOf, AnyOf, AtLeast, BaseRule, Not
+from tune_stoppers.core import After, AllOf, AnyOf, AtLeast, BaseRule, Not, On
 
 CLASS, FLOAT, PAIRS, FOREIGN = "class", "$float", "$pairs", "$foreign"
 _COMBINED: dict[str, Callable[..., BaseRule]] = {  # their constructors do not take their fields
@@ -22,6 +22,7 @@ _COMBINED: dict[str, Callable[..., BaseRule]] = {  # their constructors do not t
     "AtLeast": lambda children, k: AtLeast(k, *children),
     "Not": lambda children: Not(*children),
     "After": lambda children, step: After(step, *children),
+    "On": lambda children, metric, mode: On(metric, children[0], mode),
 }
 
 
@@ -80,12 +81,10 @@ def _words(value: Any) -> str:
     name = type(value).__name__
     if name in _COMBINED:
         named = dict(given)
-        own = [
-            repr(named[key])
-            for key in ("k", "step")
-            if name in ("AtLeast", "After") and key in named
-        ]
-        return f"{name}({', '.join([*own, *map(_words, named['children'])])})"
+        first = {"AtLeast": "k", "After": "step", "On": "metric"}.get(name, "")
+        own = [repr(named[first])] if first in named else []
+        last = [repr(value.mode)] if isinstance(value, On) else []
+        return f"{name}({', '.join([*own, *map(_words, named['children']), *last])})"
     return f"{name}({', '.join(f'{key}={_words(item)}' for key, item in given)})"
 
 

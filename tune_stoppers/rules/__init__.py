@@ -9,6 +9,7 @@ from tune_stoppers.core import AllOf as AllOf
 from tune_stoppers.core import AnyOf as AnyOf
 from tune_stoppers.core import AtLeast as AtLeast
 from tune_stoppers.core import Not as Not
+from tune_stoppers.core import On as On
 from tune_stoppers.rules.sweep.bound_asha import BoundASHA as BoundASHA
 from tune_stoppers.rules.sweep.diminishing_returns import DiminishingReturns as DiminishingReturns
 from tune_stoppers.rules.sweep.expected_improvement import (

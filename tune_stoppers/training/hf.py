@@ -5,17 +5,16 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tune_stoppers.core import MissingMetricError, Mode, OnMissing, Rule, require_choice
-from tune_stoppers.metrics import MAY_SKIP, check_metric, closest, flat_keys, logger, lookup
+from tune_stoppers.core import BaseRule, MissingMetricError, Mode, OnMissing, require_choice
+from tune_stoppers.metrics import MAY_SKIP, check_metric, logger
+from tune_stoppers.training.given_rule import as_rule
+from tune_stoppers.training.going_back import check_factor, rolls_back
+from tune_stoppers.training.hf_logs import StepLogs
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed
-from tune_stoppers.training.session import RuleSession, as_rule
-from tune_stoppers.training.spending import TOTALS
+from tune_stoppers.training.session import RuleSession
 
 OnResume = Literal["restore", "continue", "restart"]
-
-_EVALUATION = "eval_"  # how the names of what an evaluation logs begin
-_SHOWN = 30  # of the names that a message could list
 
 
 class RuleCallback(TrainerCallback):
@@ -36,10 +35,22 @@ class RuleCallback(TrainerCallback):
     training log), at the optimizer step it is logged at. With several evaluation sets, which the
     Trainer logs one by one, it is judged once all metrics of evaluations that the rule reads are
     in, "eval_a_loss" and "eval_b_loss". What else it reads is taken from the newest log that
-    carries it, and no report is judged before there can be one. Nested metrics are named with
-    slashes: "eval_report/0/f1". Evaluations outside `train()` are not judged. One callback a
-    metric: rules on the same one are combined, `a | b`. A stop is saved as the Trainer saves its
-    last step, where it saves by steps.
+    carries it, and no report is judged before there can be one. A rule `On` another metric is
+    judged whenever that one is logged, together with what else is logged at the same step, and
+    only then: an older value is not a new one. Nested metrics are named with slashes:
+    "eval_report/0/f1". Evaluations outside `train()` are not judged. One callback a metric: rules
+    on the same one are combined, `a | b`. A stop is saved as the Trainer saves its last step,
+    where it saves by steps.
+
+    With `rules.Rollback` a run in trouble recovers, as a trial does under `RollbackScheduler`:
+    before the next step the best state goes back into model, optimizer, schedule and random
+    generators, every learning rate is multiplied with `factor`, and training goes on. What does
+    not go back: the step count, the order of the data (what was passed is not seen again), the
+    scale of fp16's losses, and rollouts that a trainer of TRL has already generated. So the run
+    ends at the step planned, with its schedule short of its end by the steps given up. No
+    checkpoint is saved at an evaluation after which the run goes back. In memory the best state
+    does not survive a resume; `keeper=BestStateKeeper(folder)` does. DeepSpeed and FSDP, which
+    split a model up, are refused.
 
     With data parallel, rank 0's logs are judged and all ranks end at the same step; a metric of
     your own, logged by itself, must then be logged on every rank.
@@ -60,7 +71,10 @@ class RuleCallback(TrainerCallback):
             stopped run stops. "continue": likewise, but the run trains on and is judged at its
             next report (by more patience, say). "restart": the rule begins anew.
         keeper: gets the weights at each report; they are not restored without being asked for.
-            Each call of `train` is a run of its own to it, unless it resumes a checkpoint.
+            Each call of `train` is a run of its own to it, unless it resumes a checkpoint. Under
+            a `Rollback` it keeps what that goes back to; None: one in memory.
+        factor: of `Rollback`: what the learning rate is multiplied with each time, between 0 and
+            1; None: 0.5.
 
     `reason` says why the newest report ended training, or why not; `stopped`, `best_value` and
     `best_step` are as in `EarlyStopping`.
@@ -68,13 +82,14 @@ class RuleCallback(TrainerCallback):
 
     def __init__(
         self,
-        rule_or_patience: Rule | int,
+        rule_or_patience: BaseRule | int,
         metric: str | None = None,
         mode: Mode | None = None,
         *,
         on_missing: OnMissing = "raise",
         on_resume: OnResume = "restore",
         keeper: BestStateKeeper | None = None,
+        factor: float | None = None,
     ) -> None:
         self.rule = as_rule(rule_or_patience)
         if self.rule.needs_objective:
@@ -84,15 +99,8 @@ class RuleCallback(TrainerCallback):
         require_choice("RuleCallback on_resume", on_resume, ("restore", "continue", "restart"))
         self.metric, self.mode, self.keeper = metric, mode or "min", keeper
         self.on_missing, self.on_resume = on_missing, on_resume
-        reads = tuple(name for name in self.rule.reads if name not in TOTALS)  # the judge has those
-        watched = (metric,) if metric is not None else reads
-        evaluated = tuple(name for name in watched if name.startswith(_EVALUATION))
-        self._name = ", ".join(evaluated or watched)
-        if metric is not None and evaluated:  # sets are logged one by one: wait for all it reads
-            evaluated += tuple(name for name in reads if name.startswith(_EVALUATION))
-        self._needed = evaluated or watched
-        self._also = tuple(name for name in reads if name not in self._needed)
-        self._watches_evaluations = bool(evaluated)
+        self.factor = check_factor("RuleCallback", factor, self.rule)
+        self._name = StepLogs(self.rule, metric).name
         self._begin()
 
     def _begin(self) -> None:
@@ -103,16 +111,16 @@ class RuleCallback(TrainerCallback):
             self.mode,
             on_missing=self.on_missing,
             keeper=self.keeper,
+            factor=self.factor if rolls_back(self.rule) else None,
         )
         self._training = False
-        self._logged: dict[str, Any] = {}  # the newest value of everything logged
-        self._of_step: dict[str, Any] = {}  # what has been logged since the newest step began
+        self._logs = StepLogs(self.rule, self.metric)
         self._evaluates = False  # the Trainer will
-        self._kinds: set[bool] = set()  # of logs so far: evaluations, training logs
         self._found = False  # some log has carried what is watched
         self._warned = False
         self._complaint: str | None = None  # about the logs since the newest step began
         self._awaited: str | None = None  # likewise, but it may still come
+        self._unjudged = False  # more of this step is awaited
         self._ended_at: tuple[int, float | None] | None = None  # step, epoch of a run resumed
 
     @property
@@ -135,6 +143,11 @@ class RuleCallback(TrainerCallback):
         """The optimizer step of the best value."""
         return self._judge.best_step
 
+    @property
+    def rollbacks(self) -> int:
+        """How often the run went back to its best state, since it began."""
+        return self._judge.rollbacks
+
     # -- judging -------------------------------------------------------------------------------
 
     def on_log(
@@ -147,74 +160,75 @@ class RuleCallback(TrainerCallback):
     ) -> None:
         """Judge what is logged, once it carries what the rule watches."""
         logs = logs or {}
-        self._logged |= logs
-        self._of_step |= logs
-        if not (self._training and self._concerns(logs)):
+        self._logs.take(logs)
+        if not (self._training and self._logs.concern(logs)):
             return
-        self._complaint, self._awaited = agreed(self._absent)
-        if self._complaint is not None or self._awaited is not None:
-            return
-        self._found = True
-        model = None if self.keeper is None else kwargs.get("model")  # else nothing is copied
-        stop = self._judge.judge(self._logged, state.global_step, model)
+        self._unjudged = self._logs.await_more(logs, control.should_evaluate)
+        if not self._unjudged:
+            self._decide(args, state, control, kwargs)
+
+    def _decide(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        parts: Mapping[str, Any],
+    ) -> None:
+        """Judge what has been logged at this step, unless it lacks what is watched."""
+        self._unjudged, logs = False, self._logs
+        if logs.concerned:
+            self._complaint, self._awaited = agreed(lambda: logs.absent(self._evaluates))
+            if self._complaint is not None or self._awaited is not None:
+                return
+            self._found = True
+        self._judge.expect((*logs.needed, *logs.on) if logs.on else ())
+        back = rolls_back(self.rule)
+        model = None if self.keeper is None and not back else parts.get("model")  # to be copied
+        more = (parts.get("optimizer"), parts.get("lr_scheduler")) if back else ()
+        stop = self._judge.judge(logs.metrics, state.global_step, model, *more)
         self._save(state)
+        if self._judge.due:
+            control.should_save = False  # a state that is about to be given up
         if stop:
             control.should_training_stop = True
             if _strategy(args.save_strategy) == "steps":
                 control.should_save = True
             logger.info("Training ends at step %d: %s", state.global_step, self.reason)
 
-    def _concerns(self, logs: Mapping[str, Any]) -> bool:
-        """Whether these logs are of the kind that is watched; the same on every rank."""
-        if "train_runtime" in logs:  # the summary at the end
-            return False
-        evaluation = any(name.startswith(_EVALUATION) for name in logs)
-        if evaluation or "loss" in logs:
-            self._kinds.add(evaluation)
-        if all(_carries(logs, name) for name in self._needed):
-            return True
-        if evaluation:
-            return self._watches_evaluations
-        return not self._watches_evaluations and "loss" in logs
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raise, or warn, if the evaluations of the last step all lacked the metric; go back."""
+        self._end_step(args, state, control, kwargs)
 
-    def _absent(self) -> tuple[str | None, str | None]:
-        """What is to be said if a metric is not there: now, or unless it is there in the end."""
-        for name in self._needed:
-            if not _carries(self._of_step, name):
-                text, near = self._say(name)
-                # evaluations to come may have the name that was meant, "eval_f1" for "f1"
-                waits = self._evaluates and True not in self._kinds and not near
-                return (None, text) if waits else (text, None)
-        for name in self._also:  # may come with a kind of log that has not been yet
-            kind = name.startswith(_EVALUATION)
-            if not _carries(self._logged, name) and kind not in self._kinds:
-                return None, self._say(name)[0]
-        return None, None
-
-    def _say(self, missing: str) -> tuple[str, str]:
-        """That it is not logged, and the name that may be meant."""
-        present = sorted(flat_keys(self._logged, lists=True))
-        listed = ", ".join(present[:_SHOWN]) + (", …" if len(present) > _SHOWN else "")
-        near = closest(missing, present)
-        return f"RuleCallback: {missing!r} is not logged; so far there are: {listed}.{near}", near
-
-    def _complain(self) -> None:
-        """Speak up if the last step's logs lacked what is watched: all of them are in by now."""
+    def _end_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        parts: Mapping[str, Any],
+    ) -> None:
+        """All logs of the newest step are in by now, and all evaluations made."""
+        if self._unjudged:
+            self._decide(args, state, control, parts)
+        if self._judge.due:
+            self._judge.go_back(parts["model"], parts["optimizer"], parts["lr_scheduler"])
+            self._save(state)
+        self._logs.end_step()
         complaint, self._complaint = self._complaint, None
-        if complaint is None:
-            return
-        if not self._found and self.on_missing == "raise":
+        if complaint is not None:
+            self._object(complaint, found=self._found)
+        never = self._logs.never_logged
+        if never is not None:
+            self._object(never)
+
+    def _object(self, complaint: str, *, found: bool = False) -> None:
+        """Raise for a metric that no log has carried, or warn once."""
+        if self.on_missing == "raise" and not found:
             raise MissingMetricError(f"{complaint} {MAY_SKIP}")
         if not self._warned:
             self._warned = True
             logger.warning("%s Such logs are left out.", complaint)
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Raise, or warn, if the evaluations of the last step all lacked the metric."""
-        self._of_step = {}
-        self._complain()
 
     # -- the Trainer's checkpoints -------------------------------------------------------------
 
@@ -229,6 +243,8 @@ class RuleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin anew, or continue from the checkpoint; a run that was stopped is to end again."""
+        if rolls_back(self.rule):
+            check_can_go_back(args, self.metric)
         self._begin()
         self._training = True
         self._evaluates = _strategy(args.eval_strategy) != "no"
@@ -299,17 +315,28 @@ class RuleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Complain if need be; count the step that changed nothing out again."""
-        self._training = False
         self._complaint = self._complaint or self._awaited
-        self._complain()
+        self._end_step(args, state, control, kwargs)
+        self._training = False
         if self._ended_at is not None:
             state.global_step, state.epoch = self._ended_at
-
-
-def _carries(logs: Mapping[str, Any], name: str) -> bool:
-    return name in logs or lookup(logs, name) is not None
 
 
 def _strategy(value: Any) -> str:
     """A strategy's name, an enumeration in some versions of transformers."""
     return str(getattr(value, "value", value))
+
+
+def check_can_go_back(args: TrainingArguments, metric: str | None) -> None:
+    """Raise for arguments under which a state cannot be put back in place."""
+    split = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
+    if split:
+        raise ValueError(
+            f"RuleCallback: a Rollback cannot put back a model that {split[0]} splits up; leave "
+            "the rollback to Ray Tune's RollbackScheduler, which restarts the trial."
+        )
+    if metric == "loss" and not args.logging_nan_inf_filter:
+        raise ValueError(
+            "RuleCallback: with logging_nan_inf_filter=False a NaN stays in the Trainer's training "
+            'loss after a rollback; leave it out, or judge by "eval_loss".'
+        )

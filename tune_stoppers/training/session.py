@@ -1,66 +1,50 @@
 """One training run under a rule: what is judged, which state is kept, what every rank does."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tune_stoppers.core import Action, Decision, Mode, OnMissing, Rule, SweepRule, require_number
-from tune_stoppers.core.track import Track
+from tune_stoppers.core import (
+    Action,
+    BaseRule,
+    Decision,
+    Mode,
+    OnMissing,
+    Rule,
+    SweepRule,
+    require,
+    require_number,
+)
+from tune_stoppers.core.track import SharedTrack, Track
+from tune_stoppers.journal.lines import plain
 from tune_stoppers.metrics import MetricReader, logger, lookup, number, sign_of
-from tune_stoppers.rules import Patience
+from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK, RollbackTrial
+from tune_stoppers.training.going_back import (
+    RUN,
+    check_factor,
+    course_of,
+    scale_rates,
+)
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed, is_first
 from tune_stoppers.training.snapshot import own_generators
 from tune_stoppers.training.spending import TOTALS, Spending
 
 
-def as_rule(rule_or_patience: Rule | int, min_delta: float = 0.0) -> Rule:
-    """The rule itself, or `Patience` of so many evaluations."""
-    _refuse_stopper(rule_or_patience)
-    if isinstance(rule_or_patience, SweepRule):
-        raise TypeError(
-            f"{rule_or_patience.name} compares the trials of a sweep, and here is one run: give "
-            "it to RuleStopper or RuleScheduler, or take a rule of tune_stoppers.rules.trial."
-        )
-    if not isinstance(rule_or_patience, Rule):
-        return Patience(rule_or_patience, min_delta)
-    if min_delta:
-        raise ValueError(
-            f"min_delta belongs to a patience; give it to the rule, got {min_delta} "
-            f"beside {rule_or_patience!r}."
-        )
-    return rule_or_patience
-
-
-def _refuse_stopper(given: Any) -> None:
-    """A stopper is no rule: `TypeError` with what to write instead."""
-    kind = type(given).__name__
-    if isinstance(getattr(given, "rule", None), Rule):
-        metric, mode = getattr(given, "metric", None), getattr(given, "mode", None)
-        own = f", with metric {metric!r} and mode {mode!r}" if metric else ""
-        raise TypeError(
-            f"{kind} is for Ray Tune; here goes the rule in it. Write {kind}(…).rule instead of "
-            f"{kind}(…){own}: its rule is {given.rule!r}."
-        )
-    if hasattr(given, "stoppers"):
-        raise TypeError(
-            f"{kind} combines stoppers of Ray Tune; here go rules. Write a.rule | b.rule (or &) "
-            f"of the stoppers in it."
-        )
-
-
 @dataclass(frozen=True)
 class _Standing:
     """Where the run stands; rank 0's, and the same on every rank."""
 
-    track: Track
+    track: Track | SharedTrack
     decision: Decision | None = None
     best_value: float | None = None
     best_step: float | None = None
     offer: tuple[float, float] | None = None  # step and loss of a fresh evaluation
     run: str | None = None  # by this name its states lie in a keeper's folder
+    due: float | None = None  # the step of the state that it is to go back to
+    cuts: int = 0  # rollbacks before the best state was kept: its learning rate was cut as often
 
 
 class RuleSession:
@@ -74,22 +58,37 @@ class RuleSession:
     def __init__(
         self,
         owner: str,
-        rule: Rule,
+        rule: BaseRule,
         metric: str | None,
         mode: Mode,
         *,
         on_missing: OnMissing = "raise",
         keeper: BestStateKeeper | None = None,
+        factor: float | None = None,
     ) -> None:
         self.rule, self.metric, self.mode, self.keeper = rule, metric, mode, keeper
         self._owner = owner
         objective = metric if rule.needs_objective else None
         self._reader = MetricReader(owner, rule, objective, mode, on_missing)
-        self._standing = _Standing(Track(rule))
+        self._standing = _Standing(self._track())
+        self._factor = check_factor(owner, factor, rule)
         self._joined = False  # the keeper knows which run this is
         self._spends = not TOTALS.isdisjoint(rule.reads)
         self._spending = Spending()
         self._spending.elapsed()  # the clock runs from here
+
+    def _track(self, record: Any = None) -> Track | SharedTrack:
+        if isinstance(self.rule, SweepRule):
+            record = self.rule.init() if record is None else record
+            return SharedTrack(self.rule, record, RUN)
+        assert isinstance(self.rule, Rule)
+        return Track(self.rule)
+
+    @property
+    def _course(self) -> RollbackTrial | None:
+        """What a `Rollback` remembers."""
+        track = self._standing.track
+        return course_of(track.rule, track.record) if isinstance(track, SharedTrack) else None
 
     @property
     def step(self) -> float | None:
@@ -113,12 +112,26 @@ class RuleSession:
         return decision is not None and decision.action is Action.STOP
 
     @property
+    def due(self) -> bool:
+        """Whether the run is to go back (`go_back`) before it trains on."""
+        return self._standing.due is not None
+
+    @property
+    def rollbacks(self) -> int:
+        """How often the run went back."""
+        return 0 if self._course is None else self._course.rollbacks
+
+    @property
     def reason(self) -> str:
         """Why the newest evaluation ended the run, or why not; in the metric's own units."""
         decision = self._standing.decision
         if decision is None:
             return "nothing judged yet"
         return f"{decision.rule}: {decision.say(sign_of(self.mode))}"
+
+    def expect(self, metrics: Iterable[str]) -> None:
+        """Take a report without one of these for neutral, and say nothing of it."""
+        self._reader.expected = frozenset(metrics)
 
     def judge(
         self,
@@ -153,7 +166,7 @@ class RuleSession:
         fresh = step != before.track.step
         if self._spends:  # one run, which is all its own sweep
             metrics = {**dict.fromkeys(TOTALS, self._spending.elapsed()), **metrics}
-        report = self._reader.read("this run", step, metrics)
+        report = self._reader.read(RUN, step, metrics)
         value = None if self.metric is None else number(lookup(metrics, self.metric))
         decision = before.track.update(report, checkpoint=True).decision
         if value is None or not fresh:
@@ -161,7 +174,15 @@ class RuleSession:
         standing = replace(before, decision=decision, offer=(step, sign_of(self.mode) * value))
         if self._improves(value):
             standing = replace(standing, best_value=value, best_step=step)
-        return standing
+        return standing if self._course is None else self._placed(standing, self._course)
+
+    def _placed(self, standing: _Standing, course: RollbackTrial) -> _Standing:
+        """What a `Rollback` makes of a fresh report: the best state is here, or to be gone to."""
+        anchor, decision = course.anchor, standing.decision
+        if anchor is not None and standing.offer is not None and anchor.step == standing.offer[0]:
+            return replace(standing, cuts=course.rollbacks)
+        goes = decision is not None and decision.action is Action.PAUSE and anchor is not None
+        return replace(standing, offer=None, due=anchor.step if goes and anchor else None)
 
     def _improves(self, value: float) -> bool:
         if not math.isfinite(value):
@@ -189,6 +210,31 @@ class RuleSession:
             value = float(sign * keeper.best_loss)
             standing = replace(standing, best_value=value, best_step=keeper.best_step)
         self._standing = standing
+
+    def go_back(self, model: Any, optimizer: Any, scheduler: Any = None) -> None:
+        """Put the best state back, and cut the learning rate; every rank must.
+
+        Where that state is not at hand (in memory it does not survive a resume), the rule is told
+        so, and the run has its recovery time without a rollback.
+        """
+        standing, course = self._standing, self._course
+        assert standing.due is not None and course is not None
+        assert isinstance(standing.track, SharedTrack)
+        rule, record = standing.track.rule, standing.track.record
+        self._standing = replace(standing, due=None)
+        with self._kept_by_rank_0() as keeper:
+            if standing.due not in keeper.steps:
+                rule.note(record, RUN, GONE, {})
+                logger.warning(
+                    "%s: the state of step %g was not kept, so the run goes on from where it is.",
+                    *(self._owner, standing.due),
+                )
+                return
+            keeper.restore(model, optimizer, scheduler, step=standing.due)
+        factor = self._factor ** (course.rollbacks + 1 - standing.cuts)
+        scale_rates(optimizer, scheduler, factor)
+        rule.note(record, RUN, WENT_BACK, {"step": standing.due})
+        logger.info("%s at step %g: %s", self._owner, self.step, self.reason)
 
     def _keep(self, standing: _Standing, model: Any, optimizer: Any, scheduler: Any) -> None:
         if standing.offer is None or model is None:
@@ -249,7 +295,7 @@ class RuleSession:
     def state_dict(self) -> dict[str, Any]:
         """The state of the rule as JSON data; the best weights stay with the keeper."""
         return {
-            "rule": self.rule.dump(self._standing.track.state),
+            **self._dumped(self._standing),
             "step": self.step,
             "best_value": self.best_value,
             "best_step": self.best_step,
@@ -259,6 +305,31 @@ class RuleSession:
             **({"run": self._standing.run} if self._standing.run is not None else {}),
         }
 
+    def _dumped(self, standing: _Standing) -> dict[str, Any]:
+        track = standing.track
+        if isinstance(track, Track):
+            return {"rule": track.rule.dump(track.state)}
+        decision = standing.decision
+        told = decision and [decision.action.value, decision.rule, decision.say(self._reader.sign)]
+        dumped = {"rule": track.rule.name, "record": plain(track.dump()), "decision": told}
+        return {"rule": dumped, "cuts": standing.cuts}
+
+    def _loaded(self, data: Mapping[str, Any]) -> tuple[Track | SharedTrack, Decision | None]:
+        """The rule's state, and what it says there."""
+        if isinstance(self.rule, Rule):
+            track = Track(self.rule)
+            track.state = self.rule.load(data)
+            return track, self.rule.verdict(track.state)
+        assert isinstance(self.rule, SweepRule)
+        got = data.get("rule")
+        require(got == self.rule.name, f"This state is of rule {got}, expected {self.rule.name}.")
+        try:
+            record = self.rule.load(data["record"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"This state is not of {self.rule!r}: {error!r}.") from error
+        told = data["decision"]
+        return self._track(record), told and Decision(Action(told[0]), told[2], told[1])
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from `state_dict()`.
 
@@ -267,13 +338,13 @@ class RuleSession:
         """
         self._spending = Spending(elapsed=state.get("seconds", 0.0))
         self._spending.elapsed()
-        track = Track(self.rule)
-        track.state = self.rule.load(state["rule"])
-        decision = None
-        if state["step"] is not None:
+        track, decision = self._loaded(state["rule"])
+        if state["step"] is None:
+            decision = None
+        else:
             track.time.place(state["step"])
-            decision = self.rule.verdict(track.state)
         best = state["best_value"], state["best_step"]
-        self._standing = _Standing(track, decision, *best, run=state.get("run"))
+        more = {"run": state.get("run"), "cuts": state.get("cuts", 0)}
+        self._standing = _Standing(track, decision, *best, **more)
         self._joined = False
         self.join()

@@ -22,3 +22,22 @@ def test_a_forecast_learns_from_trials_that_end_before_the_horizon():
     stopped = replay(sweep, stopper=RuleStopper(rule, "loss", "min")).reports
     assert scheduled < sweep.reports / 2
     assert abs(scheduled - stopped) < 0.1 * sweep.reports
+
+
+def test_a_rule_on_another_metric_decides_as_under_a_stopper():
+    """Trial by trial, also where a report lacks that metric."""
+    rows = [
+        {"trial_id": f"t{n}", "training_iteration": t, "loss": 1 / t}
+        | ({"kl": 0.1 * t * n} if t % 2 else {})
+        for n in range(6)
+        for t in range(1, 11)
+    ]
+    sweep = Sweep.from_frame(pd.DataFrame(rows), metric="loss", mode="min")
+    rule = rules.Patience(3) | rules.On("kl", rules.Threshold(-0.8), "max")
+    policy = {"metric": "loss", "mode": "min", "on_missing": "skip"}
+    for way in (
+        {"scheduler": RuleScheduler(rule, **policy)},
+        {"stopper": RuleStopper(rule, **policy)},
+    ):
+        trials = replay(sweep, **way).trials.sort_values("trial_id")
+        assert list(trials["reports"]) == [10, 9, 5, 3, 3, 3]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_stoppers.core import require
+from tune_stoppers.training.going_back import scale_rates
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -55,17 +56,5 @@ def rescale(new: float, old: float, optimizer: Any, schedule: Any) -> None:
         f"{new:g}: start this trial from weights alone.",
     )
     factor = new / old
-    for group in optimizer.param_groups:
-        for key in ("lr", "initial_lr"):
-            if key in group:
-                group[key] *= factor  # in place where it is a tensor
-    _rescale_schedule(schedule, factor)
+    scale_rates(optimizer, schedule, factor)
     logger.info("The learning rate continues at %g times what the checkpoint had.", factor)
-
-
-def _rescale_schedule(schedule: Any, factor: float) -> None:
-    for name in ("base_lrs", "_last_lr"):
-        if hasattr(schedule, name):
-            setattr(schedule, name, [rate * factor for rate in getattr(schedule, name)])
-    for part in getattr(schedule, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler
-        _rescale_schedule(part, factor)
