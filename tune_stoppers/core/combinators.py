@@ -4,6 +4,8 @@ Every child sees every report, also one on which another fires, and nothing is l
 counts while its own decision on this report asks for something. STOP beats PAUSE beats CONTINUE.
 Rules for one trial combine to a rule for one trial. Where a child looks across trials the
 combination does too: it is a `SweepCombination`, whatever combinator it was written with.
+
+Over 350 lines: the two kinds of combination answer the same methods, and are read side by side.
 """
 
 import copy

@@ -48,7 +48,7 @@ class StepLogs:
         evaluation = _evaluates(logs)
         if evaluation or "loss" in logs:
             self._kinds.add(evaluation)
-        concerns = bool(self.needed) and (
+        concerns = bool(self.needed or not self.on) and (  # one that only counts judges every log
             all(_carries(logs, name) for name in self.needed)
             or (self._watches_evaluations if evaluation else self._is_training_log(logs))
         )
