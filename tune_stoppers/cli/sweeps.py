@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tune_stoppers.history import History as Knowledge
     from tune_stoppers.recorded.sweep import Sweep
 
-SWEEP = "A Parquet or CSV file, or the folder of a Ray Tune experiment."
+SWEEP = (
+    "A Parquet or CSV file, the folder of a Ray Tune experiment, of W&B, MLflow or TensorBoard "
+    "runs, or the storage of an Optuna study: what it is is found out, and said."
+)
 Example = Annotated[
     bool, typer.Option("--example", help="The recorded sweep that comes with the package.")
 ]
@@ -39,6 +42,10 @@ History = Annotated[
         "of those, a file, lora. Repeat it for several.",
     ),
 ]
+Study = Annotated[
+    str | None,
+    typer.Option(help="The study (Optuna) or experiment (MLflow), where a storage holds several."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Trials that run at a time.")]
 
 
@@ -51,6 +58,7 @@ class Reading(NamedTuple):
     trial: str | None
     time: str | None
     seconds: str | None
+    study: str | None = None
 
 
 @app.command()
@@ -70,6 +78,7 @@ def replay(
     trial: Trial = None,
     time: Time = None,
     seconds: Seconds = None,
+    study: Study = None,
     generation: Generation = 0,
     history: History = None,
     workers: Workers = 8,
@@ -95,8 +104,9 @@ def replay(
 
     if (sweep is None) != example:
         raise UsageError("replay: name one sweep, or --example.")
-    reading = Reading(metric, mode, nan, trial, time, seconds)
-    recorded = _load(str(example_path()) if sweep is None else sweep, reading, generation)
+    reading = Reading(metric, mode, nan, trial, time, seconds, study)
+    source = str(example_path()) if sweep is None else sweep
+    recorded, kind = _load(source, reading, generation)
     unit: Literal["reports", "seconds"] = "seconds" if cost == "seconds" else "reports"
     if cost != unit:
         raise UsageError(f"--cost: reports or seconds, got {cost!r}.")
@@ -125,12 +135,13 @@ def replay(
             write_page(replay_story(result, rule=rule, rungs=rungs), report)
     if not as_json:
         out = console()
-        show(["", ""], replayed(result), console=out)
+        show(["", ""], replayed(result, kind), console=out)
         for note in (*said, *result.notes):
             out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
         return
     facts = {
         "sweep": recorded.name,
+        "kind": kind,
         "surrogate": recorded.surrogate,
         "reading": result.reading,
         "metric": result.metric,
@@ -173,6 +184,7 @@ def compare(
     trial: Trial = None,
     time: Time = None,
     seconds: Seconds = None,
+    study: Study = None,
     history: History = None,
     workers: Workers = 8,
     orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 10,
@@ -199,8 +211,9 @@ def compare(
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]
     if not paths:
         raise UsageError("name at least one sweep, or --example.")
-    reading = Reading(metric, mode, nan, trial, time, seconds)
-    recorded = [_load(path, reading) for path in paths]
+    reading = Reading(metric, mode, nan, trial, time, seconds, study)
+    loaded = [_load(path, reading) for path in paths]
+    recorded = [sweep for sweep, _ in loaded]
     with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
     known = _history(history, metric, mode)
@@ -228,6 +241,7 @@ def compare(
             "baseline": found.baseline,
             "workers": workers,
             "budget": budget,
+            "kind": {sweep.name: kind for sweep, kind in loaded},
             "reading": {sweep.name: sweep.reading for sweep in recorded},
             "table": json.loads(table.reset_index().to_json(orient="records")),
             "runs": json.loads(found.runs.to_json(orient="records")),
@@ -242,39 +256,26 @@ def compare(
         out.print()
     out.print(LEGEND, soft_wrap=not out.is_terminal)
     out.print()
-    for sweep in recorded:
-        if sweep.reading:
-            out.print(f"{sweep.name}: {sweep.reading}", markup=False, soft_wrap=not out.is_terminal)
+    for sweep, kind in loaded:
+        read = f"{sweep.name}: read as {kind}. {sweep.reading}".rstrip()
+        out.print(read, markup=False, soft_wrap=not out.is_terminal)
     out.print(found.recommendation(), soft_wrap=not out.is_terminal)
     for note in (*said, *found.notes):
         out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 
 
-def _load(path: str, reading: Reading, generation: int = 0) -> Sweep:
-    """A recorded sweep whose objective is known."""
-    from tune_stoppers.recorded.files import is_csv, is_parquet
-    from tune_stoppers.recorded.sweep import Sweep
+def _load(path: str, reading: Reading, generation: int = 0) -> tuple[Sweep, str]:
+    """A recorded sweep whose objective is known, and what kind of record it was taken for."""
+    from tune_stoppers.recorded.found import KNOWN, kind_at
 
-    metric, mode, nan = reading[:3]
     with mistakes(path):
-        local = Path(path).expanduser()
-        found = "://" in path or local.exists()
+        found = "://" in path or Path(path).expanduser().exists()
     if not found:
-        raise UsageError(f"there is no {path}; give a Parquet file or a Ray experiment folder.")
+        raise UsageError(f"there is no {path}; give {KNOWN}.")
     with mistakes(path):
-        if "://" in path or local.is_dir():
-            if any(reading[3:]):
-                raise UsageError(f"--trial, --time, --seconds are for tables; {path} is none.")
-            read = Sweep.from_ray(path, metric=metric, mode=mode, nan=nan, generation=generation)
-        elif is_parquet(local):
-            read = Sweep.from_parquet(local, **reading._asdict())
-        elif is_csv(local):
-            read = Sweep.from_csv(local, **reading._asdict())
-        else:
-            raise UsageError(
-                f"{path} is no Parquet file and no Ray experiment folder, nor called .csv or .tsv."
-            )
-        return _with_objective(read, metric, mode)
+        kind = kind_at(path)
+        read = kind.sweep(**reading._asdict(), generation=generation)
+        return _with_objective(read, reading.metric, reading.mode), kind.what
 
 
 def _history(paths: list[str] | None, metric: str | None, mode: str | None) -> Knowledge | None:

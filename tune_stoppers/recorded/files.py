@@ -141,7 +141,7 @@ def _cells(texts: tuple[str, ...]) -> Any:
     empty = [text.strip().lower() in EMPTY for text in texts]
     numbers: list[Any] = []
     for text, gone in zip(texts, empty, strict=True):
-        number = None if gone else _number(text)
+        number = None if gone else number_in(text)
         if number is None and not gone:
             return _texts(texts)
         numbers.append(number)
@@ -150,7 +150,8 @@ def _cells(texts: tuple[str, ...]) -> Any:
     return np.array(numbers)
 
 
-def _number(text: str) -> int | float | None:
+def number_in(text: str) -> int | float | None:
+    """The number that a text is, whole ones as integers; None where it is none."""
     if "_" in text:
         return None  # Python reads 1_000
     for kind in (int, float):

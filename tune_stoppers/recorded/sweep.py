@@ -27,9 +27,10 @@ import pyarrow.parquet as pq
 from tune_stoppers.recorded import files
 from tune_stoppers.recorded.exported import arranged
 from tune_stoppers.recorded.table import CONFIG, Curve, NaN, cut, metric_columns
+from tune_stoppers.recorded.tracked import TrackedSweeps
 
 
-class Sweep:
+class Sweep(TrackedSweeps):
     """A recorded sweep that `replay` can run again; made by one of the `from_…` methods.
 
     Attributes: `name`; `metric` and `mode` (None where the record does not say: then `replay`

@@ -65,15 +65,18 @@ def title_of(table: pd.DataFrame, family: str) -> str:
     return f"{family} ({what})"
 
 
-def replayed(result: ReplayResult) -> list[tuple[str, str]]:
-    """A replay as names and values, in the order in which people ask."""
+def replayed(result: ReplayResult, kind: str = "") -> list[tuple[str, str]]:
+    """A replay as names and values, in the order in which people ask.
+
+    `kind`: what the record was taken for, "a CSV file".
+    """
     sweep, trials = result.sweep, result.trials
     started = int((trials["reports"] > 0).sum())
     endings = trials["ended_by"].replace("", "not ended").value_counts()
-    kind = " (SURROGATE: predictions, not recorded runs)" if sweep.surrogate else ""
+    surrogate = " (SURROGATE: predictions, not recorded runs)" if sweep.surrogate else ""
     whole = sum(int(curve.iterations[-1]) == sweep.max_t for curve in sweep)
     rows = [
-        ("sweep", f"{sweep.name}{kind}"),
+        ("sweep", f"{sweep.name}{surrogate}"),
         ("objective", f"{result.metric} ({result.mode})"),
         ("recorded in full", f"{whole} of {len(sweep)} trials, to iteration {sweep.max_t}"),
         ("savings", f"{share(result.savings)} of the compute"),
@@ -87,8 +90,9 @@ def replayed(result: ReplayResult) -> list[tuple[str, str]]:
         ("ended by", ", ".join(f"{by} {count}" for by, count in endings.items())),
         ("paused", f"{int((trials['pauses'] > 0).sum())} trials"),
     ]
-    if result.reading:
-        rows.insert(1, ("read", result.reading))
+    reading = " ".join(filter(None, [f"As {kind}." if kind else "", result.reading]))
+    if reading:
+        rows.insert(1, ("read", reading))
     if sweep.target is not None:
         hit = result.time_to_target
         rows.append(("time to target", "not reached" if hit is None else f"{hit:g}"))
