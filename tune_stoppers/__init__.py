@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.hf import RuleCallback as RuleCallback
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
+    from tune_stoppers.training.rule_pruner import RulePruner as RulePruner
     from tune_stoppers.tune.checkpoint_config import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.progress import SweepReporter as SweepReporter
     from tune_stoppers.tune.ray_internals.train import FreeWorkers as FreeWorkers
@@ -85,6 +86,7 @@ _WHERE = {
     "ReplayResult": "backtest.replay",
     "RollbackScheduler": "tune.schedulers.rollback",
     "RuleCallback": "training.hf",
+    "RulePruner": "training.rule_pruner",
     "RuleScheduler": "tune.schedulers.rule",
     "RuleStopper": "tune.stoppers.named",
     "Sweep": "recorded.sweep",
