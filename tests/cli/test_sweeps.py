@@ -195,7 +195,9 @@ def test_an_exported_history_is_replayed_and_compared(capsys, tmp_path):
     status, out, _ = told(capsys, "replay", *of_eval, "--stop", "PatienceStopper(patience=2)")
     assert (status, facts(out)["reports"]) == (0, "18 of 18")
     said = "eval: 6 of 18 rows have a value, 12 have none, 0 diverged (NaN or infinite)."
-    assert facts(out)["read"].startswith("Trials by 'Name', time by '_step'. Hyperparameters: lr.")
+    assert facts(out)["read"].startswith(
+        "As a CSV file. Trials by 'Name', time by '_step'. Hyperparameters: lr."
+    )
     assert facts(out)["read"].endswith(said)
     quick = ("--orderings", "1", "--processes", "1")
     status, out, _ = told(capsys, "compare", *of_eval, *quick)
@@ -212,7 +214,8 @@ def test_the_objective_of_an_experiment_is_its_journals(capsys, tmp_path):
     """And it is said."""
     status, out, _ = told(capsys, "replay", str(watched(tmp_path / "sweep")))
     assert (status, facts(out)["objective"]) == (0, "loss (min)")
-    assert facts(out)["read"] == "Metric loss (min), as the experiment's journal says."
+    said = "As a Ray Tune experiment. Metric loss (min), as the experiment's journal says."
+    assert facts(out)["read"] == said
 
 
 def test_a_stop_dict_is_understood(capsys, parquet):
@@ -236,7 +239,7 @@ MISTAKES = {
     "unknown command": (("repaly", "x"), "repaly"),
     "unknown option": (("replay", "SWEEP", "--stopp", "x"), "--stopp"),
     "no file": (("replay", "nowhere.parquet"), "there is no nowhere.parquet"),
-    "nonsense": (("replay", "NONSENSE"), "is no Parquet file and no Ray experiment folder"),
+    "nonsense": (("replay", "NONSENSE"), "is nothing that can be read here"),
     "no sweep": (("compare",), "name at least one sweep, or --example"),
     "empty folder": (("replay", "EMPTY"), "no Ray Tune experiment"),
     "metric": (("replay", "SWEEP", "--metric", "los"), "did you mean 'loss'"),

@@ -74,7 +74,8 @@ def mistakes(where: str) -> Iterator[None]:
     """What a constructor or a reader refuses is the user's mistake, and the message says which."""
     try:
         yield
-    except (ValueError, TypeError, OSError, RuntimeError) as error:  # the last: no such ~user
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        # the last two: an extra is not installed; no such ~user
         notes = "; ".join(getattr(error, "__notes__", []))
         raise UsageError(f"{where}: {error}" + (f" ({notes})" if notes else "")) from error
 

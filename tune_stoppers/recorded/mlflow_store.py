@@ -103,7 +103,7 @@ def read(path: Path, experiment: str | None = None) -> Kept:
     unstepped = all(value.step == 0 for each in chosen for value in each.values)
     if unstepped:
         said += ", numbered, as all values were logged without one"
-    return Kept([_run(each, unstepped) for each in chosen], f"{said}.")
+    return Kept([_run(each, unstepped) for each in chosen], f"{said}.", name=name)
 
 
 def _run(kind: Kind, unstepped: bool) -> Run:

@@ -36,8 +36,12 @@ def read(source: Any, study: str | None = None) -> Kept:
     `study`: its name, where a storage holds several. `TrackerError` where there is none, or where
     it has several objectives, which have no intermediate values.
     """
-    import optuna  # an extra
-
+    try:
+        import optuna  # an extra
+    except ImportError as error:
+        raise ImportError(
+            "A study of Optuna is read by Optuna: pip install 'tune_stoppers[optuna]'."
+        ) from error
     if not isinstance(source, optuna.Study):
         source = _loaded(source, study)
     if len(source.directions) > 1:
@@ -56,18 +60,20 @@ def read(source: Any, study: str | None = None) -> Kept:
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     said = f"Trials of the Optuna study {source.study_name!r}: time by Optuna's step."
     if pruned:
-        said += f" {pruned} were pruned: what they would have become is not known."
+        said += f" Pruned: {pruned}; what would have become of these is not known."
     mode = "min" if source.direction.name == "MINIMIZE" else "max"
-    return Kept(runs, said, metric, mode)
+    return Kept(runs, said, metric, mode, source.study_name)
 
 
 def _run(trial: Any, metric: str) -> Run:
     run = Run(str(trial.number), config=dict(trial.params))
-    last = max(trial.intermediate_values, default=None)
-    for step, value in trial.intermediate_values.items():
+    values, took = trial.intermediate_values, trial.duration
+    before = -1 if min(values, default=1) == 0 else 0  # where the trial began
+    length = max(values, default=0) - before
+    for step, value in values.items():
         value = math.nan if value is None else float(value)
-        passed = trial.duration.total_seconds() if step == last and trial.duration else None
-        run.report(step, metric, value, passed)
+        share = (step - before) / length  # Optuna knows when a trial began and ended, no more
+        run.report(step, metric, value, None if took is None else share * took.total_seconds())
     return run
 
 

@@ -53,6 +53,7 @@ class Kept(NamedTuple):
     said: str  # what was taken for what, in sentences
     metric: str | None = None  # the objective, where the record says it
     mode: str | None = None
+    name: str = ""  # of the study or experiment
 
 
 def curves_of(

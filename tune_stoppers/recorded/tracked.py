@@ -74,7 +74,7 @@ class TrackedSweeps:
             lambda found: mlflow_store.read(found, experiment),
             metric=metric,
             mode=mode,
-            name=name or experiment,
+            name=name,
             target=target,
             nan=nan,
         )
@@ -124,8 +124,7 @@ class TrackedSweeps:
         kept = optuna_study.read(study, study_name)
         if metric is None or metric == kept.metric:
             metric, mode = kept.metric, mode or kept.mode
-        named = study if isinstance(study, (str, os.PathLike)) else study.study_name
-        return cls._of(kept, name or study_name or _stem(named), metric, mode, target, nan)
+        return cls._of(kept, name or kept.name, metric, mode, target, nan)
 
     @classmethod
     def _tracked(
@@ -142,7 +141,8 @@ class TrackedSweeps:
         found = Path(path).expanduser()
         if not found.exists():
             raise TrackerError(f"there is nothing at {path}.")
-        return cls._of(read(found), name or _stem(found), metric, mode, target, nan)
+        kept = read(found)
+        return cls._of(kept, name or kept.name or _stem(found), metric, mode, target, nan)
 
     @classmethod
     def _of(
