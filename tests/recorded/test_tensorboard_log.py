@@ -102,12 +102,12 @@ def test_the_parts_of_a_keras_run_are_one_run(tmp_path):
 
 def test_a_run_that_was_resumed(tmp_path):
     """Two files: what it did again counts once, and the time between them is none."""
-    for number, (steps, start) in enumerate([((1, 2, 3), 0.0), ((2, 3, 4), 1000.0)]):
+    for number, (steps, start) in enumerate([((1, 2, 3, 5), 0.0), ((2, 3, 4), 1000.0)]):
         made = [scalar("loss", step, step + 10.0 * number, start + step) for step in steps]
         events(tmp_path / f"events.out.tfevents.{number}", *made)
     (curve,) = Sweep.from_tensorboard(tmp_path).curves
     assert curve.metrics["loss"].tolist() == [1.0, 12.0, 13.0, 14.0]
-    assert curve.seconds.tolist() == [0.0, 2.0, 3.0, 4.0]
+    assert curve.seconds.tolist() == [0.0, 4.0, 5.0, 6.0]
 
 
 def test_a_file_that_was_cut_off_counts_up_to_there(tmp_path):

@@ -319,7 +319,7 @@ def test_a_trial_that_comes_to_the_horizon_is_complete():
     """As the best of the study it has to be; one that returns its best when it is to stop is too,
     and counts as stopped."""
     study = new_study(RulePruner(BoundASHA(max_t=4)))
-    study.optimize(lambda trial: 1.0 * run_in(trial, 4), n_trials=1)
+    run(study, [1.0, 0.9, 0.8, 0.7])
     assert study.best_trial.last_step == 4
     study = new_study(RulePruner(2))
     study.optimize(lambda trial: 1.0 * run_in(trial, 9), n_trials=1)
