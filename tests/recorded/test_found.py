@@ -91,7 +91,7 @@ def test_a_study_needs_no_metric(kind, tmp_path, capsys):
         assert "value (min)" in out
     arguments = ["compare", str(path), "--study", "mine", "--orderings", "1", "--processes", "1"]
     assert main([*arguments, "--workers", "2"]) == 0
-    assert "mine: read as an Optuna study. Trials of" in capsys.readouterr().out
+    assert "mine: read as an Optuna study. Study 'mine'" in capsys.readouterr().out
 
 
 def several(here: Path) -> Path:

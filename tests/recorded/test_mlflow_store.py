@@ -124,7 +124,7 @@ def test_a_store_is_read(store, kind, tmp_path):
         assert [row.get("loss") for row in curve.rows()] == [3.0, 2.5, None]
         assert curve.seconds.tolist() == [1.2, 2.0, 3.0]
         assert sweep.reading.startswith(
-            f"Runs of MLflow, experiment 'lora' of a {kind}: time by MLflow's step. "
+            f"Experiment 'lora' of a {kind}: time by MLflow's step. "
             "Left out, of 2 runs: 1 without eval/loss."
         )
 

@@ -56,7 +56,7 @@ def test_a_study_is_read():
     took = study.trials[0].duration.total_seconds()
     assert sweep.curves[0].seconds.tolist() == pytest.approx([took / 3, took * 2 / 3, took])
     assert sweep.reading == (
-        "Trials of the Optuna study 'mine': time by Optuna's step. Pruned: 1; what would have "
+        "Study 'mine': time by Optuna's step. Pruned: 1; what would have "
         "become of these is not known. Left out, of 3 runs: 1 without a value. "
         "value: 4 of 5 rows have a value, 0 have none, 1 diverged (NaN or infinite)."
     )

@@ -69,7 +69,7 @@ def test_what_the_library_wrote_is_read():
     assert math.isnan(curve.metrics["eval/loss"][4])
     assert curve.seconds[0] == 0.595664451
     assert sweep.reading == (
-        "Runs of W&B, from 2 .wandb files: time by '_step'. eval/loss: 5 of 10 rows have a value, "
+        "2 .wandb files: time by '_step'. eval/loss: 5 of 10 rows have a value, "
         "4 have none, 1 diverged (NaN or infinite)."
     )
     assert Sweep.from_wandb(REAL, nan="missing", **OBJECTIVE).curves[1].missing["eval/loss"][4]
@@ -137,7 +137,7 @@ def test_a_file_that_was_cut_off_counts_up_to_there(tmp_path):
         sweep = Sweep.from_wandb(path)
         assert 26 <= sweep.reports < 29
     assert sweep.reading.startswith(
-        "Runs of W&B, from 1 .wandb file: time by '_step'. 1 of them ends within a record"
+        "1 .wandb file: time by '_step'. 1 of them ends within a record"
     )
     damaged = bytearray(whole)
     damaged[damaged.index(b"1.0", len(whole) // 2)] = ord("9")  # a number still, the wrong one

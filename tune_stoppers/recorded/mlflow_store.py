@@ -99,7 +99,7 @@ def read(path: Path, experiment: str | None = None) -> Kept:
         )
     chosen = [each for each in found if experiment in (None, each.experiment)]
     name = experiment or names[0]
-    said = f"Runs of MLflow, experiment {name!r} of a {kind}: time by MLflow's step"
+    said = f"Experiment {name!r} of a {kind}: time by MLflow's step"
     unstepped = all(value.step == 0 for each in chosen for value in each.values)
     if unstepped:
         said += ", numbered, as all values were logged without one"

@@ -58,7 +58,7 @@ def read(source: Any, study: str | None = None) -> Kept:
             "trial.report(value, step)."
         )
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
-    said = f"Trials of the Optuna study {source.study_name!r}: time by Optuna's step."
+    said = f"Study {source.study_name!r}: time by Optuna's step."
     if pruned:
         said += f" Pruned: {pruned}; what would have become of these is not known."
     mode = "min" if source.direction.name == "MINIMIZE" else "max"

@@ -58,7 +58,7 @@ def read(path: Path) -> Kept:
         run = runs.setdefault(here, Run(name, name))
         cut += _read_file(file, run, clocks.setdefault(here, Clock()), prefix, own)
     said = (
-        f"Runs of TensorBoard, from {len(found)} event file{'s' * (len(found) > 1)}: time by its "
+        f"{len(found)} event file{'s' * (len(found) > 1)}: time by its "
         "step, seconds by its wall time."
     )
     if cut:

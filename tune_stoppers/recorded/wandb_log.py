@@ -55,7 +55,7 @@ def read(path: Path) -> Kept:
         cut += _read_file(file, runs)
     if not runs:
         raise TrackerError(f"{path} holds no run of W&B (no .wandb file with a run in it).")
-    said = f"Runs of W&B, from {len(found)} .wandb file{'s' * (len(found) > 1)}: time by '_step'."
+    said = f"{len(found)} .wandb file{'s' * (len(found) > 1)}: time by '_step'."
     if cut:
         said += f" {cut} of them end{'s' * (cut == 1)} within a record, and count up to there."
     return Kept(list(runs.values()), said)
