@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.stoppers.named import RuleStopper as RuleStopper
     from tune_stoppers.tune.stoppers.named import ThresholdStopper as ThresholdStopper
     from tune_stoppers.tune.suggest import suggest as suggest
+    from tune_stoppers.tune.trackers.callback import DecisionCallback as DecisionCallback
     from tune_stoppers.tune.trainer.callback import TuneCallback as TuneCallback
 
 _WHERE = {
@@ -70,6 +71,7 @@ _WHERE = {
     "BestStateKeeper": "training.keeper",
     "BoundASHAScheduler": "tune.schedulers.bound_asha",
     "BudgetStopper": "tune.stoppers.named",
+    "DecisionCallback": "tune.trackers.callback",
     "DiminishingReturnsStopper": "tune.stoppers.named",
     "DivergenceStopper": "tune.stoppers.named",
     "EarlyStopping": "training.early_stopping",

@@ -27,6 +27,7 @@ from tune_stoppers.journal.lines import (
 )
 from tune_stoppers.metrics import check_metric, number, sign_of, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, STOP_REASON
+from tune_stoppers.tune.announcing import Verdict, announce
 from tune_stoppers.tune.class_checkpoints import Saving, saved_at_end, saves_when_asked, saving_at
 from tune_stoppers.tune.live import without_live
 from tune_stoppers.tune.ray_internals.controller import (
@@ -36,6 +37,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     sort_trials,
     write_status,
 )
+from tune_stoppers.tune.ray_internals.frame import calling_result
 from tune_stoppers.tune.ray_internals.types import PENDING, TERMINATED, Controller, Trial
 from tune_stoppers.tune.reader import Reading, ResultReader, clocks_of, warn_out_of_order
 from tune_stoppers.tune.restore.mending import mend_before_restore, mend_trial
@@ -79,7 +81,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     never been interrupted. Reports that the trials then repeat change nothing.
 
     `decisions` maps each trial to its newest decision. The last result of a trial that it
-    stopped, and so the `ResultGrid`, carries `stop_reason`; `result.json` does not.
+    stopped carries `stop_reason`, in the `ResultGrid`, in `result.json` and for loggers.
     """
 
     _expected: frozenset[str] = frozenset()  # metrics that a report may lack
@@ -280,8 +282,8 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     ) -> None:
         """Record the last report of a trial that ended by itself or by a stopper.
 
-        Of one that this scheduler stopped, before a kill too, the last result gets the reason: what
-        was set on the flat result in `on_trial_result` was a copy.
+        Of one that this scheduler stopped, before a kill too, the last result gets the reason: it
+        may have been stopped while it waited, or at a report before the kill.
         """
         self.on_change()
         stopped = self._memory.known(trial.trial_id).stopped
@@ -351,7 +353,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Carry out `decision`, or what a user or the end of the sweep asks for."""
         why = self._sweep.over or self._sweep.asked_by_user(trial.trial_id)
         taken = decision.action is not Action.CONTINUE
-        if not why and (not taken or self.dry_run or step < self.start_after):
+        early = step < self.start_after
+        announce(Verdict(trial.trial_id, self.name, decision, self.sign, step, self.dry_run, early))
+        if not why and (not taken or self.dry_run or early):
             return CONTINUE
         if why:
             action = STOP
@@ -365,6 +369,9 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
 
     def _stop(self, trial_id: str, result: dict[str, Any], why: str) -> str:
         result[STOP_REASON] = self._sweep.reasons[trial_id] = why
+        logged = calling_result(trial_id)  # `result` is a flat copy of it
+        if logged is not None:
+            logged[STOP_REASON] = why
         return STOP
 
     def _begin_to_choose(self, controller: Controller) -> None:

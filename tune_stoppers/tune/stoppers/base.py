@@ -42,6 +42,7 @@ from tune_stoppers.journal.recorder import Recorder
 from tune_stoppers.journal.spec import to_spec
 from tune_stoppers.metrics import check_metric, unknown_keyword
 from tune_stoppers.result_keys import CHECKPOINT_NAME, DONE, TIMESTAMP, WOULD_STOP_REASON
+from tune_stoppers.tune.announcing import Verdict, announce
 from tune_stoppers.tune.class_checkpoints import Saving, saving_at
 from tune_stoppers.tune.horizon_watch import HorizonWatch
 from tune_stoppers.tune.live import Live, without_live
@@ -214,6 +215,8 @@ class RuleStopper(ExplainedStopper):
             session.finish()
             step = reading.report.step
             self._log(lambda: event_line(self.name, trial_id, ENDED, step=step))
+        sign = self._reader.metrics.sign
+        announce(Verdict(trial_id, self.name, judged.decision, sign, seen, self.dry_run))
         stops = judged.decision.action is Action.STOP
         if stops and not self.dry_run:
             session.cut(reading.report)

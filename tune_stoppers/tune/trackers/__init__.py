@@ -1,0 +1,1 @@
+"""Where people look at their runs: decisions in W&B, MLflow, TensorBoard and Trackio."""
