@@ -117,7 +117,7 @@ def test_importing_the_package_is_light(statement, heavy):
         assert not {name for name in HEAVY if name in loaded}
 
 
-@pytest.mark.parametrize("command", ["explain", "best", "report"])
+@pytest.mark.parametrize("command", ["explain", "best", "report", "watch"])
 def test_what_reads_an_experiment_loads_neither_ray_nor_torch_nor_pandas(command, tmp_path):
     """They would take seconds, for a folder of text."""
     folder = Path(__file__).parent / "experiment" / "version_0_1" / "auto"

@@ -102,11 +102,11 @@ def _run(
         logger.warning("%s is left out.", error)
         return None
     lines = [numbered[number] for number in sorted(numbered)]
-    sound = tuple({"owner": owner} | line for line in lines if _is_sound(line))
+    sound = tuple({"owner": owner} | line for line in lines if is_sound(line))
     return Run(birth, owner, uid, sound, max(numbered, default=0) - len(sound))
 
 
-def _is_sound(line: Line) -> bool:
+def is_sound(line: Line) -> bool:
     """Whether a line has what every reader relies on."""
     if not _is_finite(line.get("time")) or not isinstance(line.get("trial"), str):
         return False

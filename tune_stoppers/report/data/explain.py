@@ -111,7 +111,11 @@ class Explained:
         generation: int = 0,
     ) -> Explained:
         """Read an experiment folder; `ExperimentError` (a `ValueError`) if it is none."""
-        experiment = Experiment.at(path, filesystem, generation)
+        return cls.of(Experiment.at(path, filesystem, generation))
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Explained:
+        """What its files say now."""
         runs, listing = experiment.runs(), experiment.listing()
         lines = merged(runs)
         records = experiment.trials(journal=lines)
@@ -149,8 +153,12 @@ class Explained:
     @cached_property
     def totals(self) -> Totals:
         """What the trials took, and what stopping them saved."""
-        courses = [TrialCourse(trial.record.rows, trial.ending.kind) for trial in self.trials]
-        return Totals.of(costs_of(courses, self.time_attr))
+        return Totals.of(costs_of(self.courses, self.time_attr))
+
+    @property
+    def courses(self) -> list[TrialCourse]:
+        """The reports of each trial, and how it ended."""
+        return [TrialCourse(trial.record.rows, trial.ending.kind) for trial in self.trials]
 
     @property
     def begin(self) -> float:

@@ -67,6 +67,24 @@ def horizons_of(courses: Sequence[TrialCourse], time_attr: str) -> list[float]:
     return sorted({round(end, 6) for end in ends if not math.isnan(end)})
 
 
+def left_of(courses: Sequence[TrialCourse], time_attr: str) -> list[float]:
+    """The seconds that each trial has left until its own end, by its pace; NaN: not known.
+
+    Of one that has not reported: a start-up, and all its steps.
+    """
+    trials = [_Trial.of(course, time_attr) for course in courses]
+    ends = _ends(trials, time_attr)
+    pace, gap = _middle(trial.pace for trial in trials), _middle(trial.gap for trial in trials)
+    trials = [trial.filled(pace, gap) for trial in trials]
+    startup = _middle(trial.startups[0] for trial in trials if trial.startups)
+    reached = [end for end in ends if not math.isnan(end)]
+    return [
+        _left(_goal(trial, end, reached), trial.last if trial.processes else 0.0) * trial.pace
+        + (0.0 if trial.processes else startup)
+        for trial, end in zip(trials, ends, strict=True)
+    ]
+
+
 class _Leg(NamedTuple):
     """From one report that has a step to the next."""
 
