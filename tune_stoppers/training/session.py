@@ -30,7 +30,7 @@ from tune_stoppers.training.going_back import (
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed, is_first
 from tune_stoppers.training.snapshot import own_generators
-from tune_stoppers.training.spending import TOTALS, Spending
+from tune_stoppers.training.spending import TOTALS, Spending, reads_energy
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class RuleSession:
         self._factor = check_factor(owner, factor, rule)
         self._joined = False  # the keeper knows which run this is
         self._spends = not TOTALS.isdisjoint(rule.reads)
-        self._spending = Spending()
-        self._spending.elapsed()  # the clock runs from here
+        self._spending = Spending(metered=reads_energy(rule))
+        self._spending.totals_of_run()  # the clock runs from here
 
     def _track(self, record: Any = None) -> Track | SharedTrack:
         if isinstance(self.rule, SweepRule):
@@ -165,7 +165,7 @@ class RuleSession:
         require_number(f"{self._owner} step", step)
         fresh = step != before.track.step
         if self._spends:  # one run, which is all its own sweep
-            metrics = {**dict.fromkeys(TOTALS, self._spending.elapsed()), **metrics}
+            metrics = {**self._spending.totals_of_run(), **metrics}
         report = self._reader.read(RUN, step, metrics)
         value = None if self.metric is None else number(lookup(metrics, self.metric))
         decision = before.track.update(report, checkpoint=True).decision
@@ -302,6 +302,7 @@ class RuleSession:
             "stopped": self.stopped,
             "reason": self.reason,
             **({"seconds": self._spending.elapsed()} if self._spends else {}),
+            **({"kwh": self._spending.kwh()} if reads_energy(self.rule) else {}),
             **({"run": self._standing.run} if self._standing.run is not None else {}),
         }
 
@@ -336,8 +337,12 @@ class RuleSession:
         `ValueError` if it is another rule's, or if the keeper holds another run's states.
         `stopped` then says what the rule, as it is configured now, makes of that state.
         """
-        self._spending = Spending(elapsed=state.get("seconds", 0.0))
-        self._spending.elapsed()
+        self._spending = Spending(
+            elapsed=state.get("seconds", 0.0),
+            metered=reads_energy(self.rule),
+            kwh=state.get("kwh", 0.0),
+        )
+        self._spending.totals_of_run()
         track, decision = self._loaded(state["rule"])
         if state["step"] is None:
             decision = None

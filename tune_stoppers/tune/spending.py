@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from tune_stoppers.core import Mode, OnMissing
 from tune_stoppers.metrics import Reads, number
 from tune_stoppers.result_keys import (
@@ -16,7 +18,7 @@ from tune_stoppers.result_keys import (
     TRAINING_ITERATION,
 )
 from tune_stoppers.rules.trial.budget import SWEEP_ACTIVE_SECONDS, TRIAL_ACTIVE_SECONDS
-from tune_stoppers.training.spending import TOTALS, Spending
+from tune_stoppers.training.spending import TOTALS, Spending, reads_energy
 from tune_stoppers.tune.reader import Reading, ResultReader
 
 ACTIVE = (TRIAL_ACTIVE_SECONDS, SWEEP_ACTIVE_SECONDS)
@@ -64,7 +66,8 @@ class SpendingReader(ResultReader):
         super().__init__(
             owner, _Read(rule), metric=metric, mode=mode, time_attr=time_attr, on_missing=on_missing
         )
-        self.spending = Spending()
+        self.spending = Spending(metered=reads_energy(rule))
+        self._one_machine = not reads_energy(rule)  # known to be
         self._newest: dict[str, tuple[float | None, ...]] = {}  # identity of each trial's result
 
     def is_new(self, trial_id: str, result: Mapping[str, Any]) -> bool:
@@ -72,6 +75,7 @@ class SpendingReader(ResultReader):
         return self._newest.get(trial_id) != self._identity(result)
 
     def read(self, trial_id: str, result: Mapping[str, Any]) -> Reading | None:
+        self._check_machines()
         took = number(result.get(TIME_THIS_ITER_S))
         if took is not None and math.isfinite(took) and self.is_new(trial_id, result):
             self.spending.add(trial_id, took)
@@ -84,6 +88,18 @@ class SpendingReader(ResultReader):
             totals |= dict.fromkeys(ACTIVE, math.nan)
         report = reading.report
         return reading._replace(report=report._replace(metrics={**report.metrics, **totals}))
+
+    def _check_machines(self) -> None:
+        """`ValueError` if energy is counted here and trials run elsewhere, too."""
+        if self._one_machine:
+            return
+        self._one_machine = True
+        nodes = sum(node["Alive"] for node in ray.nodes()) if ray.is_initialized() else 1
+        if nodes > 1:
+            raise ValueError(
+                f"A budget of kwh counts the energy of the driver's machine alone, and this "
+                f"cluster has {nodes}: give gpu_hours or money instead."
+            )
 
     def _identity(self, result: Mapping[str, Any]) -> tuple[float | None, ...]:
         return tuple(number(result.get(key)) for key in (self.time_attr, *IDENTITY))

@@ -32,7 +32,9 @@ def sweep(rule, record, levels, dice=None, noise=0.0, seconds=None, name="t"):
     for number, level in enumerate(levels):
         trial_id = f"{name}{number}"
         for step, loss in enumerate(falling(level, dice, noise), start=1):
-            metrics = {} if seconds is None else {"sweep_seconds": seconds * (len(decisions) + 1)}
+            spent = (seconds or 0.0) * (len(decisions) + 1)
+            metrics = {"sweep_seconds": spent, "sweep_active_seconds": 2 * spent}
+            metrics = {} if seconds is None else metrics
             decisions.append(rule.update(record, Report(trial_id, step, loss, metrics)))
             if decisions[-1].ends_sweep:
                 return decisions
@@ -192,6 +194,25 @@ def test_an_hour_that_is_worth_more_than_it_gains_ends_the_sweep():
     assert "the time is worth" in stop.reason
 
 
+def test_money_that_is_worth_more_than_it_gains_ends_the_sweep():
+    """Two trials at work, two GPUs each, at 9 an hour: 36 an hour; and the reason says the sum."""
+    dice = random.Random(5)
+    levels = [dice.uniform(1, 2) for _ in range(40)]
+    price = {"gpu_hour_price": 9.0, "gpus_per_trial": 2, "currency": "EUR"}
+    ends = {}
+    for worth in (None, 1e-3 / 36, 1.0 / 36):
+        rule = DiminishingReturns(min_trials=12, worth=worth, **price)
+        ends[worth] = sweep(rule, rule.init(), levels, seconds=60.0)
+    by_the_hour = DiminishingReturns(min_trials=12, worth=1.0)
+    assert len(ends[1.0 / 36]) == len(sweep(by_the_hour, by_the_hour.init(), levels, seconds=60.0))
+    assert len(ends[1e-3 / 36]) == len(ends[None])
+    stop = ends[1.0 / 36][-1]
+    assert stop.ends_sweep
+    assert stop.numbers["money"] == pytest.approx(36 * 60 * len(ends[1.0 / 36]) / 3600, rel=0.01)
+    assert f"times as long costs {stop.numbers['money']:.6g} EUR and is expected" in stop.reason
+    assert "times as long costs" in ends[None][-1].reason
+
+
 def test_to_look_further_ahead_is_to_expect_more():
     """More new trials start in that time."""
     dice = random.Random(6)
@@ -312,6 +333,8 @@ def test_the_spec_of_the_rule_builds_it_again():
         ({"ahead": 0}, "ahead must be > 0, got 0"),
         ({"ahead": 11}, "ahead must be <= 10, got 11"),
         ({"noise": -1}, "noise must be >= 0, got -1"),
+        ({"gpu_hour_price": 0}, "gpu_hour_price must be > 0, got 0"),
+        ({"currency": "EUR"}, "gpus_per_trial and currency are of use to gpu_hour_price alone"),
         ({"worth": 0}, "worth must be > 0, got 0"),
         ({"max_t": 0}, "max_t must be > 0, got 0"),
         ({"start_after": -1}, "start_after must be >= 0, got -1"),

@@ -12,11 +12,12 @@ from tune_stoppers.testing import run_rule
 NAN, INF = math.nan, math.inf
 
 
-def report(step, trial=0.0, sweep=0.0, active=0.0):
+def report(step, trial=0.0, sweep=0.0, active=0.0, kwh=0.0):
     totals = {
         "trial_active_seconds": float(trial),
         "sweep_seconds": float(sweep),
         "sweep_active_seconds": float(active),
+        "sweep_kwh": float(kwh),
     }
     return Report("t", step, None, totals)
 
@@ -37,6 +38,15 @@ TABLE = [
     ("GPU-hours of all trials", {"gpu_hours": 2}, [(0, 0, 7199), (0, 0, 7200)], 2),
     ("two GPUs each", {"gpu_hours": 2, "gpus_per_trial": 2}, [(0, 0, 3599), (0, 0, 3600)], 2),
     ("half a GPU each", {"gpu_hours": 1, "gpus_per_trial": 0.5}, [(0, 0, 7199), (0, 0, 7200)], 2),
+    ("money", {"money": 5, "gpu_hour_price": 2.5}, [(0, 0, 7199), (0, 0, 7200)], 2),
+    (
+        "money of half a GPU each",
+        {"money": 5, "gpu_hour_price": 2.5, "gpus_per_trial": 0.5},
+        [(0, 0, 14399), (0, 0, 14400)],
+        2,
+    ),
+    ("energy", {"kwh": 2}, [(9, 9, 9, 1.999), (0, 0, 0, 2)], 2),
+    ("NaN energy ends nothing", {"kwh": 2}, [(0, 0, 0, NAN)], None),
     ("drain stops too", {"gpu_hours": 1, "on_end": "drain"}, [(0, 0, 3600)], 1),
     (
         "the first budget spent counts",
@@ -65,6 +75,8 @@ def test_where_it_stops(options, totals, expected):
         ({"gpu_hours": 1}, True),
         ({"sweep_seconds": 5, "on_end": "drain"}, False),
         ({"gpu_hours": 1, "on_end": "drain"}, False),
+        ({"money": 1, "gpu_hour_price": 1}, True),
+        ({"money": 1, "gpu_hour_price": 1, "on_end": "drain"}, False),
         ({"trial_seconds": 5}, False),
         ({"trial_seconds": 5, "gpu_hours": 1}, True),
         ({"trial_seconds": 5, "gpu_hours": 2}, False),
@@ -102,14 +114,18 @@ def test_it_combines_with_other_rules():
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({}, ValueError, "needs trial_seconds, sweep_seconds or gpu_hours, got none"),
+        ({}, ValueError, "gpu_hours, money or kwh, got none"),
         ({"on_end": "drain"}, ValueError, "got none"),
         ({"trial_seconds": 0}, ValueError, "trial_seconds must be > 0, got 0"),
         ({"sweep_seconds": -1}, ValueError, "sweep_seconds must be > 0, got -1"),
         ({"gpu_hours": NAN}, ValueError, "gpu_hours must be finite, got nan"),
         ({"gpu_hours": "8"}, TypeError, "gpu_hours must be a number, got '8'"),
         ({"gpu_hours": 8, "gpus_per_trial": 0}, ValueError, "gpus_per_trial must be > 0, got 0"),
-        ({"trial_seconds": 5, "gpus_per_trial": 2}, ValueError, "of use to gpu_hours alone"),
+        (
+            {"trial_seconds": 5, "gpus_per_trial": 2},
+            ValueError,
+            "of use to gpu_hours and money alone",
+        ),
         ({"gpu_hours": 8, "on_end": "wait"}, ValueError, "one of kill, drain, got 'wait'"),
         ({"trial_seconds": 5, "on_end": "drain"}, ValueError, "about the end of the sweep"),
     ],
@@ -132,3 +148,29 @@ def test_a_spent_sweep_is_told_from_a_spent_trial(on_end):
     ):
         _, decision = rule.update(rule.init(), Report("t", 1, 1.0, totals | more))
         assert sweep_is_spent(decision) == spent
+
+
+def test_the_reason_speaks_of_money_in_its_currency():
+    """Also in one with braces, which mean something in a text of numbers."""
+    for currency, told in (("EUR", " EUR"), ("", ""), ("{x}", " {x}")):
+        rule = Budget(money=5, gpu_hour_price=2.5, currency=currency)
+        (decision,) = run_rule(rule, [report(1, active=7200)])
+        assert decision.reason == f"the sweep has cost 5 of 5{told}"
+        assert sweep_is_spent(decision)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"money": 5}, "money = 5 needs gpu_hour_price"),
+        ({"kwh": 5, "gpu_hour_price": 2}, "gpu_hour_price = 2 is of use to money alone"),
+        ({"money": 5, "gpu_hour_price": 0}, "gpu_hour_price must be > 0, got 0"),
+        ({"money": -1, "gpu_hour_price": 1}, "money must be > 0, got -1"),
+        ({"kwh": 0}, "kwh must be > 0, got 0"),
+        ({"kwh": 5, "currency": 3}, "currency is a word, got 3"),
+    ],
+)
+def test_money_and_energy_that_make_no_sense_are_refused(options, says):
+    """With the rule that was broken and what was given."""
+    with pytest.raises(ValueError, match=says):
+        Budget(**options)

@@ -1,7 +1,10 @@
-"""DiminishingReturns: end the sweep when continuing is expected to gain too little."""
+"""DiminishingReturns: end the sweep when continuing is expected to gain too little.
+
+Over 350 lines by the docstring of `DiminishingReturns`, the reference of what it estimates.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import NamedTuple, Self
@@ -11,11 +14,12 @@ from tune_stoppers.core import (
     OnNonfinite,
     Report,
     SweepRule,
+    require,
     require_choice,
     require_number,
 )
 from tune_stoppers.rules.noise import deviation
-from tune_stoppers.rules.trial.budget import SWEEP_SECONDS
+from tune_stoppers.rules.trial.budget import SWEEP_ACTIVE_SECONDS, SWEEP_SECONDS, in_currency
 
 RECENT = 6  # newest values that a trial's noise is measured on
 NOISY = 5  # best trials whose noise counts
@@ -41,6 +45,7 @@ class Gain(NamedTuple):
     running: float  # by the most promising of those under way
     noise: float  # deviation of an evaluation
     needed: float  # for the gain to be worth the time ahead; 0: time costs nothing
+    money: float = 0.0  # what the time ahead costs; 0: no price is known
 
     def is_enough(self, factor: float) -> bool:
         """Whether it is above `factor` times the noise, and worth the time."""
@@ -123,7 +128,10 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
     trials, of the deviation of their last 6 evaluations (from second differences). The sweep
     ends once, at `patience` checks in a row,
 
-        new + running <= `noise` · deviation, or new + running < `worth` · hours ahead.
+        new + running <= `noise` · deviation, or new + running < `worth` · hours ahead,
+
+    or, with a price, `worth` · money ahead: the GPU-hours of all trials so far, times the price and
+    `ahead`.
 
     There is a check whenever, on average, every running trial has reported once.
 
@@ -133,8 +141,12 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
             come to its end.
         ahead: how far to look, in units of the sweep's length so far.
         noise: factor on the deviation; 0: only a sweep with nothing to gain ends.
-        worth: what an hour of the sweep has to gain, in units of the metric; None: an hour costs
-            nothing.
+        worth: what an hour of the sweep has to gain, in units of the metric, or, with
+            `gpu_hour_price`, what a unit of money has to; None: it costs nothing.
+        gpu_hour_price: of a GPU for an hour, in any currency, above 0; None: the reasons say
+            nothing of money.
+        gpus_per_trial: GPUs that one trial holds, above 0; a share of one is fine.
+        currency: what the reasons call it, "EUR" for instance.
         max_t: the time at which a trial is at its end also if it does not end by itself (a
             scheduler ends it there); None: the longest time a trial has reached.
         start_after: everything is seen and counted, and nothing ended by a report before it.
@@ -158,15 +170,24 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
     max_t: float | None = None
     start_after: float = 0
     on_nonfinite: OnNonfinite = "worst"
+    gpu_hour_price: float | None = None
+    gpus_per_trial: float = 1
+    currency: str = ""
 
     def __post_init__(self) -> None:
         require_number("patience", self.patience, at_least=1, integer=True)
         require_number("min_trials", self.min_trials, at_least=4, integer=True)
         require_number("ahead", self.ahead, above=0, at_most=10)
         require_number("noise", self.noise, at_least=0)
-        for name in ("worth", "max_t"):
+        for name in ("worth", "max_t", "gpu_hour_price"):
             if getattr(self, name) is not None:
                 require_number(name, getattr(self, name), above=0)
+        require_number("gpus_per_trial", self.gpus_per_trial, above=0)
+        require(
+            self.gpu_hour_price is not None or (self.gpus_per_trial == 1 and not self.currency),
+            "gpus_per_trial and currency are of use to gpu_hour_price alone: give that.",
+        )
+        require(isinstance(self.currency, str), f"currency is a word, got {self.currency!r}.")
         require_number("start_after", self.start_after, at_least=0)
         require_choice("on_nonfinite", self.on_nonfinite, ("worst", "stop", "ignore"))
         left_out = self.ahead / (1 + self.ahead)
@@ -176,7 +197,9 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The sweep's clock, where time has a worth."""
+        """The work of all trials, where it has a price; the clock, where time has a worth."""
+        if self.gpu_hour_price is not None:
+            return (SWEEP_ACTIVE_SECONDS,)
         return () if self.worth is None else (SWEEP_SECONDS,)
 
     def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
@@ -209,7 +232,7 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
             _remember(run, loss)
             self._rank(record, trial_id, run)
         if record.reports - record.checked >= record.turn:
-            self._check(record, metrics.get(SWEEP_SECONDS, 0.0))
+            self._check(record, metrics)
         run.decision = self._decide(record, time, loss)
         return run.decision
 
@@ -269,7 +292,7 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
         top.sort(key=_loss)
         del top[self.ranks :]
 
-    def _check(self, record: DiminishingReturnsRecord, seconds: float) -> None:
+    def _check(self, record: DiminishingReturnsRecord, spent: Mapping[str, float]) -> None:
         record.checked = record.reports
         if len(record.heard) < self.min_trials or not record.whole or not record.top:
             return
@@ -277,12 +300,16 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
         horizon = record.horizon if self.max_t is None else self.max_t
         running = [gain_of(run, horizon, better[0]) for run in record.running.values()]
         noises = [best.noise for best in record.top[:NOISY] if best.noise is not None]
+        hours = self.ahead * spent.get(SWEEP_SECONDS, 0.0) / 3600
+        gpu_hours = self.ahead * self.gpus_per_trial * spent.get(SWEEP_ACTIVE_SECONDS, 0.0) / 3600
+        money = gpu_hours * (self.gpu_hour_price or 0.0)
         record.gain = Gain(
             best=better[0],
             new=thinned_gain(better, 1 / (1 + self.ahead)),
             running=max(running, default=0.0),
             noise=median(noises) if noises else 0.0,
-            needed=(self.worth or 0.0) * self.ahead * seconds / 3600,
+            needed=(self.worth or 0.0) * (hours if self.gpu_hour_price is None else money),
+            money=money,
         )
         record.quiet = 0 if record.gain.is_enough(self.noise) else record.quiet + 1
 
@@ -300,14 +327,21 @@ class DiminishingReturns(SweepRule[DiminishingReturnsRecord]):
             )
         done = record.quiet >= self.patience and time >= self.start_after
         against = _NOISE if self.worth is None else _NOISE_AND_WORTH
+        costs = ""
+        if self.gpu_hour_price is not None:
+            costs = f"costs {{money:.6g}}{in_currency(self.currency)} and "
         text = (
-            "going on for {ahead:g} times as long is expected to better {best:loss} by "
+            "going on for {ahead:g} times as long "
+            + costs
+            + "is expected to better {best:loss} by "
             "{expected:.3g}: {new:.3g} by new trials, {running:.3g} by those under way; "
             f"{against}; too little at {{quiet}} checks in a row, {{patience}} needed"
         )
         if done:
             text = "{expected:.3g} is expected to be left on the table: " + text
         numbers = {"ahead": self.ahead, **gain._asdict(), "expected": gain.total}
+        if self.gpu_hour_price is None:
+            del numbers["money"]
         numbers |= {"quiet": record.quiet, "patience": self.patience}
         if not done:
             return self.keep(text, **numbers)

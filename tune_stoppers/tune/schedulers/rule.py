@@ -4,8 +4,14 @@ from typing import Any, Unpack
 
 from tune_stoppers.core import BaseRule, Decision, Rule, SweepRule
 from tune_stoppers.core.per_trial import PerTrial
-from tune_stoppers.rules.trial.budget import SWEEP_SECONDS, TRIAL_ACTIVE_SECONDS, sweep_is_spent
-from tune_stoppers.training.spending import Spending
+from tune_stoppers.rules.trial.budget import (
+    SWEEP_KWH,
+    SWEEP_SECONDS,
+    TRIAL_ACTIVE_SECONDS,
+    sweep_is_spent,
+)
+from tune_stoppers.training.energy import EnergyMeter
+from tune_stoppers.training.spending import Spending, reads_energy
 from tune_stoppers.tune.reader import ResultReader
 from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
 from tune_stoppers.tune.spending import SpendingReader, reads_spending
@@ -37,6 +43,8 @@ class RuleScheduler(SweepScheduler[Any]):
         policy = common.pop("on_nonfinite", None)
         if policy is not None:
             rule = rule.with_policy(policy)
+        if reads_energy(rule):
+            EnergyMeter()  # an error now, not at the first report
         super().__init__(rule if isinstance(rule, SweepRule) else PerTrial(rule), **common)
 
     def reader(self) -> ResultReader:
@@ -45,11 +53,18 @@ class RuleScheduler(SweepScheduler[Any]):
             return super().reader()
         reader = SpendingReader(self.name, self.rule, **self._reading())
         known = self._memory.trials
-        before = [trial.metrics.get(SWEEP_SECONDS, 0.0) for trial in known.values()]
-        reader.spending = Spending(elapsed=max(before, default=0.0))
+        if reads_energy(self.rule) and not self._memory.keeps:
+            raise ValueError("A replay knows no energy: leave the budget of kwh out.")
+
+        def before(name: str) -> float:
+            return max((trial.metrics.get(name, 0.0) for trial in known.values()), default=0.0)
+
+        reader.spending = Spending(
+            elapsed=before(SWEEP_SECONDS), metered=reads_energy(self.rule), kwh=before(SWEEP_KWH)
+        )
         for trial_id, trial in known.items():
             reader.spending.add(trial_id, trial.metrics.get(TRIAL_ACTIVE_SECONDS, 0.0))
-        reader.spending.elapsed()  # the clock runs from here
+        reader.spending.totals("")  # the clock runs from here
         return reader
 
     def ends_sweep(self, decision: Decision) -> bool:

@@ -15,22 +15,25 @@ from tune_stoppers.tune.stoppers.of_rule import StopperOfRule
 
 
 class BudgetStopper(StopperOfRule):
-    """Ends a trial, or the sweep, when the time it was given is spent; needs no metric and no mode.
+    """Ends a trial, or the sweep, when what it was given is spent; needs no metric and no mode.
 
     ::
 
         BudgetStopper(trial_seconds=60)  # time_this_iter_s 25, 25, 25: stops at report 3
         BudgetStopper(gpu_hours=100, gpus_per_trial=2)  # of all trials together
         BudgetStopper(sweep_seconds=8 * 3600, on_end="drain")
+        BudgetStopper(money=250, gpu_hour_price=2.5, currency="EUR")  # 100 GPU-hours
+        BudgetStopper(kwh=20)  # of this machine, where its counters can be read
 
-    Active time, of `trial_seconds` and `gpu_hours`, is the sum of `time_this_iter_s` over a trial's
-    reports: work that a restart lost and did again counts twice, waiting in a queue, paused or
-    between a crash and `Tuner.restore` not at all. `sweep_seconds` is by a clock that does not run
-    between a crash and `Tuner.restore`. All are kept with the experiment.
+    Active time, of `trial_seconds`, `gpu_hours` and `money`, is the sum of `time_this_iter_s` over
+    a trial's reports: work that a restart lost and did again counts twice, waiting in a queue,
+    paused or between a crash and `Tuner.restore` not at all. `sweep_seconds` is by a clock that
+    does not run between a crash and `Tuner.restore`, nor does the meter of `kwh`. All are kept with
+    the experiment.
 
-    At the end of a sweep's budget, "kill" ends every trial at once; `sweep_seconds` does so also
-    while no trial reports. "drain" ends each trial at its next report. A stopper cannot keep Ray
-    from starting trials: those that start after that end at their first report. `rules.Budget`
+    At the end of a sweep's budget, "kill" ends every trial at once; `sweep_seconds` and `kwh` do so
+    also while no trial reports. "drain" ends each trial at its next report. A stopper cannot keep
+    Ray from starting trials: those that start after that end at their first report. `rules.Budget`
     has the formula.
     """
 

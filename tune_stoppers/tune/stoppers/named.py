@@ -121,11 +121,15 @@ class DiminishingReturnsStopper(StopperOfRule):
 
         DiminishingReturnsStopper("eval_loss", "min")  # no more than the noise of an evaluation
         DiminishingReturnsStopper("accuracy", "max", worth=0.002)  # or under 0.002 an hour
+        DiminishingReturnsStopper(
+            "accuracy", "max", worth=0.0005, gpu_hour_price=2.5, currency="EUR"
+        )  # or under 0.0005 a euro
 
     Never before `min_trials` have reported and one has come to its end: by itself, or at `max_t`,
     to be given where a scheduler ends trials there. The reason says what is expected to be left on
     the table. `rules.DiminishingReturns` has the formula. `worth` is per hour of the sweep, by a
-    clock that does not run between a crash and `Tuner.restore`. With a searcher that improves
+    clock that does not run between a crash and `Tuner.restore`, or, with `gpu_hour_price`, per unit
+    of money. With a searcher that improves
     over the sweep, more may be left than is said.
     """
 

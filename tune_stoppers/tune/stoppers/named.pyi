@@ -74,22 +74,25 @@ class AdaptivePatienceStopper(StopperOfRule):
     ) -> None: ...
 
 class BudgetStopper(StopperOfRule):
-    """Ends a trial, or the sweep, when the time it was given is spent; needs no metric and no mode.
+    """Ends a trial, or the sweep, when what it was given is spent; needs no metric and no mode.
 
     ::
 
         BudgetStopper(trial_seconds=60)  # time_this_iter_s 25, 25, 25: stops at report 3
         BudgetStopper(gpu_hours=100, gpus_per_trial=2)  # of all trials together
         BudgetStopper(sweep_seconds=8 * 3600, on_end="drain")
+        BudgetStopper(money=250, gpu_hour_price=2.5, currency="EUR")  # 100 GPU-hours
+        BudgetStopper(kwh=20)  # of this machine, where its counters can be read
 
-    Active time, of `trial_seconds` and `gpu_hours`, is the sum of `time_this_iter_s` over a trial's
-    reports: work that a restart lost and did again counts twice, waiting in a queue, paused or
-    between a crash and `Tuner.restore` not at all. `sweep_seconds` is by a clock that does not run
-    between a crash and `Tuner.restore`. All are kept with the experiment.
+    Active time, of `trial_seconds`, `gpu_hours` and `money`, is the sum of `time_this_iter_s` over
+    a trial's reports: work that a restart lost and did again counts twice, waiting in a queue,
+    paused or between a crash and `Tuner.restore` not at all. `sweep_seconds` is by a clock that
+    does not run between a crash and `Tuner.restore`, nor does the meter of `kwh`. All are kept with
+    the experiment.
 
-    At the end of a sweep's budget, "kill" ends every trial at once; `sweep_seconds` does so also
-    while no trial reports. "drain" ends each trial at its next report. A stopper cannot keep Ray
-    from starting trials: those that start after that end at their first report. `rules.Budget`
+    At the end of a sweep's budget, "kill" ends every trial at once; `sweep_seconds` and `kwh` do so
+    also while no trial reports. "drain" ends each trial at its next report. A stopper cannot keep
+    Ray from starting trials: those that start after that end at their first report. `rules.Budget`
     has the formula.
 
     Args:
@@ -98,8 +101,16 @@ class BudgetStopper(StopperOfRule):
         sweep_seconds: seconds since the sweep began, above 0; None: no such budget.
         gpu_hours: of all trials together, above 0; None: no such budget.
         gpus_per_trial: GPUs that one trial holds, above 0; a share of one is fine.
-        on_end: when `sweep_seconds` or `gpu_hours` is spent, "kill" ends the sweep, "drain"
-            each trial at its next report.
+        on_end: when a budget of the sweep is spent, "kill" ends the sweep, "drain" each trial
+            at its next report.
+        money: that all trials together may cost, in any currency, above 0; None: no such
+            budget.
+        gpu_hour_price: of a GPU for an hour, in that currency, above 0; money needs it.
+        currency: what the reasons call it, "EUR" for instance.
+        kwh: energy that the machine may use in the sweep, above 0; None: no such budget. Of all
+            of its GPUs and CPUs that have a counter (NVML, RAPL), whoever uses them. For one
+            machine; without a counter that can be read, making a stopper or scheduler of it is
+            an error.
         time_attr: what counts as time; a report at a time already seen changes nothing, one at
             an earlier time means that the trial restarted from an earlier point.
         on_nonfinite: "worst" (an evaluation without improvement), "stop" or "ignore"; None: as
@@ -122,6 +133,10 @@ class BudgetStopper(StopperOfRule):
         gpus_per_trial: float = 1,
         on_end: Literal["kill", "drain"] = "kill",
         *,
+        money: float | None = None,
+        gpu_hour_price: float | None = None,
+        currency: str = "",
+        kwh: float | None = None,
         time_attr: str = "training_iteration",
         on_nonfinite: Literal["worst", "stop", "ignore"] | None = None,
         on_missing: Literal["raise", "skip"] = "raise",
@@ -137,11 +152,15 @@ class DiminishingReturnsStopper(StopperOfRule):
 
         DiminishingReturnsStopper("eval_loss", "min")  # no more than the noise of an evaluation
         DiminishingReturnsStopper("accuracy", "max", worth=0.002)  # or under 0.002 an hour
+        DiminishingReturnsStopper(
+            "accuracy", "max", worth=0.0005, gpu_hour_price=2.5, currency="EUR"
+        )  # or under 0.0005 a euro
 
     Never before `min_trials` have reported and one has come to its end: by itself, or at `max_t`,
     to be given where a scheduler ends trials there. The reason says what is expected to be left on
     the table. `rules.DiminishingReturns` has the formula. `worth` is per hour of the sweep, by a
-    clock that does not run between a crash and `Tuner.restore`. With a searcher that improves
+    clock that does not run between a crash and `Tuner.restore`, or, with `gpu_hour_price`, per unit
+    of money. With a searcher that improves
     over the sweep, more may be left than is said.
 
     Args:
@@ -152,11 +171,15 @@ class DiminishingReturnsStopper(StopperOfRule):
             has come to its end.
         ahead: how far to look, in units of the sweep's length so far.
         noise: factor on the deviation; 0: only a sweep with nothing to gain ends.
-        worth: what an hour of the sweep has to gain, in units of the metric; None: an hour
-            costs nothing.
+        worth: what an hour of the sweep has to gain, in units of the metric, or, with
+            `gpu_hour_price`, what a unit of money has to; None: it costs nothing.
         max_t: the time at which a trial is at its end also if it does not end by itself (a
             scheduler ends it there); None: the longest time a trial has reached.
         start_after: everything is seen and counted, and nothing ended by a report before it.
+        gpu_hour_price: of a GPU for an hour, in any currency, above 0; None: the reasons say
+            nothing of money.
+        gpus_per_trial: GPUs that one trial holds, above 0; a share of one is fine.
+        currency: what the reasons call it, "EUR" for instance.
         time_attr: what counts as time; a report at a time already seen changes nothing, one at
             an earlier time means that the trial restarted from an earlier point.
         on_nonfinite: "worst" (an evaluation without improvement), "stop" or "ignore"; None: as
@@ -182,6 +205,9 @@ class DiminishingReturnsStopper(StopperOfRule):
         worth: float | None = None,
         max_t: float | None = None,
         start_after: float = 0,
+        gpu_hour_price: float | None = None,
+        gpus_per_trial: float = 1,
+        currency: str = "",
         time_attr: str = "training_iteration",
         on_nonfinite: Literal["worst", "stop", "ignore"] | None = None,
         on_missing: Literal["raise", "skip"] = "raise",
