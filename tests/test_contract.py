@@ -74,6 +74,8 @@ RULES = {
     "gradient norm and lr": rules.GradientNorm(0.75, 2, lr_metric="lr", schedule_end=4),
     "budget of a trial": rules.Budget(trial_seconds=1.5),
     "budget of a sweep": rules.Budget(sweep_seconds=50, gpu_hours=0.01, gpus_per_trial=2),
+    "budget of money": rules.Budget(money=0.04, gpu_hour_price=2.0, gpus_per_trial=2),
+    "budget of energy": rules.Budget(kwh=1.5),
     "budget of both, drained": rules.Budget(1.5, sweep_seconds=50, on_end="drain"),
     "any of three": rules.AnyOf(PATIENCE, THRESHOLD, DIVERGENCE),
     "all of two": rules.AllOf(PATIENCE, THRESHOLD),

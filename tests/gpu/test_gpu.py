@@ -22,6 +22,7 @@ from tune_stoppers import (
     best_states,
     checkpoint_config,
 )
+from tune_stoppers.training.energy import EnergyMeter, nvml_counters
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -104,3 +105,16 @@ def test_trials_that_share_a_gpu(ray_session: None, tmp_path: Path) -> None:
     best.restore(model)
     trainer = make_trainer(tmp_path / "again", [], model=model, use_cpu=False, bf16=True)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(best.value, abs=1e-4)
+
+
+def test_a_gpu_counts_its_energy() -> None:
+    """More than it would take idle, in a second of work, and less than it could."""
+    pytest.importorskip("pynvml", reason="pynvml is not installed")
+    counters, why = nvml_counters()
+    assert counters, why
+    meter, data = EnergyMeter(counters), torch.randn(8192, 8192, device="cuda")
+    begin = time.perf_counter()
+    while (took := time.perf_counter() - begin) < 1.0:
+        data = (data @ data).clamp(-1, 1)
+        torch.cuda.synchronize()
+    assert 10.0 * took < meter.joules() < 5000.0 * took * len(counters)
