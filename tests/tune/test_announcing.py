@@ -5,7 +5,8 @@ import weakref
 
 import pytest
 
-from tune_stoppers import PatienceStopper, RuleStopper, rules
+from tests.stand_ins.pausing_stage import StandIn
+from tune_stoppers import PatienceStopper, PromotionASHAScheduler, RuleStopper, rules
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.tune.announcing import Verdict, announce, listen, metrics_of
 
@@ -65,3 +66,16 @@ def test_who_is_gone_hears_nothing():
     gc.collect()
     assert gone() is None
     announce("two")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_scheduler_tells_whether_it_has_paused_the_trial(saved):
+    """One whose report came without a checkpoint is not paused, whatever was decided."""
+    notes = Notes()
+    ray = StandIn(PromotionASHAScheduler(9, 1))
+    ray.add("a", "b")
+    ray.start()
+    listen(notes)
+    action = ray.report("a", 1, 1.0, saved=saved)
+    assert [(told.trial_id, told.paused) for told in notes] == [("a", saved)]
+    assert action == ("PAUSE" if saved else "CONTINUE")

@@ -20,6 +20,7 @@ class Verdict(NamedTuple):
     step: float
     dry_run: bool = False
     early: bool = False  # before `start_after`
+    paused: bool = False  # the trial was: one without a checkpoint is not
 
 
 class Listener(Protocol):

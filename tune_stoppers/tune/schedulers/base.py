@@ -275,7 +275,11 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
             early = step < self.start_after
             how = {"event": event, "early": early, "dry_run": self.dry_run}
             sweep.log(reading, decision, self.sign, **how, **_saved(result))
-        return self._take(controller, trial, result, step, decision)
+        action = self._take(controller, trial, result, step, decision)
+        early, paused = step < self.start_after, action == PAUSE
+        told = Verdict(trial_id, self.name, decision, self.sign, step, self.dry_run, early, paused)
+        announce(told)
+        return action
 
     def on_trial_complete(
         self, controller: Controller, trial: Trial, result: dict[str, Any]
@@ -353,9 +357,7 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
         """Carry out `decision`, or what a user or the end of the sweep asks for."""
         why = self._sweep.over or self._sweep.asked_by_user(trial.trial_id)
         taken = decision.action is not Action.CONTINUE
-        early = step < self.start_after
-        announce(Verdict(trial.trial_id, self.name, decision, self.sign, step, self.dry_run, early))
-        if not why and (not taken or self.dry_run or early):
+        if not why and (not taken or self.dry_run or step < self.start_after):
             return CONTINUE
         if why:
             action = STOP

@@ -58,7 +58,7 @@ def status_at(result: Mapping[str, Any], verdicts: list[Verdict]) -> tuple[str, 
         return STOPPED, NO_REASON
     asking = [verdict for verdict in verdicts if verdict.decision.action is not Action.CONTINUE]
     for verdict in asking:
-        if not verdict.dry_run and not verdict.early and verdict.decision.action is Action.PAUSE:
+        if verdict.paused:
             return PAUSED, said(verdict)
     if reason := result.get(WOULD_STOP_REASON):
         return WOULD_STOP, str(reason)
