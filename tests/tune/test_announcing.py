@@ -48,6 +48,21 @@ def test_the_numbers_of_a_combination_are_named_by_its_members():
     assert stops["RuleStopper/Threshold/threshold"] == 0.1
 
 
+def test_rules_on_other_metrics_have_the_units_of_those():
+    """Two of the same kind are told apart; a name with braces is no format."""
+    rule = rules.On("{kl", rules.Threshold(0.1), "min") | rules.On(
+        "f1", rules.Threshold(-0.9), "max"
+    )
+    notes = Notes()
+    listen(notes)
+    stopper = RuleStopper(rule)
+    stopper("t", {"{kl": 0.5, "f1": 0.2, "training_iteration": 1, "trial_id": "t"})
+    (found,) = map(metrics_of, notes)
+    assert found["RuleStopper/Threshold/loss"] == 0.5
+    assert found["RuleStopper/Threshold 2/loss"] == 0.2
+    assert found["RuleStopper/Threshold 2/threshold"] == 0.9
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "a word", None])
 def test_what_is_no_finite_number_is_left_out(value):
     """Trackers refuse some of it, and MLflow all."""

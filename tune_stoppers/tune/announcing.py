@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from string import Formatter
 from typing import NamedTuple, Protocol
@@ -45,25 +46,37 @@ def announce(verdict: Verdict) -> None:
 
 
 def metrics_of(verdict: Verdict) -> dict[str, float]:
-    """The finite numbers that were compared, in the metric's own units, as `Owner/Rule/best`.
+    """The finite numbers that were compared, in the metrics' own units, as `Owner/Rule/best`.
 
-    A combination of rules has the numbers of those that were asked.
+    A combination of rules has the numbers of those that were asked; a second rule of the same
+    kind is `Owner/Rule 2/best`.
     """
-    return dict(_numbers(verdict.owner, verdict.decision, verdict.sign))
+    found: dict[str, float] = {}
+    seen: Counter[str] = Counter()
+    for decision in _single(verdict.decision):
+        seen[decision.rule] += 1
+        count = seen[decision.rule]
+        path = f"{verdict.owner}/{decision.rule}" + (f" {count}" if count > 1 else "")
+        sign = verdict.sign if decision.sign is None else decision.sign
+        losses = _losses(decision) if sign < 0 else frozenset()
+        for name, given in decision.numbers.items():
+            value = number(given)
+            if value is not None and math.isfinite(value):
+                found[f"{path}/{name}"] = sign * value if name in losses else value
+    return found
 
 
-def _numbers(owner: str, decision: Decision, sign: int) -> Iterator[tuple[str, float]]:
-    losses = _losses(decision.text) if sign < 0 else frozenset()
-    for name, given in decision.numbers.items():
-        value = number(given)
-        if value is not None and math.isfinite(value):
-            yield f"{owner}/{decision.rule}/{name}", sign * value if name in losses else value
+def _single(decision: Decision) -> Iterator[Decision]:
+    """The decisions of single rules in it."""
+    if not decision.parts:
+        yield decision
     for part in decision.parts:
-        yield from _numbers(owner, part, sign)
+        yield from _single(part)
 
 
-def _losses(text: str) -> frozenset[str]:
+def _losses(decision: Decision) -> frozenset[str]:
     """The numbers that a decision's text marks as losses: `{best:loss}`."""
-    return frozenset(
-        name for _, name, spec, _ in Formatter().parse(text) if name and spec == "loss"
-    )
+    if not decision.numbers:  # the text is no format then
+        return frozenset()
+    parsed = Formatter().parse(decision.text)
+    return frozenset(name for _, name, spec, _ in parsed if name and spec == "loss")
