@@ -30,7 +30,7 @@ from tune_stoppers.training.going_back import (
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed, is_first
 from tune_stoppers.training.snapshot import own_generators
-from tune_stoppers.training.spending import TOTALS, Spending, reads_energy
+from tune_stoppers.training.spending import TOTALS, reads_energy, spending_of_run
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ class RuleSession:
         self._factor = check_factor(owner, factor, rule)
         self._joined = False  # the keeper knows which run this is
         self._spends = not TOTALS.isdisjoint(rule.reads)
-        self._spending = Spending(metered=reads_energy(rule))
-        self._spending.totals_of_run()  # the clock runs from here
+        self._spending = spending_of_run(rule, {})
 
     def _track(self, record: Any = None) -> Track | SharedTrack:
         if isinstance(self.rule, SweepRule):
@@ -337,12 +336,7 @@ class RuleSession:
         `ValueError` if it is another rule's, or if the keeper holds another run's states.
         `stopped` then says what the rule, as it is configured now, makes of that state.
         """
-        self._spending = Spending(
-            elapsed=state.get("seconds", 0.0),
-            metered=reads_energy(self.rule),
-            kwh=state.get("kwh", 0.0),
-        )
-        self._spending.totals_of_run()
+        self._spending = spending_of_run(self.rule, state)
         track, decision = self._loaded(state["rule"])
         if state["step"] is None:
             decision = None

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tune_stoppers.metrics import Reads
@@ -109,3 +109,14 @@ class Spending:
 def reads_energy(rule: Reads) -> bool:
     """Whether the rule has a budget of energy."""
     return SWEEP_KWH in rule.reads
+
+
+def spending_of_run(rule: Reads, before: Mapping[str, Any]) -> Spending:
+    """What one run spends from now on; `before`: the `seconds` and `kwh` of its earlier part."""
+    spending = Spending(
+        elapsed=before.get("seconds", 0.0),
+        metered=reads_energy(rule),
+        kwh=before.get("kwh", 0.0),
+    )
+    spending.totals_of_run()  # clock and meter run from here
+    return spending
