@@ -160,7 +160,7 @@ def section(runs: Table) -> list[str]:
     main = where(runs, (16, 40, ALL), (4,))
     small = where(runs, (8,), (2,))
     every = where(runs, [*runs["pool"]], [*runs["workers"]])
-    text = [LEGEND]
+    text = [LEGEND + fewer_draws(runs)]
     if len(llm(main)):
         text += ["### Fine-tunes of language models: 16, 40 and all configurations, 4 workers"]
         text += [families_of(llm(main)), against(llm(main))]
@@ -193,6 +193,13 @@ def families_of(runs: Table) -> str:
     counts = runs.groupby("family", sort=False)["sweep"].nunique()
     named = ", ".join(f"{family} ({count})" for family, count in counts.items())
     return f"Families, each with the same weight (sweeps): {named}. Draws: {runs.draw.nunique()}."
+
+
+def fewer_draws(runs: Table) -> str:
+    """The families that were drawn less often than others; "" if there is none."""
+    draws = runs.groupby("family", sort=False)["draw"].nunique()
+    fewer = ", ".join(f"{family} {n}" for family, n in draws.items() if n < draws.max())
+    return f" Fewer draws: {fewer}." if fewer else ""
 
 
 LEGEND = (

@@ -72,3 +72,11 @@ def test_language_models_come_first_and_sizes_have_their_rows() -> None:
     assert "lora (1). Draws: 2." in text[2]
     assert not any("8 configurations, 2 workers" in title for title in titles)
     assert f"| {OURS} | 55.0 ± 5.0 |" in text[3]
+
+
+def test_families_that_were_drawn_less_often_are_named() -> None:
+    """With how often."""
+    runs = runs_of()
+    assert "Fewer draws" not in section(runs)[0]
+    fewer = runs[(runs["family"] == "lora") | (runs["draw"] == 0)]
+    assert section(fewer)[0].endswith("Fewer draws: taskset 1.")
