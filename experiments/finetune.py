@@ -47,6 +47,7 @@ class Task:
     mode: Mode
     threads: int = 1  # of the CPU, for one trial
     eval_on_start: bool = True  # what every trial has to beat
+    bf16: bool = True  # matrix products are in bf16, else in f32
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,14 @@ def build_model(task: Task, config: dict[str, Any]) -> tuple[Any, Any]:
     """The pretrained model, ready to fine-tune, and its tokenizer; the same at every call.
 
     A LoRA fine-tune has a base in bf16 and adapters in f32; a full one has f32 weights, which the
-    Trainer then runs in bf16, since small updates to bf16 weights would be lost.
+    Trainer then runs in bf16, since small updates to bf16 weights would be lost. All is f32 where
+    the task says so.
     """
     torch.set_num_threads(task.threads)
     set_seed(task.seed)
     if task.full:
         return load(task.model, dtype=torch.float32)
-    model, tokenizer = load(task.model, dtype=torch.bfloat16)
+    model, tokenizer = load(task.model, dtype=torch.bfloat16 if task.bf16 else torch.float32)
     return add_lora(model, rank=config["lora_rank"], seed=task.seed), tokenizer
 
 
@@ -101,7 +103,7 @@ def build_trainer(
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        bf16=task.full,
+        bf16=task.full and task.bf16,
         seed=task.seed,
         dataloader_pin_memory=torch.cuda.is_available(),
     )

@@ -26,7 +26,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from experiments import docpairs
 from experiments.finetune import REPORTED, Data, Task, build_model, train
-from experiments.model import ModelError, load, prepare
+from experiments.model import ModelError, bf16_is_fast, load, prepare
 from experiments.sweep_summary import summarise
 from tune_stoppers import (
     AllOf,
@@ -262,6 +262,7 @@ def new_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
         full=args.full,
         metric=args.metric,
         mode="min",
+        bf16=bf16_is_fast(),
     )
     _, tokenizer = load(task.model)
     data = read_data(args, tokenizer)

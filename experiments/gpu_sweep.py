@@ -40,7 +40,7 @@ from experiments.finetune import Rows, Task, build_model, build_trainer, evaluat
 from experiments.finetune_sweep import search_space
 from experiments.lora_tasks import Data, data_of
 from experiments.lora_tasks import Rows as Encoded
-from experiments.model import load, prepare
+from experiments.model import bf16_is_fast, load, prepare
 from tune_stoppers import AutoScheduler, Sweep, TuneCallback, best_state, checkpoint_config
 
 METRIC = "eval_loss"
@@ -307,6 +307,7 @@ def main(given: Sequence[str] | None = None) -> int:
         metric=METRIC,
         mode="min",
         eval_on_start=False,
+        bf16=bf16_is_fast(),
     )
     data = Data.load(args.data) if args.data else data_of("docstring", load(task.model)[1])
     rows = trainer_rows(data.train), trainer_rows(data.evaluation)

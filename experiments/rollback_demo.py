@@ -24,7 +24,7 @@ from ray import tune
 from experiments import docpairs
 from experiments.finetune import Data, Task
 from experiments.finetune_sweep import MAX_TOKENS, trainable_of
-from experiments.model import load, prepare
+from experiments.model import bf16_is_fast, load, prepare
 from tune_stoppers import RollbackScheduler, checkpoint_config
 from tune_stoppers.rules import Divergence
 
@@ -224,6 +224,7 @@ def main(given: list[str] | None = None) -> int:
         full=False,
         metric="eval_loss",
         mode="min",
+        bf16=bf16_is_fast(),
     )
     config = {
         "learning_rate": args.learning_rate,

@@ -304,3 +304,14 @@ def test_the_real_model_predicts_docstrings_far_better_than_chance(real: tuple[A
     with torch.no_grad():
         loss = model(**batch).loss.item()
     assert loss < 0.5 * math.log(len(tokenizer))
+
+
+def test_bf16_is_used_where_the_machine_computes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPUs that expand each product take tens of times as long: there everything is f32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for slower, fast in ((1.2, True), (40.0, False)):
+        took = {torch.float32: 1e-3, torch.bfloat16: 1e-3 * slower}
+        monkeypatch.setattr(subject, "_seconds", took.__getitem__)
+        subject.bf16_is_fast.cache_clear()
+        assert subject.bf16_is_fast() is fast
+    subject.bf16_is_fast.cache_clear()
