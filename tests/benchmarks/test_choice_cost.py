@@ -18,5 +18,5 @@ def test_it_prints_a_row_for_each_chooser_and_size(
     ]
     assert [row.split("|")[2].strip() for row in rows] == ["12", "20"] * 3
     choose = choice_cost.chooser("FreezeThawAcquisition", 12)
-    assert "chance" in choose(0).why
+    assert "probability" in choose(0).why
     assert choice_cost.chooser("ExpectedImprovementAcquisition", 12)(0).best.worth > 0

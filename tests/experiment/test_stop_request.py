@@ -36,7 +36,7 @@ def fit(folder: Path, trainable: Any, space: dict[str, Any], **given: Any) -> An
     return tune.Tuner(
         trainable,
         param_space=space,
-        tune_config=tune.TuneConfig(metric="loss", mode="min", reuse_actors=True, **given),
+        tune_config=tune.TuneConfig(metric="loss", mode="min", **given),
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), stop=stop, verbose=0),
     ).fit()
 
@@ -68,7 +68,7 @@ def test_a_trial_is_stopped_by_hand(tmp_path: Path, kind: str) -> None:
     user = threading.Thread(target=ask_once_it_runs, args=(experiment, statuses))
     user.start()
     space = {"first": tune.grid_search([True, False])}
-    results = fit(tmp_path, for_ever, space, **WATCHERS[kind]())
+    results = fit(tmp_path, for_ever, space, reuse_actors=True, **WATCHERS[kind]())
     user.join()
     assert statuses == [0]
     first, other = sorted(results, key=lambda result: not result.config["first"])

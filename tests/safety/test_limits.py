@@ -180,4 +180,4 @@ def test_a_sweep_of_a_gigabyte_is_refused(
     with pytest.raises(ValueError, match="magic bytes"):
         Sweep.from_parquet(path)
     assert main(["replay", str(path)]) == 2
-    assert "is no Parquet file" in capsys.readouterr().err
+    assert "sweep.parquet is no Parquet file" in capsys.readouterr().err

@@ -61,7 +61,8 @@ def kind_at(path: str | os.PathLike[str]) -> Kind:
 def _of_file(path: Path) -> Kind:
     found = _file(path)
     if found is None:
-        raise ValueError(f"{path} is nothing that can be read here: give {KNOWN}.")
+        named = "no Parquet file, nor anything" if path.suffix == ".parquet" else "nothing"
+        raise ValueError(f"{path.name} is {named} that can be read here: give {KNOWN}.")
     return found
 
 

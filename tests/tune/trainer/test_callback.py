@@ -41,7 +41,7 @@ def fit(trainable: Any, storage: Path, space: dict[str, Any], **options: Any) ->
         trainable,
         param_space=space,
         run_config=run_config,
-        tune_config=tune.TuneConfig(reuse_actors=True, **options),  # torch is imported once
+        tune_config=tune.TuneConfig(**options),
     ).fit()
 
 

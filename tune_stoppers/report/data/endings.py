@@ -51,9 +51,9 @@ def ending_of(experiment: Experiment, record: TrialRecord, said: Said, horizon: 
     if record.status == FAILED:
         return Ending("failed", "failed", error_of(experiment, record))
     reason = reason_in(record.rows[-1] if record.rows else None, said.owners)
-    if reason:
-        return Ending("stopped", cause_of(reason), reason)
     end = said.end(record.trial_id)
+    if reason and not (end is not None and _is_horizon(end)):
+        return Ending("stopped", cause_of(reason), reason)
     if end is not None:
         words = _words(end)
         if _is_horizon(end):
