@@ -1,4 +1,4 @@
-"""The README's recipe: a new run that goes on from the best checkpoints of an old sweep."""
+"""The recipe of docs/trainers.md: a new run continues from the best checkpoints of an old one."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from tests.stand_ins import tiny_trainer
 from tests.stand_ins.tiny_trainer import rows_of
 from tune_stoppers import PatienceStopper, TuneCallback, best_state, best_states, checkpoint_config
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "trainers.md"
 RECIPE = '''\
 from ray import tune
 from tune_stoppers import ThresholdStopper, TuneCallback, best_states, checkpoint_config
@@ -83,6 +83,6 @@ def test_going_on_with_the_winners(tmp_path: Path) -> None:
     assert best.value < old["checkpoint_value"].min()
 
 
-def test_the_readme_shows_the_recipe() -> None:
+def test_the_page_shows_the_recipe() -> None:
     """What is tested here is what is printed there."""
-    assert f"```python\n{RECIPE}```" in README.read_text()
+    assert f"```python\n{RECIPE}```" in PAGE.read_text()
