@@ -72,21 +72,6 @@ class UsageError(ValueError):
     """Something the user asked for cannot be done; nothing has been written."""
 
 
-class Endings(tune.Callback):
-    """Prints one line for each trial that ends, with the reason."""
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        result = trial.last_result or {}
-        where = f"step {result.get('step', 0)}"
-        best = result.get("best_eval_loss", math.nan)
-        complete = result.get("progress", 0) >= 1
-        why = result.get("stop_reason", "finished" if complete else "stopped by the scheduler")
-        print(f"[{trial.trial_id}] ended at {where}, best eval loss {best:.4f}: {why}", flush=True)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        print(f"[{trial.trial_id}] failed: see {trial.error_file}", flush=True)
-
-
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -237,7 +222,9 @@ def scheduler(args: argparse.Namespace) -> TrialScheduler:
 def searcher(args: argparse.Namespace) -> Any:
     """The search algorithm asked for, with its seed."""
     if args.search == "random":
-        return BasicVariantGenerator(random_state=args.seed, max_concurrent=args.concurrent)
+        # here the cores limit how many run; a limit would count those that a scheduler has paused
+        most = args.concurrent if args.address else 0
+        return BasicVariantGenerator(random_state=args.seed, max_concurrent=most)
     from ray.tune.search.optuna import OptunaSearch  # optuna is an extra
 
     limited = OptunaSearch(seed=args.seed)
@@ -286,7 +273,6 @@ def new_sweep(args: argparse.Namespace) -> tuple[tune.Tuner, Task, Data]:
             storage_path=storage,
             stop=stopper(args),
             checkpoint_config=checkpoint_config(args.metric, "min"),
-            callbacks=[Endings()],
             progress_reporter=SweepReporter(1 + args.max_steps // args.eval_every),
             verbose=1,
         ),

@@ -111,7 +111,7 @@ def test_small_real_run(small_run: tuple[int, str, Path]) -> None:
     status, output, folder = small_run
     assert status == 0
     assert "they agree" in output
-    assert output.count("ended at step 4") == 2
+    assert output.count(" ends after ") == 2
     trials = pd.read_parquet(folder / "tune_stoppers" / "trials.parquet")
     assert trials["steps"].tolist() == [4, 4]
     assert trials["reports"].tolist() == [3, 3]  # at steps 0, 2 and 4
