@@ -6,7 +6,8 @@ What is expected of a configuration is its standing among the trials of a sweep,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from tune_stoppers.surrogate.encoding import Floats
 RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
 NEXT_GIVEN = f"one in {RANDOM} of the first trials is the next in the order given"
 SLOPE, SLOPE_SD = 0.8, 0.5  # of standings on what was expected of them, before any is seen
+
+
+class Prior(Protocol):
+    """What is known of configurations before the sweep."""
+
+    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
+        """The standing of each, in normal scores (lower is better); None: nothing is known."""
 
 
 def most_expected(expected: Floats, picks: int) -> int | None:

@@ -49,11 +49,7 @@ def costs_of(courses: Sequence[TrialCourse], time_attr: str) -> list[Cost]:
     Trials that failed or have not ended save nothing. Ended before its first report, a trial saves
     a whole run, start-up included.
     """
-    trials = [_Trial.of(course, time_attr) for course in courses]
-    ends = _ends(trials, time_attr)
-    pace, gap = _middle(trial.pace for trial in trials), _middle(trial.gap for trial in trials)
-    trials = [trial.filled(pace, gap) for trial in trials]
-    startup = _middle(trial.startups[0] for trial in trials if trial.startups)
+    trials, ends, startup = _known(courses, time_attr)
     reached = [end for end in ends if not math.isnan(end)]
     return [
         trial.cost(_goal(trial, end, reached), startup)
@@ -72,17 +68,25 @@ def left_of(courses: Sequence[TrialCourse], time_attr: str) -> list[float]:
 
     Of one that has not reported: a start-up, and all its steps.
     """
-    trials = [_Trial.of(course, time_attr) for course in courses]
-    ends = _ends(trials, time_attr)
-    pace, gap = _middle(trial.pace for trial in trials), _middle(trial.gap for trial in trials)
-    trials = [trial.filled(pace, gap) for trial in trials]
-    startup = _middle(trial.startups[0] for trial in trials if trial.startups)
+    trials, ends, startup = _known(courses, time_attr)
     reached = [end for end in ends if not math.isnan(end)]
     return [
         _left(_goal(trial, end, reached), trial.last if trial.processes else 0.0) * trial.pace
         + (0.0 if trial.processes else startup)
         for trial, end in zip(trials, ends, strict=True)
     ]
+
+
+def _known(
+    courses: Sequence[TrialCourse], time_attr: str
+) -> tuple[list[_Trial], list[float], float]:
+    """The trials, what they do not tell filled in from the others; their ends; a start-up."""
+    trials = [_Trial.of(course, time_attr) for course in courses]
+    ends = _ends(trials, time_attr)
+    pace, gap = _middle(trial.pace for trial in trials), _middle(trial.gap for trial in trials)
+    trials = [trial.filled(pace, gap) for trial in trials]
+    startup = _middle(trial.startups[0] for trial in trials if trial.startups)
+    return trials, ends, startup
 
 
 class _Leg(NamedTuple):

@@ -6,8 +6,9 @@ belief of `surrogate.joint_model` about where each ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -15,19 +16,14 @@ from scipy.special import ndtr
 from tune_stoppers.surrogate.encoding import Encoder, Floats
 from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
 from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
+from tune_stoppers.surrogate.prior import Prior
 from tune_stoppers.surrogate.signals import sharpened
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 STAY = 1.3  # how much more the trial is worth that has the worker already
 MOST_KNOWN = 100  # trials that the belief is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
-
-
-class Prior(Protocol):
-    """What is known of configurations before the sweep."""
-
-    def expected(self, configs: Sequence[Mapping[str, Any]]) -> Floats | None:
-        """The standing of each, in normal scores (lower is better); None: nothing is known."""
+MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
 
 
 class Course(NamedTuple):
@@ -69,6 +65,16 @@ class Comparison(NamedTuple):
     def most_gain(self) -> float:
         """The largest improvement expected of any trial."""
         return float(max(self.gain.max(), self.gain_of_running))
+
+    @property
+    def error(self) -> float:
+        """How many times as far from where they were expected trials have ended as was believed."""
+        return math.sqrt(self.surprise)
+
+    @property
+    def misleads(self) -> bool:
+        """Whether that is so far that the model is no guide."""
+        return self.error > MOST_ERROR
 
     @property
     def best(self) -> Offer:

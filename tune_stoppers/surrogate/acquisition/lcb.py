@@ -9,9 +9,8 @@ import numpy as np
 from scipy.stats import norm
 
 from tune_stoppers.core import require_number
-from tune_stoppers.surrogate.acquisition.expected_improvement import Prior
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told, trust
+from tune_stoppers.surrogate.prior import NEXT_GIVEN, Prior, most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     MOST_KNOWN,

@@ -45,8 +45,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     `least_gain` of what lies between the best and the median trial; those that wait then are
     given up, and so are those not started.
 
-    The model is checked as the sweep goes: where trials end much further from where they were
-    expected than it believes (`JointModel.surprise` above 3), it is not relied on. All trials then
+    The model is checked as the sweep goes: where trials end more than 1.75 times as far from where
+    they were expected as it believes (`JointModel.surprise`), it is not relied on. All trials then
     go on to a quarter of the horizon, the better half of them to half of it, and the better half of
     those to the end; the reasons say so.
 

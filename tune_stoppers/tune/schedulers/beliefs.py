@@ -1,6 +1,5 @@
 """What `AutoScheduler` knows only while its sweep runs: its model, and what that said last."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ from tune_stoppers.tune.schedulers.pausing import Pausing
 FIRST = 6  # trials that start in the order given
 RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
-MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
 
 
 Curves = tuple[Curve, Curve | None]  # of the metric, and of what else the trial reports
@@ -41,13 +39,13 @@ class Said(NamedTuple):
 
     @property
     def error(self) -> float:
-        """How many times as far from where they were expected trials have ended as was believed."""
-        return math.sqrt(self.compared.surprise) if self.compared is not None else 1.0
+        """That of the comparison; 1 without one."""
+        return self.compared.error if self.compared is not None else 1.0
 
     @property
     def misleads(self) -> bool:
-        """Whether that is so far that the model is no guide."""
-        return self.error > MOST_ERROR
+        """Whether the model behind the comparison is no guide."""
+        return self.compared is not None and self.compared.misleads
 
 
 class Beliefs(Live):
