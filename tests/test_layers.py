@@ -14,7 +14,7 @@ ROOT = Path(tune_stoppers.__file__).parent
 LEVELS = {
     0: ("core", "codec", "metrics", "result_keys", "expressions", "forecast", "moved"),
     1: ("rules", "surrogate", "advice"),
-    2: ("journal", "rule_texts"),
+    2: ("journal", "rule_texts", "comparisons"),
     3: ("training", "recipes", "testing"),
     4: ("experiment", "integrations"),
     5: ("recorded",),

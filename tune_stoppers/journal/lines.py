@@ -33,6 +33,7 @@ BEGINS, RESTORED = "begins", "restored"  # a process of the run starts
 TRIAL, CONFIG = "trial", "config"  # a trial was added; it continues with another configuration
 ENDED, LOST = "ended", "lost"  # a trial; LOST: its process died, or it was dropped
 AGAIN = "saved again"  # a restored trial repeats a report, with a checkpoint; its name and step
+RESUMED = "resumed"  # a paused trial was chosen to run on
 STARTED = "started"  # a trial that a scheduler had held back was chosen to run
 SAVING = "saving"  # a report of a class trainable: the name that its checkpoint has, if Ray saves
 UNJUDGED = "ended unjudged"  # a trial that ended with nothing that could be judged

@@ -13,8 +13,12 @@ from ray import tune
 from tests.tune.schedulers.test_promotion_asha_ray import MAX_T, fit, journal, paths, statuses
 from tune_stoppers import AutoScheduler, Sweep, replay
 from tune_stoppers.backtest.replay import ReplayResult
-from tune_stoppers.experiment.journals import runs_of
+from tune_stoppers.experiment.journals import Run, runs_of
+from tune_stoppers.journal.lines import Line
+from tune_stoppers.report.data.compared_again import BEGINS_WITH
 from tune_stoppers.report.data.explain import verify
+from tune_stoppers.report.data.journalled import why_of
+from tune_stoppers.report.terminal.explained import verdict
 
 HORIZON = 24
 
@@ -239,3 +243,27 @@ def test_in_a_real_sweep_the_best_is_found_and_each_ending_has_its_reason(
     verified = verify(run_)
     assert verified.rerun is not None
     assert not verified.failed
+    assert "comparisons of trials made again, all the same" in verdict(verified)[-1]
+    told = [line for line in run_.lines if BEGINS_WITH in why_of(line)]
+    assert verified.compared is not None
+    assert verified.compared.checked == len(told) > 10
+    chosen = [line for line in told if "at once" not in why_of(line)]
+    _says_so_if_a_comparison_comes_out_otherwise(run_, chosen[-1])
+
+
+def _says_so_if_a_comparison_comes_out_otherwise(run_: Run, line: Line) -> None:
+    """Other numbers, or another trial; and what the journal does not tell is not checked."""
+    numbers, trial_id = line["numbers"], line["trial"]
+    line["numbers"] = numbers | {"why": numbers["why"].replace("%", "1%")}
+    changed = verify(run_)
+    assert changed.failed
+    assert "1 differs" in "".join(verdict(changed))
+    others = [one["trial"] for one in run_.lines if one.get("event") == "paused"]
+    line["trial"] = next(other for other in others if other != trial_id)
+    assert f"{trial_id} is worth more: expected to end at" in "".join(verdict(verify(run_)))
+    line |= {"trial": trial_id, "numbers": numbers}
+    for one in run_.lines:
+        one.pop("values", None)
+    unsure = verify(run_).compared
+    assert unsure is not None
+    assert (unsure.checked, unsure.differing) == (0, ())

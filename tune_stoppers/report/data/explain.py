@@ -27,6 +27,7 @@ from tune_stoppers.report.data.savings import TrialCourse, costs_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import KINDS, Ending
 from tune_stoppers.report.data.totals import Totals
+from tune_stoppers.rules.sweep.expected_improvement import ExpectedImprovement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,6 +226,7 @@ class Verified:
     run: Run
     rerun: Rerun | None  # None: it could not be
     why: str = ""  # not
+    compared: Rerun | None = None  # of a rule that compares trials: what those came to
 
     @property
     def proves(self) -> bool:
@@ -233,8 +235,8 @@ class Verified:
 
     @property
     def failed(self) -> bool:
-        """Whether some decision came out otherwise."""
-        return self.rerun is not None and bool(self.rerun.differing)
+        """Whether some decision, or some comparison, came out otherwise."""
+        return any(again is not None and again.differing for again in (self.rerun, self.compared))
 
 
 def verify(run: Run) -> Verified:
@@ -245,7 +247,12 @@ def verify(run: Run) -> Verified:
         rule = from_spec(run.spec)
         if why := older(rule, run):
             return Verified(run, None, why)
-        return Verified(run, rerun(rule, run.lines, run.sign))
+        again = rerun(rule, run.lines, run.sign)
+        if not isinstance(rule, ExpectedImprovement):
+            return Verified(run, again)
+        from tune_stoppers.report.data.compared_again import compare_again  # loads scipy
+
+        return Verified(run, again, compared=compare_again(rule, run.lines, run.sign))
     except ValueError as error:
         return Verified(run, None, str(error))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tune_stoppers.core import Action
 from tune_stoppers.experiment.configs import flat
 from tune_stoppers.journal.lines import Line
-from tune_stoppers.journal.rerun import Difference
+from tune_stoppers.journal.rerun import Difference, Rerun
 from tune_stoppers.journal.spec import in_words
 from tune_stoppers.metrics import number
 from tune_stoppers.report import compute
@@ -132,6 +132,23 @@ def verdict(checked: Verified) -> list[str]:
     if again.unsure:
         text += f"; {again.unsure} after a restore not checked"
     shown = [_difference(one, checked.run.sign) for one in again.differing[:SHOWN_DIFFERENCES]]
+    return [text, *shown, *_compared(checked.compared, owner, checked.run.sign)]
+
+
+def _compared(again: Rerun | None, owner: str, sign: int) -> list[str]:
+    """What came of comparing the trials again, where that is what the rule does."""
+    if again is None or not again.checked + again.unsure:
+        return []
+    text = f"{owner}: {_counted(again.checked, 'comparison')} of trials made again"
+    count = len(again.differing)
+    if again.checked:
+        text += f", {count} differ{'s' if count == 1 else ''}" if count else ", all the same"
+    if again.unsure:
+        text += f"; {again.unsure} not: what they began with is not in the journal"
+    shown = [
+        f"  trial {one.line['trial']}: was {why_of(one.line)}, now {one.decision.say(sign)}"
+        for one in again.differing[:SHOWN_DIFFERENCES]
+    ]
     return [text, *shown]
 
 
@@ -174,14 +191,20 @@ def _facts(trial: TrialTold) -> dict[str, Any]:
 
 
 def _checked(one: Verified) -> dict[str, Any]:
-    again = one.rerun
+    again, compared = one.rerun, one.compared
     return {
         "owner": one.run.owner,
         "checked": 0 if again is None else again.checked,
         "unsure": 0 if again is None else again.unsure,
         "differing": [] if again is None else [difference.line for difference in again.differing],
         "why_not": one.why,
+        "comparisons": None if compared is None else _counts(compared),
     }
+
+
+def _counts(compared: Rerun) -> dict[str, Any]:
+    differing = [difference.line for difference in compared.differing]
+    return {"checked": compared.checked, "unsure": compared.unsure, "differing": differing}
 
 
 def _ended(ending: Ending) -> str:

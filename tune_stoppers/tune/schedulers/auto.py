@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
+from tune_stoppers.comparisons import EXPECTED, Said, numbers_of
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.journal.lines import GIVEN_UP, RESUMED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.expected_improvement import (
     FORESEEN,
@@ -18,18 +20,14 @@ from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
 from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
-from tune_stoppers.tune.schedulers.beliefs import Beliefs, Said
+from tune_stoppers.tune.schedulers.beliefs import Beliefs
 from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
-from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
+from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
 FEWEST = 8  # that must have reported before the sweep may end
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
 LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
-EXPECTED = (
-    "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
-    "pass it"
-)
 
 
 class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
@@ -171,7 +169,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         assert isinstance(record, CurvesRecord)
         return record
 
-    def _halve(self, said: Said, fresh: bool) -> Choice | None:
+    def _halve(self, said: Said[Trial], fresh: bool) -> Choice | None:
         """Whoever is in the better half is resumed, the furthest first; then new ones start."""
         for rung in reversed(self.record.paused):
             for _, trial_id in rung:
@@ -181,7 +179,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         why = self.rule.keep(FORESEEN + "in the order given", error=said.error)
         return Choice("start", "", why) if fresh else None
 
-    def _choice(self, said: Said, fresh: bool) -> Choice | None:
+    def _choice(self, said: Said[Trial], fresh: bool) -> Choice | None:
         if said.compared is None:
             promising = self._expected_most()
             if promising is not None:
@@ -215,17 +213,19 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         expected = self.expected_of([trial], self._live.trials.values())
         if expected is None:
             return Choice("start", trial.trial_id, self._keep(offer))
-        why = self.rule.keep(EXPECTED + "; {earlier}", **_numbers(offer), earlier=told(expected[0]))
+        why = self.rule.keep(
+            EXPECTED + "; {earlier}", **numbers_of(offer), earlier=told(expected[0])
+        )
         return Choice("start", trial.trial_id, why)
 
     def _keep(self, offer: Offer) -> Decision:
-        return self.rule.keep(EXPECTED, **_numbers(offer))
+        return self.rule.keep(EXPECTED, **numbers_of(offer))
 
-    def _compare(self, arriving: Trial | None = None) -> Said:
+    def _compare(self, arriving: Trial | None = None) -> Said[Trial]:
         """What a worker could do: now, or with the trial that has just come to a rung."""
         return self._beliefs.compare(self.rule, self._curves, self._live, arriving)
 
-    def _is_over(self, said: Said) -> bool:
+    def _is_over(self, said: Said[Trial]) -> bool:
         """Whether what is still expected of any trial is not worth going on."""
         record, count = self.record, len(self._live.trials)
         if said.compared is None or said.misleads or not record.leader:
@@ -237,7 +237,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             return False
         return said.compared.most_gain < self.rule.least_gain
 
-    def _may_idle(self, said: Said, offer: Offer, *, others: bool) -> bool:
+    def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
 
         Without this the first trials would all run to their ends where workers are many.
@@ -246,7 +246,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         runs = said.compared is not None and said.compared.gain_of_running > 0
         return others and known and runs and offer.gain < self.rule.least_gain
 
-    def _last_one(self, halving: Said | None = None) -> Choice | None:
+    def _last_one(self, halving: Said[Trial] | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""
         waiting = (trial_id for rung in self.record.paused for _, trial_id in rung)
         trial_id = next(waiting, None)
@@ -293,13 +293,13 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if not over and not (outdone and mine.chance < LEAST_CHANCE):
             return CONTINUE
         why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
-        return self._drop_for_good(trial_id, self.rule.stop(why, **_numbers(mine)))
+        return self._drop_for_good(trial_id, self.rule.stop(why, **numbers_of(mine)))
 
     def _drop_for_good(self, trial_id: str, decision: Decision) -> str:
         self.decisions[trial_id] = replace(decision, action=Action.STOP)
         told = self.explain(trial_id)
         self._memory.known(trial_id).stopped = told
-        self._sweep.note(trial_id, "given up", why=told)
+        self._sweep.note(trial_id, GIVEN_UP, why=told)
         return STOP
 
     def _resume(self, trial_id: str, decision: Decision) -> None:
@@ -314,12 +314,3 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             return {}
         self._memory.fit = fit
         return {"fit": fit}
-
-
-def _numbers(offer: Offer) -> dict[str, float]:
-    return {
-        "expected": offer.expected,
-        "spread": offer.spread,
-        "best": offer.best,
-        "chance": offer.chance,
-    }

@@ -4,6 +4,7 @@ from math import inf
 from typing import Any, Unpack
 
 from tune_stoppers.core import Action, Decision
+from tune_stoppers.journal.lines import RESUMED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.freeze_thaw import FreezeThaw
 from tune_stoppers.rules.sweep.pausing import Choice, PausingTrial
@@ -16,7 +17,7 @@ from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PAUSED, TERMINATED, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common
 from tune_stoppers.tune.schedulers.expectations import Asked, Expectations, WithHistory
-from tune_stoppers.tune.schedulers.pausing import RESUMED, PausingScheduler
+from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
 Turn = tuple[int, bool, bool, bool, int]  # what a choice depends on
 

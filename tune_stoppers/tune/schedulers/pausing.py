@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any, Generic, TypeVar, Unpack
 
 from tune_stoppers.core import Action, Decision
-from tune_stoppers.journal.lines import STARTED
+from tune_stoppers.journal.lines import GIVEN_UP, RESUMED, STARTED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
 from tune_stoppers.surrogate.trial_scores import TrialLosses
@@ -39,7 +39,6 @@ from tune_stoppers.tune.schedulers.workers import Workers, capacity
 logger = logging.getLogger("tune_stoppers")
 
 BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
-RESUMED = "resumed"  # the note of a trial that is promoted
 AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable that has no storage
 
 P = TypeVar("P", bound=PausingRule)
@@ -283,8 +282,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         """The new trial that is chosen, or the next one given."""
         trial = self._live.trials[choice.trial_id or self._live.held.trials[0].trial_id]
         told = self.told_of_start(trial, list(self._live.trials.values()))
-        if choice.trial_id or told:
-            self._note(STARTED, choice._replace(trial_id=trial.trial_id), **told)
+        self._note(STARTED, choice._replace(trial_id=trial.trial_id), **told)
         return self._live.held.take(trial.trial_id)
 
     def _note(self, event: str, choice: Choice, **more: Any) -> None:
@@ -320,7 +318,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         trial = self._live.trials[choice.trial_id]
         self.decisions[choice.trial_id] = choice.decision
         why = self.explain(choice.trial_id)
-        self._sweep.note(choice.trial_id, "given up", why=why)
+        self._sweep.note(choice.trial_id, GIVEN_UP, why=why)
         note_never_run(trial, why)
         note_reason(trial, why)
         controller.stop_trial(trial)
