@@ -198,8 +198,7 @@ def _checked(one: Verified) -> dict[str, Any]:
         "unsure": 0 if again is None else again.unsure,
         "differing": [] if again is None else [difference.line for difference in again.differing],
         "why_not": one.why,
-        "comparisons": None if compared is None else _counts(compared),
-    }
+    } | ({} if compared is None else {"comparisons": _counts(compared)})
 
 
 def _counts(compared: Rerun) -> dict[str, Any]:
