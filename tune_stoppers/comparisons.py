@@ -110,7 +110,7 @@ def compare(
             resume=rule.resume_cost(record) / rule.max_t if measured else RESUME_COST,
             picks=len(courses) + sum(course.passed for course in record.courses.values()),
             arriving=known.index(arriving) if arriving in known else None,
-            least_gain=rule.least_gain,
+            least_gain=rule.least_of(len(new) + len(begun)),
         )
     return Said(compared, [*new, *known], len(new))
 

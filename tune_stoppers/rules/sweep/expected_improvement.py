@@ -18,6 +18,7 @@ from tune_stoppers.rules.sweep.rung import Rung
 # sweeps on which they were chosen have 24 reports a trial.
 SHARES = tuple(n / 24 for n in (1, 2, 3, 4, 6, 8, 12, 16, 20))
 MOST_POINTS = 48  # of a curve that are kept
+SUMMED_GAIN, LEAST_GAINS = 0.32, (0.01, 0.04)  # what may be lost of all trials, and of each
 HALVINGS = 0.25, 0.5  # shares of the horizon
 SIGNALS = ("train_loss", "training_loss", "train/loss", "loss")
 FORESEEN = (
@@ -53,7 +54,8 @@ class ExpectedImprovement(PausingRule):
 
     Units: `max_t`, `grace_period` in those of the time. `least_gain`: the sweep ends when the
     improvement on the best loss expected of each trial is below this share of the distance
-    between the best and the median trial. `floor`: it goes on at least until this share of all
+    between the best and the median trial; None: 0.32 over the number of trials, but 0.01 to 0.04,
+    as many small chances make a large one. `floor`: it goes on at least until this share of all
     trials' training is done.
 
     `signals`: names of what trials may report besides, of which lower is better, as the loss on
@@ -62,13 +64,14 @@ class ExpectedImprovement(PausingRule):
 
     scheduler: ClassVar[str] = "AutoScheduler"
 
-    least_gain: float = 0.01
+    least_gain: float | None = None
     floor: float = 0.25
     signals: tuple[str, ...] = SIGNALS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("least_gain", self.least_gain, at_least=0)
+        if self.least_gain is not None:
+            require_number("least_gain", self.least_gain, at_least=0)
         require_number("floor", self.floor, at_least=0, at_most=1)
         first = self.grace_period or 0.0
         fine = tuple(share * self.max_t for share in SHARES if share * self.max_t >= first)
@@ -88,6 +91,13 @@ class ExpectedImprovement(PausingRule):
     def may_lack(self) -> tuple[str, ...]:
         """All of them."""
         return self.signals
+
+    def least_of(self, count: int) -> float:
+        """`least_gain` of a sweep of so many trials."""
+        if self.least_gain is not None:
+            return self.least_gain
+        least, most = LEAST_GAINS
+        return min(max(SUMMED_GAIN / count, least), most)
 
     def init(self) -> CurvesRecord:
         """The record before the first report."""

@@ -20,7 +20,6 @@ from tune_stoppers.surrogate.prior import Prior
 from tune_stoppers.surrogate.signals import sharpened
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
-STAY = 1.3  # how much more the trial is worth that has the worker already
 MOST_KNOWN = 100  # trials that the belief is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
 MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
@@ -177,10 +176,7 @@ class ExpectedImprovementAcquisition:
             done = np.array([0.0] * len(asked) + [begun[p].curve.progress[-1] for p in waiting])
             again = np.array([0.0] * len(asked) + [resume * (p != arriving) for p in waiting])
             busy = np.array([len(new) + place for place in running], dtype=np.intp)
-            compared = self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
-        if arriving is not None:
-            compared.worth[rows == len(new) + arriving] *= STAY
-        return compared
+            return self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
 
     # -- inside --------------------------------------------------------------------------------
 

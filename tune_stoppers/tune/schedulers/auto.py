@@ -59,7 +59,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         max_t: the horizon in units of `time_attr`; trials stop there.
         grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
             steps.
-        least_gain, floor: see above.
+        least_gain: see above; None: 0.32 over the number of trials, but 0.01 to 0.04.
+        floor: see above.
         signals: names of what trials may report besides, of which lower is better; the first that
             a report has counts. Where the metric is coarse, such as an accuracy on fifty items, it
             tells trials apart that have the same (`surrogate.signals`).
@@ -78,7 +79,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         max_t: float,
         grace_period: float | None = None,
         *,
-        least_gain: float = 0.01,
+        least_gain: float | None = None,
         floor: float = 0.25,
         signals: Sequence[str] = SIGNALS,
         history: Asked | None = None,
@@ -164,6 +165,10 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     # -- inside --------------------------------------------------------------------------------
 
     @property
+    def _least_gain(self) -> float:
+        return self.rule.least_of(len(self._live.trials))
+
+    @property
     def _curves(self) -> CurvesRecord:
         record = self.record
         assert isinstance(record, CurvesRecord)
@@ -235,7 +240,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         done = sum(min(max(c.time, 0.0), self.rule.max_t) for c in record.courses.values())
         if done < self.rule.floor * count * self.rule.max_t:
             return False
-        return said.compared.most_gain < self.rule.least_gain
+        return said.compared.most_gain < said.compared.least_gain
 
     def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
@@ -244,7 +249,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         """
         known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
         runs = said.compared is not None and said.compared.gain_of_running > 0
-        return others and known and runs and offer.gain < self.rule.least_gain
+        return others and known and runs and offer.gain < self._least_gain
 
     def _last_one(self, halving: Said[Trial] | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""
@@ -262,7 +267,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             "no trial is expected to improve the best by more than {least:.2g} of its distance "
             "to the median trial"
         )
-        return self.rule.give_up(trial_id, text, least=self.rule.least_gain)
+        return self.rule.give_up(trial_id, text, least=self._least_gain)
 
     def _stop_or_continue(self, trial: Trial) -> str:
         """Without checkpoints: a trial that is stopped cannot come back."""
