@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -308,7 +309,7 @@ def test_where_a_limit_is_reached_the_worst_makes_room(compared: list[list[Start
 
 def test_where_a_limited_searcher_waits_and_nothing_runs_the_best_goes_on() -> None:
     """Or it would wait for ever."""
-    ray = StandIn(freeze_thaw(), basic(50, max_concurrent=2))
+    ray = StandIn(freeze_thaw(), basic(sys.maxsize, max_concurrent=2))
     ray.add("a", "b")
     assert ray.start() == "a"
     assert ray.report("a", 1, 9.0) == "PAUSE"

@@ -1,6 +1,7 @@
 """Nothing is given up, and nothing is paused, for nothing: in replays and on a stand-in for Ray."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -116,13 +117,30 @@ def test_where_each_trial_has_its_worker_none_is_paused(
 
 @pytest.mark.parametrize("make", PAUSING)
 def test_where_only_one_trial_may_live_it_is_not_paused(make: Any) -> None:
-    """`max_concurrent_trials=1`: the searcher suggests no other before it has ended."""
-    ray = StandIn(make(9, 1), basic(50, max_concurrent=1))
+    """Under a `ConcurrencyLimiter` of one: it suggests no other before that one has ended."""
+    ray = StandIn(make(9, 1), basic(sys.maxsize, max_concurrent=1))
     for name, loss in (("a", 1.0), ("b", 2.0), ("c", 0.5)):
         ray.add(name)
         assert ray.start() == name
         actions = [ray.report(name, step, loss) for step in range(1, 10)]
         assert actions == ["CONTINUE"] * 8 + ["STOP"]
+
+
+@pytest.mark.parametrize("make", PAUSING)
+def test_over_known_trials_a_limit_counts_those_that_run(make: Any) -> None:
+    """`max_concurrent_trials=2` of fifty: one that is paused makes room, and nobody is given up."""
+    search = basic(50, max_concurrent=2)
+    ray = StandIn(make(9, 1), search)
+    search._live_trials = {"a", "b"}  # as when it has given them out
+    ray.add("a", "b", "c", "d")
+    assert not search._live_trials
+    assert [ray.start(), ray.start()] == ["a", "b"]
+    assert ray.choose() is None
+    assert ray.statuses() == {"a": "RUNNING", "b": "RUNNING", "c": "PAUSED", "d": "PAUSED"}
+    assert ray.report("a", 1, 2.0) == "PAUSE"
+    assert ray.start() == "c"
+    assert ray.choose() is None
+    assert ray.statuses() == {"a": "PAUSED", "b": "RUNNING", "c": "RUNNING", "d": "PAUSED"}
 
 
 @pytest.mark.parametrize("make", PAUSING)

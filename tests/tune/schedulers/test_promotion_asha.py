@@ -238,7 +238,7 @@ def test_at_the_end_the_paused_are_given_up_with_their_reason() -> None:
 
 def test_where_a_limit_is_reached_the_worst_makes_room() -> None:
     """One at a time: the next only after the searcher has made use of the place."""
-    ray = StandIn(promotion(pen=9), basic(50, max_concurrent=4))
+    ray = StandIn(promotion(pen=9), basic(sys.maxsize, max_concurrent=4))
     ray.add("a", "b", "c", "d")
     for name, loss in (("a", 2.0), ("b", 1.0)):
         assert ray.start() == name

@@ -51,6 +51,14 @@ def stopper_of(controller: Controller) -> Stopper:
     return stopper
 
 
+def uncount(search: object, trial_id: str) -> None:
+    """Let a `BasicVariantGenerator` give out another trial although this one has not ended.
+
+    It counts the trials that it gave out and that have not ended, against `max_concurrent_trials`.
+    """
+    search._live_trials.discard(trial_id)  # type: ignore[attr-defined]
+
+
 def members_of(stopper: Stopper) -> Iterator[Stopper]:
     """The stoppers that Ray has combined into this one, or itself.
 

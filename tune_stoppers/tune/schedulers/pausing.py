@@ -21,6 +21,7 @@ from tune_stoppers.tune.ray_internals.controller import (
     note_never_run,
     note_reason,
     request_of,
+    uncount,
 )
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
 from tune_stoppers.tune.ray_internals.types import (
@@ -31,7 +32,12 @@ from tune_stoppers.tune.ray_internals.types import (
     Trial,
 )
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
-from tune_stoppers.tune.schedulers.pending_queue import PendingQueue, is_limited, may_hold
+from tune_stoppers.tune.schedulers.pending_queue import (
+    PendingQueue,
+    is_limited,
+    may_hold,
+    most_at_a_time,
+)
 from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
 from tune_stoppers.tune.schedulers.running import number_of
 from tune_stoppers.tune.schedulers.workers import Workers, capacity
@@ -66,15 +72,18 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     otherwise; one that reports none runs to the end. A class trainable with `save_checkpoint`
     can be paused at any report: Ray saves it then. Nor is a trial paused
     where nothing else could use its worker: one trial alone, trials that all have a worker of their
-    own, or `max_concurrent_trials=1`.
+    own, or a `ConcurrencyLimiter` with `max_concurrent=1`.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
     held back (Ray shows them as PAUSED), and started one at a time. One trial is always chosen
     ahead, waiting for the next free worker. A searcher without a limit, such as a plain
     `OptunaSearch`, would be asked for all its samples at once if they were held back: its trials
-    start by themselves, and paused ones take turns with them. With `max_concurrent_trials` or a
-    `ConcurrencyLimiter` paused trials count: where they use up the searcher's limit, the worst
-    of them is given up for each new trial.
+    start by themselves, and paused ones take turns with them.
+
+    `max_concurrent_trials`: of a grid or of random samples, so many run at a time, and those that
+    wait do not count. For a searcher Ray makes a `ConcurrencyLimiter` of it, and there they do:
+    where paused trials use up the limit, the worst of them is given up for each new one. Give a
+    searcher a limit of at least twice the workers.
 
     Trials of Ray Train are refused: Tune does not see their checkpoints, and a pause would leave
     their workers running. So is `TUNE_RESULT_BUFFER_LENGTH` > 1: a trial could not be paused at
@@ -102,7 +111,9 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         None waits, and none will come before one has ended. Or all have a worker of their own.
         """
         over = controller.search_alg.is_finished()
-        if over and len(self._live.trials) <= max(self._live.workers.most, capacity(trial)):
+        room = max(self._live.workers.most, capacity(trial))
+        most = most_at_a_time(controller.search_alg)
+        if over and len(self._live.trials) <= (min(room, most) if most else room):
             return True
         if self._live.held or not (over or is_limited(controller.search_alg)):
             return False
@@ -134,6 +145,8 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
+        if most_at_a_time(controller.search_alg):
+            uncount(controller.search_alg, trial_id)
         again = trial_id in self._live.met
         self._live.met.add(trial_id)
         begun = again or trial_id in record.courses or self._memory.known(trial_id).started
@@ -212,6 +225,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
             return super().choose_trial_to_run(controller)
         now = self._clock()
         self._look(now)
+        self._live.workers.limit = most_at_a_time(controller.search_alg)
         first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first

@@ -57,11 +57,23 @@ class PendingQueue:
         self._trials.pop(trial_id, None)
 
 
+def most_at_a_time(search: SearchAlgorithm) -> int:
+    """`max_concurrent_trials` over configurations that are all known beforehand; 0: no such limit.
+
+    Ray counts a trial until it has ended. Trials that wait do not run: here only those that have a
+    worker count, so that all configurations can be compared (`uncount`).
+    """
+    if isinstance(search, BasicVariantGenerator) and search.total_samples < sys.maxsize:
+        return int(search.max_concurrent)
+    return 0
+
+
 def is_limited(search: SearchAlgorithm) -> bool:
     """Whether the searcher suggests no more than so many trials before one has ended."""
     if isinstance(search, SearchGenerator):
         return isinstance(search.searcher, ConcurrencyLimiter)
-    return isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
+    limited = isinstance(search, BasicVariantGenerator) and bool(search.max_concurrent > 0)
+    return limited and not most_at_a_time(search)
 
 
 def may_hold(search: SearchAlgorithm) -> bool:

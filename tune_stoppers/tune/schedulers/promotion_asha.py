@@ -24,9 +24,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
     promoted. One trial is always chosen ahead, waiting for the next free worker, so a promotion
     may come one trial late. A searcher without a limit, such as a plain `OptunaSearch`, would be
     asked for all its samples at once if they were held back: its trials start by themselves, and
-    promotions take turns with them. With `max_concurrent_trials` or a `ConcurrencyLimiter` paused
-    trials count: where they use up the searcher's limit, the worst of them is given up for each
-    new trial. Give a limit of at least twice the workers then.
+    promotions take turns with them. `max_concurrent_trials`: as `PausingScheduler` says.
 
     Trials of Ray Train (`TorchTrainer` and others started in a Tune function) are refused: Tune
     does not see their checkpoints, and a pause would leave their workers running. So is

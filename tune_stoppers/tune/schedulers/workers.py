@@ -32,6 +32,7 @@ class Workers:
     def __init__(self) -> None:
         self.slots: dict[str, Slot] = {}
         self.most = 0  # trials seen running at a time
+        self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
         self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
 
     def add(self, trial: Trial, now: float, *, chosen: bool) -> None:
@@ -86,6 +87,8 @@ class Workers:
     @property
     def room(self) -> bool:
         """Whether one more trial may be chosen: for a free worker, or to wait for the next one."""
+        if self.limit and len(self.slots) >= self.limit:
+            return False
         waiting = [p for p in self.slots.values() if p.chosen and not p.running]
         in_line = sum(slot.since is None for slot in waiting)
         return self.free > 0 or in_line < self._ahead
