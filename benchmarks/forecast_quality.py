@@ -1,6 +1,7 @@
 """How good the forecasts of learning curves are: likelihood, coverage and error, by family.
 
-python -m benchmarks.forecast_quality CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.forecast_quality CURVES_DIR [--quick]
+    [--out benchmarks/results/forecast_quality.md]
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def measure(folder: Path, quick: bool, note: Callable[[str], None]) -> list[str]
             trials = trials_of(sweep, 20 if quick else TRIALS, seed=0)
             rows += judge(sweep, trials, pruned)
             note(f"{sweep.name}: {time.monotonic() - began:.0f} s")
-        text += [f"### {title}", shown(table(rows, families))]
+        text += [f"## {title}", shown(table(rows, families))]
     return text
 
 
@@ -217,7 +218,7 @@ def main(given: list[str] | None = None) -> int:
     options = (" --quick" if args.quick else "") + (f" --out {args.out}" if args.out else "")
     text = measure(args.curves, args.quick, lambda line: print(line, file=sys.stderr))
     command = f"`python -m benchmarks.forecast_quality CURVES_DIR{options}`"
-    head = ["## Forecast quality", f"{command}, {time.strftime('%Y-%m-%d')}."]
+    head = ["# Forecast quality", f"{command}, {time.strftime('%Y-%m-%d')}."]
     section = "\n\n".join([*head, *text])
     if args.out is None:
         print(section)

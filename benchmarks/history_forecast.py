@@ -1,7 +1,7 @@
 """Whether earlier sweeps help the two stoppers that forecast: each LoRA sweep, the others known.
 
 python -m benchmarks.history_forecast CURVES_DIR [--pools 16 40] [--draws 2]
-    [--out benchmarks/RESULTS.md]
+    [--out benchmarks/results/history_forecast.md]
 
 `ForecastStopper` with no history, with one in the prior of its forecasts (its `history`), and with
 forecasts that decide by the history until four trials of this sweep have come to their end. And
@@ -170,7 +170,7 @@ def main(given: list[str] | None = None) -> int:
     if args.out is None:
         print(text)
     else:
-        head = "## Whether a history helps the stoppers that forecast\n\n"
+        head = "# Whether a history helps the stoppers that forecast\n\n"
         told = (
             "Three LoRA sweeps, each with the other two as history; 4 workers. ×100; ± over draws."
         )

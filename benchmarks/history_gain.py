@@ -199,7 +199,7 @@ def main(given: list[str] | None = None) -> int:
     if args.out is None:
         print(text)
     else:
-        title = f"## What earlier sweeps are worth\n\n`{command}`\n\n"
+        title = f"# What earlier sweeps are worth\n\n`{command}`\n\n"
         insert(args.out, "history_gain", title + text)
     return 0
 

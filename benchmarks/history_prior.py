@@ -1,7 +1,7 @@
 """What earlier sweeps say of the next one before it begins: ranks, calibration, controls.
 
 python -m benchmarks.history_prior CURVES_DIR [--families lora taskset] [--quick]
-    [--out benchmarks/RESULTS.md]
+    [--out benchmarks/results/history_prior.md]
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def main(given: list[str] | None = None) -> int:
     text = measure(args.curves, args.families, args.quick, note)
     options = (" --quick" if args.quick else "") + (f" --out {args.out}" if args.out else "")
     command = f"`python -m benchmarks.history_prior CURVES_DIR{options}`"
-    section = "\n\n".join(["## What a history knows beforehand", command, *text])
+    section = "\n\n".join(["# What a history knows beforehand", command, *text])
     if args.out:
         insert(args.out, "history_prior", section)
     else:

@@ -1,6 +1,7 @@
 """What knowing the configurations could be worth: an oracle's order beside the best-tuned ASHA.
 
-python -m benchmarks.how_far CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.how_far CURVES_DIR [--quick]
+    [--out benchmarks/results/how_far.md]
 
 The same replays as in `benchmarks.search_efficiency` (8 workers) and `benchmarks.search_settings`
 (1 and 32), of these two rules alone.
@@ -50,7 +51,7 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
         "target, of the time that each takes to it) and lets each run to its end. ASHA is tuned "
         f"for each family on {tuning_orders} other orderings; {orderings} orderings; score: change "
         "of the area, or of the time to target, against it.",
-        "### 8 workers, all sweeps",
+        "## 8 workers, all sweeps",
         against_tuned(table, ORACLE),
     ]
     few = few_each([sweep for sweep in sweeps if sweep.name not in shown], families, TASKS)
@@ -70,7 +71,7 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
         )
         note(f"{workers} workers")
         what = f"{workers} worker{'s' * (workers > 1)}, {TASKS} sweeps a family, budget {budget:g}"
-        text += [f"### {what}", side_table(found)]
+        text += [f"## {what}", side_table(found)]
     return text
 
 

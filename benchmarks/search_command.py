@@ -36,7 +36,7 @@ def run(measure: Measure, module: str, title: str, given: Sequence[str] | None =
 
     text = measure(args.curves, args.quick, args.processes, note)
     head = [
-        f"## {title}",
+        f"# {title}",
         f"`python -m benchmarks.{module} CURVES_DIR{options}`, "
         f"{time.strftime('%Y-%m-%d')}, Ray {ray.__version__}, Optuna {optuna.__version__}.",
     ]

@@ -1,6 +1,7 @@
 """How fast rules find good trials: replays of published sweeps under ours, Ray's and Optuna's.
 
-python -m benchmarks.search_efficiency CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.search_efficiency CURVES_DIR [--quick]
+    [--out benchmarks/results/search_efficiency.md]
 
 `benchmarks.search_settings` and `benchmarks.search_left_out` have what else is compared.
 """
@@ -102,13 +103,13 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
     ]
     for name in (OURS, BOUND, NO_STOPPING, ORACLE):
         text += [
-            f"### {name[0].upper() + name[1:]} against the best-tuned Ray ASHA",
+            f"## {name[0].upper() + name[1:]} against the best-tuned Ray ASHA",
             "score: change of the area (or time to target); negative is better. Of mean curves: "
             "the time to the regret of ASHA's mean curve, per task, then as above.",
             against_tuned(table, name),
         ]
     for family in dict.fromkeys(table.index.get_level_values("family")):
-        text += [f"### {title_of(table, family)}", markdown(*compared(table, family))]
+        text += [f"## {title_of(table, family)}", markdown(*compared(table, family))]
     return text
 
 

@@ -1,6 +1,7 @@
 """AutoScheduler where there are more configurations than can ever start.
 
-python -m benchmarks.search_engine CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.search_engine CURVES_DIR [--quick]
+    [--out benchmarks/results/search_engine.md]
 
 The same replays as `benchmarks.search_efficiency`, fewer orderings and rules: the engine is slower
 to replay than the others are.
@@ -57,7 +58,7 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
     ]
     families_first = list(dict.fromkeys(table.index.get_level_values("family")))
     for family in sorted(families_first, key=lambda name: name != "overall"):
-        text += [f"### {title_of(table, family)}", markdown(*compared(table, family))]
+        text += [f"## {title_of(table, family)}", markdown(*compared(table, family))]
     return text
 
 

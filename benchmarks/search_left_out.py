@@ -1,6 +1,7 @@
 """Settings that were chosen without a family, reported on it.
 
-python -m benchmarks.search_left_out CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.search_left_out CURVES_DIR [--quick]
+    [--out benchmarks/results/search_left_out.md]
 """
 
 from __future__ import annotations

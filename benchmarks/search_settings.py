@@ -1,6 +1,7 @@
 """Other workers, resume costs and searchers: which rule finds good trials soonest there.
 
-python -m benchmarks.search_settings CURVES_DIR [--quick] [--out benchmarks/RESULTS.md]
+python -m benchmarks.search_settings CURVES_DIR [--quick]
+    [--out benchmarks/results/search_settings.md]
 """
 
 from __future__ import annotations
@@ -124,13 +125,13 @@ def measure(folder: Path, quick: bool, processes: int | None, note: Note) -> lis
         )
         what = f"{workers} worker{'s' * (workers > 1)}, resume cost {resume:g} reports"
         note(f"{what} after {time.monotonic() - began:.0f} s")
-        text += [f"### {what}, budget {budget:g}, orderings: {orderings}", side_table(found)]
+        text += [f"## {what}, budget {budget:g}, orderings: {orderings}", side_table(found)]
 
     ordered = {name: rules[name] for name in (TUNED, "Ray HyperBand", OURS, BOUND)}
     found = each(rules=ordered, orderings=orderings, baseline=TUNED, searcher=improving)
     note(f"improving searcher after {time.monotonic() - began:.0f} s")
     text += [
-        f"### A searcher that improves: 8 workers, budget 4, orderings: {orderings}",
+        f"## A searcher that improves: 8 workers, budget 4, orderings: {orderings}",
         "Optuna's TPE suggests, the nearest recorded configuration not used yet stands in. "
         f"{OURS} leaves the order to it, and holds no trial back.",
         side_table(found),

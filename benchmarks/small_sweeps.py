@@ -2,7 +2,7 @@
 
     python -m benchmarks.small_sweeps CURVES_DIR [--families lora peft …] [--pools 8 16 40 64]
         [--workers 1 2 4 8] [--draws 8] [--only RULE…] [--runs RUNS.csv]
-        [--out benchmarks/RESULTS.md] [--picture FILE.svg] [--processes N] [--quick]
+        [--out benchmarks/results/small_sweeps.md] [--picture FILE.svg] [--processes N] [--quick]
 
 Families other than fine-tunes of language models are run with 4 workers only, 8 configurations
 with 2, unless `--everywhere` is given. `--runs` keeps a row of every replay in a CSV file: with
@@ -224,7 +224,7 @@ def main(given: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     head = [
-        "## Small sweeps, run to the end",
+        "# Small sweeps, run to the end",
         f"`python -m benchmarks.small_sweeps CURVES_DIR --draws {runs['draw'].nunique()}`, "
         f"{time.strftime('%Y-%m-%d')}, Ray {ray.__version__}, Optuna {optuna.__version__}; "
         f"{runs['cpu'].sum() / 60:.0f} minutes of CPU time.",

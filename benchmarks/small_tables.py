@@ -162,27 +162,27 @@ def section(runs: Table) -> list[str]:
     every = where(runs, [*runs["pool"]], [*runs["workers"]])
     text = [LEGEND + fewer_draws(runs)]
     if len(llm(main)):
-        text += ["### Fine-tunes of language models: 16, 40 and all configurations, 4 workers"]
+        text += ["## Fine-tunes of language models: 16, 40 and all configurations, 4 workers"]
         text += [families_of(llm(main)), against(llm(main))]
     if len(llm(small)):
-        text += ["### The same: 8 configurations, 2 workers", against(llm(small))]
+        text += ["## The same: 8 configurations, 2 workers", against(llm(small))]
     if len(small):
-        text += ["### By family: 8 configurations, 2 workers"]
+        text += ["## By family: 8 configurations, 2 workers"]
         text += ["Area:", by_family(small, "area"), "Final regret:", by_family(small, "final")]
     if len(main):
-        text += ["### By family: 16, 40 and all configurations, 4 workers"]
+        text += ["## By family: 16, 40 and all configurations, 4 workers"]
         text += ["Area:", by_family(main, "area"), "Final regret:", by_family(main, "final")]
         text += ["Work:", by_family(main, "work")]
-        text += ["### By family: area ÷ the better of ASHA's defaults and no stopping"]
+        text += ["## By family: area ÷ the better of ASHA's defaults and no stopping"]
         text += [
             against_better(main),
-            "### How much of what an oracle gains",
+            "## How much of what an oracle gains",
             GAP,
             gap_closed(main),
         ]
     if len(llm(every)):
         rules = [rule for rule in (NO_STOPPING, ASHA, ASHA_LATE, *MINE) if rule in set(every.rule)]
-        text += ["### Fine-tunes of language models, by size: area"]
+        text += ["## Fine-tunes of language models, by size: area"]
         text += [by_size(llm(every), "area", rules), "Final regret:"]
         text += [by_size(llm(every), "final", rules)]
     return text

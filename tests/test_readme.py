@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = sorted(ROOT.glob("docs/*.md"))
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/RESULTS.md"), *DOCS])
+RESULTS = [*ROOT.glob("*/RESULTS.md"), *ROOT.glob("benchmarks/results/*.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *RESULTS, *DOCS])
 PYTHON = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -78,7 +78,7 @@ def test_a_quick_run_writes_every_table(curves, tmp_path, capsys):
     text = out.read_text()
     assert text.startswith("# Benchmarks\n\nbefore\n\n<!-- search_efficiency -->\n")
     for title in ("taskset (1 sweep, regret)", "algoperf (1 sweep, time to target)", "overall"):
-        assert f"### {title}" in text
+        assert f"## {title}" in text
     assert "surrogate, not recorded runs" in text
     assert "Shown, not scored: own, peft_a." in text
     for rule in (OURS, TUNED, SECOND, *ASHAS, *OTHERS):
@@ -91,7 +91,7 @@ def test_other_settings_and_settings_chosen_elsewhere(curves, capsys):
     """A quick run of each prints its tables, with every rule in each."""
     assert search_settings.main([str(curves), "--quick", "--processes", "1"]) == 0
     text = capsys.readouterr().out
-    for setting in ("resume cost 2 reports", "### 1 worker,", "### 32 workers,", "improves"):
+    for setting in ("resume cost 2 reports", "## 1 worker,", "## 32 workers,", "improves"):
         assert setting in text
     assert text.count(f"| own | {THAW} |") == len(search_settings.SETTINGS)
     assert search_left_out.main([str(curves), "--quick", "--processes", "1"]) == 0
@@ -105,7 +105,7 @@ def test_how_far_an_order_could_go(curves, capsys):
     """The oracle beside the best-tuned ASHA: a row a family, and with one worker and with 32."""
     assert how_far.main([str(curves), "--quick", "--processes", "1"]) == 0
     text = capsys.readouterr().out
-    for title in ("### 8 workers, all sweeps", "### 1 worker,", "### 32 workers,"):
+    for title in ("## 8 workers, all sweeps", "## 1 worker,", "## 32 workers,"):
         assert title in text
     assert "| algoperf (1 sweep, time to target) |" in text
     assert text.count(f"| overall | {ORACLE} |") == 2
@@ -138,7 +138,7 @@ def test_a_section_replaces_its_last_version(tmp_path):
     insert(path, "search_efficiency", "new")
     insert(path, "search_efficiency", "new")
     assert path.read_text() == (
-        "# Benchmarks\n\n<!-- search_efficiency -->\nnew\n<!-- /search_efficiency -->\nafter\n"
+        "<!-- search_efficiency -->\nnew\n<!-- /search_efficiency -->\nafter\n"
     )
 
 

@@ -67,8 +67,8 @@ def test_a_family_that_a_rule_did_not_run_has_a_dash() -> None:
 def test_language_models_come_first_and_sizes_have_their_rows() -> None:
     """And a table is left out where nothing was run for it."""
     text = section(runs_of())
-    titles = [line for line in text if line.startswith("###")]
-    assert titles[0].startswith("### Fine-tunes of language models: 16, 40 and all")
+    titles = [line for line in text if line.startswith("##")]
+    assert titles[0].startswith("## Fine-tunes of language models: 16, 40 and all")
     assert "lora (1). Draws: 2." in text[2]
     assert not any("8 configurations, 2 workers" in title for title in titles)
     assert f"| {OURS} | 55.0 ± 5.0 |" in text[3]
