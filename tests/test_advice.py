@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tune_stoppers import recipes
 from tune_stoppers.advice import MetricAdvice, recommend_metric, recommend_parameters
 from tune_stoppers.rules import Patience
 
@@ -79,7 +80,11 @@ METRICS = [
     ("qa", "rnn", "exact_match", "max"),
     ("summarization", "transformer", "rouge_l", "max"),
     ("summarization", "rnn", "rouge_l", "max"),
+    ("sft", "transformer", "eval_loss", "min"),
+    ("dpo", "transformer", "eval_loss", "min"),
+    ("grpo", "transformer", "reward", "max"),
     ("regression", "transformer", "loss", "min"),
+    ("sft", "cnn", "loss", "min"),
     ("qa", "cnn", "loss", "min"),
     ("", "", "loss", "min"),
 ]
@@ -98,9 +103,18 @@ def test_the_reason_lists_what_is_known():
     """So that a typo shows."""
     task = recommend_metric("summarisation", "transformer").why
     assert "'summarisation'" in task
-    assert "classification, generation, qa, summarization" in task
+    assert "classification, generation, qa, summarization, sft, dpo, grpo" in task
     model = recommend_metric("qa", "lstm").why
     assert "'lstm'" in model and "transformer, rnn" in model
+
+
+def test_the_metric_is_one_that_trainers_log() -> None:
+    """By their names: what compute_metrics returns gets a prefix, and perplexity is not logged."""
+    assert "logs eval_rouge_l" in recommend_metric("summarization", "transformer").why
+    assert "logs eval_loss" in recommend_metric("generation", "transformer").why
+    assert recommend_metric("dpo", "transformer").metric == recipes.dpo().metric
+    assert recommend_metric("grpo", "transformer").metric == recipes.grpo().metric
+    assert recommend_metric("sft", "transformer").metric == recipes.validation_loss().metric
 
 
 def test_advice_needs_no_heavy_import():

@@ -17,6 +17,28 @@ METRICS: dict[str, dict[str, tuple[str, Mode]]] = {
 }
 MODEL_TYPES = tuple(dict.fromkeys(model for row in METRICS.values() for model in row))
 
+FINE_TUNES: dict[str, tuple[str, Mode, str]] = {  # as TRL's trainers log them, and why
+    "sft": (
+        "eval_loss",
+        "min",
+        "the SFTTrainer logs eval_loss at each evaluation; without held-out data take "
+        "recipes.sft(), which goes by the training loss",
+    ),
+    "dpo": (
+        "eval_loss",
+        "min",
+        "the DPOTrainer logs eval_loss and eval_rewards/accuracies; recipes.dpo() stops once "
+        "neither improves",
+    ),
+    "grpo": (
+        "reward",
+        "max",
+        "the GRPOTrainer logs the mean reward of each batch; its loss says nothing of progress; "
+        "recipes.grpo() smooths the reward and can limit kl",
+    ),
+}
+TASKS = (*METRICS, *FINE_TUNES)
+
 
 class MetricAdvice(NamedTuple):
     """A metric to watch, its direction, and why this one."""
@@ -54,22 +76,39 @@ def recommend_metric(task_type: str, model_type: str) -> MetricAdvice:
     """The metric to watch for a task, with its mode.
 
     Classification: accuracy; generation: perplexity; qa: f1_score for a transformer, exact_match
-    for an rnn; summarization: rouge_l. An unknown task or model gets `loss`, and `why` lists the
-    known ones.
+    for an rnn; summarization: rouge_l. Fine-tunes with TRL, by the names that it logs: sft and
+    dpo: eval_loss; grpo: reward. `why` says what the Hugging Face Trainer calls it. An unknown task
+    or model gets `loss`, and `why` lists the known ones.
+
+    Args:
+        task_type: "classification", "generation", "qa", "summarization", "sft", "dpo", "grpo".
+        model_type: "transformer" or "rnn".
 
     Example: `recommend_metric("qa", "rnn")` advises exact_match, "max".
     """
     for name, value, known in (
-        ("task", task_type, tuple(METRICS)),
+        ("task", task_type, TASKS),
         ("model", model_type, MODEL_TYPES),
     ):
         if value not in known:
             why = f"no metric is known for {name} {value!r}; known are {', '.join(known)}"
             return MetricAdvice("loss", "min", why)
+    if task_type in FINE_TUNES:
+        return MetricAdvice(*FINE_TUNES[task_type])
     metric, mode = METRICS[task_type][model_type]
     better = "higher" if mode == "max" else "lower"
-    why = f"{metric} is the usual measure of {task_type} with a {model_type}; {better} is better"
+    why = (
+        f"{metric} is the usual measure of {task_type} with a {model_type}; {better} is better; "
+        f"{_logged(metric)}"
+    )
     return MetricAdvice(metric, mode, why)
+
+
+def _logged(metric: str) -> str:
+    """What the Hugging Face Trainer calls a metric, in its logs and in what a trial reports."""
+    if metric == "perplexity":
+        return "the Trainer logs eval_loss, whose exponential it is: it stops alike"
+    return f"the Trainer logs eval_{metric} where compute_metrics returns {metric}"
 
 
 def _by_size(dataset_size: int) -> tuple[int, float, str]:

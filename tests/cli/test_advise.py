@@ -12,6 +12,7 @@ import pytest
 from tune_stoppers import PatienceStopper
 from tune_stoppers.cli import main
 from tune_stoppers.expressions import parse
+from tune_stoppers.recipes import NOISY
 
 ROOT = Path(__file__).parents[2]
 BASE = ("advise", "--dataset-size", "500", "--task", "classification")
@@ -33,7 +34,8 @@ def test_it_says_what_to_begin_with_and_why(capsys: pytest.CaptureFixture[str]) 
         "patience   5",
         "min_delta  0.005",
         'call       PatienceStopper("accuracy", "max", patience=5, min_delta=0.005)',
-        "why        accuracy is the usual measure of classification with a rnn; higher is better",
+        "why        accuracy is the usual measure of classification with a rnn; higher is better; "
+        "the Trainer logs eval_accuracy where compute_metrics returns accuracy",
         "why        a small model begins with patience 3; 500 examples make evaluations noisy: "
         "patience +2, min_delta 0.005",
     ]
@@ -54,6 +56,21 @@ def test_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert (found["patience"], found["min_delta"]) == (7, 0.005)
     stopper = parse(found["call"], {"PatienceStopper": PatienceStopper})
     assert stopper.rule.patience == 7
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo", "grpo"])
+def test_fine_tunes_get_a_stopper_of_what_trl_logs(
+    capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    """For GRPO on the smoothed reward, with the patience of its recipe; min_delta is of a loss."""
+    status, out, _ = told(capsys, "advise", "--dataset-size", "500", "--task", task, "--json")
+    found = json.loads(out)
+    stopper = parse(found["call"], {"PatienceStopper": PatienceStopper})
+    assert status == 0
+    assert f"recipes.{task}()" in found["why"][0]
+    expected = (20, 0.0, NOISY) if task == "grpo" else (7, 0.005, None)
+    assert (stopper.rule.patience, stopper.rule.min_delta, stopper.rule.smoothing) == expected
+    assert stopper.rule.patience == found["patience"]
 
 
 def test_an_unknown_task_gets_the_loss_and_a_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,9 @@ from tune_stoppers.cli.shell import Json, app, mistakes
 @app.command()
 def advise(
     dataset_size: Annotated[int, typer.Option(help="Training examples.")],
-    task: Annotated[str, typer.Option(help="classification, generation, qa, summarization, …")],
+    task: Annotated[
+        str, typer.Option(help="sft, dpo, grpo, classification, generation, qa, summarization.")
+    ],
     complexity: Annotated[str, typer.Option(help="Of the model: small, medium, large.")] = "medium",
     model: Annotated[str, typer.Option(help="transformer or rnn.")] = "transformer",
     as_json: Json = False,
@@ -28,14 +30,20 @@ def advise(
         first = recommend_parameters(dataset_size, complexity)
     watched = recommend_metric(task, model)
     patience, min_delta = first["patience"], first["min_delta"]
-    call = f'PatienceStopper("{watched.metric}", "{watched.mode}", {patience=}, {min_delta=})'
+    why = [watched.why, first["why"]]
+    numbers = f"{patience=}, {min_delta=}"
+    if task == "grpo":  # judged by every training log: long patience, on a smoothed reward
+        patience, min_delta = 20, 0.0
+        numbers = f'{patience=}, smoothing={{"ema": 0.9}}'
+        why[1] = "patience counts training logs here, not evaluations, of the smoothed reward"
+    call = f'PatienceStopper("{watched.metric}", "{watched.mode}", {numbers})'
     facts = {
         "metric": watched.metric,
         "mode": watched.mode,
         "patience": patience,
         "min_delta": min_delta,
         "call": call,
-        "why": [watched.why, first["why"]],
+        "why": why,
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

@@ -33,6 +33,12 @@ LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
 class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     """Gives each worker to the trial that is expected to improve most on the best, per cost.
 
+    ::
+
+        AutoScheduler(max_t=40)  # trials of 40 evaluations; stop_reason of one that waited:
+        # "no trial is expected to improve the best by more than 0.01 of its distance to the
+        # median trial"
+
     A model of all configurations and their curves says where each trial is expected to end
     (`surrogate.joint_model`), learning from this sweep alone. Whenever a worker is free, and
     whenever a trial comes to a rung, the new trials, the paused ones and the one that has just
@@ -59,8 +65,10 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         max_t: the horizon in units of `time_attr`; trials stop there.
         grace_period: the first rung; None: a 24th of `max_t`, rounded up where time comes in whole
             steps.
-        least_gain: see above; None: 0.32 over the number of trials, but 0.01 to 0.04.
-        floor: see above.
+        least_gain: the sweep ends where no trial is expected to gain more than this share of the
+            distance between the best and the median trial; at least 0;
+            None: 0.32 over the number of trials, but 0.01 to 0.04.
+        floor: the share of all training, 0 to 1, that is done before it may end so.
         signals: names of what trials may report besides, of which lower is better; the first that
             a report has counts. Where the metric is coarse, such as an accuracy on fifty items, it
             tells trials apart that have the same (`surrogate.signals`).
@@ -68,8 +76,9 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             experiments, recorded sweeps, or "lora". What they expect of the configurations is
             where the model begins; where this sweep contradicts it, it counts for less. A path
             that cannot be read is a `ValueError`; `said_of_history` tells what was used.
-        common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
-            of different length at equal progress.
+        time_attr: what counts as time; "progress" with max_t=1.0 compares trials of different
+            length at equal progress.
+        common: those of `SweepScheduler`.
     """
 
     needs_pauses = False

@@ -43,6 +43,7 @@ from tune_stoppers.tune.reader import Reading, ResultReader, clocks_of, warn_out
 from tune_stoppers.tune.restore.mending import mend_before_restore, mend_trial
 from tune_stoppers.tune.schedulers.memory import Memory
 from tune_stoppers.tune.schedulers.running import RunningSweep, number_of, planned, value_of
+from tune_stoppers.tune.schedulers.signatures import spell_out
 
 R = TypeVar("R")
 
@@ -52,23 +53,29 @@ STOP = str(TrialScheduler.STOP)
 _ACTIONS = {Action.CONTINUE: CONTINUE, Action.PAUSE: PAUSE, Action.STOP: STOP}
 
 
-class Common(TypedDict, total=False):
-    """The keywords that every scheduler takes, as `SweepScheduler` documents them."""
+class CommonButNonfinite(TypedDict, total=False):
+    """`Common` without `on_nonfinite`, for a scheduler that has a default of its own for it."""
 
     metric: str | None
     mode: Mode | None
     time_attr: str
-    on_nonfinite: OnNonfinite
     on_missing: OnMissing
     start_after: float
     dry_run: bool
+
+
+class Common(CommonButNonfinite, total=False):
+    """The keywords that every scheduler takes, as `SweepScheduler` documents them."""
+
+    on_nonfinite: OnNonfinite
 
 
 class SweepScheduler(FIFOScheduler, Generic[R]):
     """A `SweepRule` under Ray Tune; subclasses say how its decisions are carried out.
 
     Args:
-        metric, mode: here or in `TuneConfig`; different ones in both are an error.
+        metric, mode: what trials report, "eval_loss" or, nested, "eval/loss", and "min" or "max";
+            here or in `TuneConfig`; different ones in both are an error.
         time_attr: anything that grows: iterations, steps, tokens, seconds, progress.
         on_nonfinite: "worst" and "stop" are left to the rule; "ignore" leaves the report out.
         on_missing: "raise": Ray itself ends the sweep at a report without the metric; "skip":
@@ -85,6 +92,10 @@ class SweepScheduler(FIFOScheduler, Generic[R]):
     """
 
     _expected: frozenset[str] = frozenset()  # metrics that a report may lack
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        spell_out(cls, SweepScheduler)
 
     def __init__(
         self,

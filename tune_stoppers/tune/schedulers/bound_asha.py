@@ -15,6 +15,11 @@ from tune_stoppers.tune.schedulers.ordered import Order, OrderedScheduler
 class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
     """ASHA's quota, or an optimistic bound that cannot reach the incumbent: whichever comes first.
 
+    ::
+
+        BoundASHAScheduler(max_t=40)  # first rung at 2; stop_reason of the third trial there:
+        # "4.05754 is rank 3 of 3 at rung 2: not in the best 1/3"
+
     `rules.BoundASHA` says exactly when a trial stops. Needs no checkpoints.
 
     Args:
@@ -36,9 +41,11 @@ class BoundASHAScheduler(OrderedScheduler[BoundASHARecord]):
             quota is suspended while it proves wrong too often; None: none does.
         order: "given", or "model": which new trial starts next, see `OrderedScheduler`.
         history: earlier sweeps, with order="model", see `OrderedScheduler`.
-        common: those of `SweepScheduler`. `time_attr="progress"` with max_t=1.0 compares trials
-            of different length at equal progress. A value that is not finite stops its trial at
-            once and counts as worst at its next rung, unless `on_nonfinite` is "ignore".
+        time_attr: what counts as time; "progress" with max_t=1.0 compares trials of different
+            length at equal progress.
+        on_nonfinite: a value that is not finite stops its trial at once and counts as worst at its
+            next rung, unless this is "ignore", which leaves the report out.
+        common: those of `SweepScheduler`.
     """
 
     def __init__(

@@ -35,6 +35,11 @@ class Thawing(Live):
 class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
     """At each rung and for each free worker: start a new trial or continue one, and which.
 
+    ::
+
+        FreezeThawScheduler(max_t=40)  # rungs at 2, 6, 18; stop_reason of one that waited:
+        # "nothing else is left to run, and no trial that waits has 5% to become the best"
+
     `surrogate.acquisition.freeze_thaw` says how they are compared: by the probability to become
     the best, over what it takes to find out, a resume included. The model of all configurations
     behind it is told how every trial does. A trial that comes to a rung continues at once while
@@ -55,11 +60,13 @@ class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
         grace_period: the first rung; None: 4 % of `max_t`, rounded up where time comes in whole
             steps.
         reduction_factor: from a rung to the next, the time grows by this.
-        least_chance: see above.
+        least_chance: a trial that waits with a smaller probability to become the best is given up
+            in the end; 0 to 1.
         history: earlier sweeps, as `AutoScheduler` takes them: the first trials are those of which
             they expect most, and the model begins there.
-        common: those of `SweepScheduler`. A value that is not finite stops its trial at once and
-            counts as worst at its next rung, unless `on_nonfinite` is "ignore".
+        on_nonfinite: a value that is not finite stops its trial at once and counts as worst at its
+            next rung, unless this is "ignore", which leaves the report out.
+        common: those of `SweepScheduler`.
     """
 
     def __init__(

@@ -44,7 +44,8 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
             orders its trials itself.
         history: earlier sweeps, as `AutoScheduler` takes them, with order="model": the first trials
             are those of which they expect most, and the model begins there.
-        common: those of `SweepScheduler`. In a dry run trials start in the order given.
+        dry_run: decisions are journalled, not taken, and trials start in the order given.
+        common: those of `SweepScheduler`.
     """
 
     def __init__(

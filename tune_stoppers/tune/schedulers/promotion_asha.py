@@ -12,6 +12,12 @@ from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 class PromotionASHAScheduler(PausingScheduler[Promotion]):
     """Pauses trials at rungs and promotes the best; the others wait, and are given up at the end.
 
+    ::
+
+        PromotionASHAScheduler(max_t=40)  # rungs at 2, 6, 18; stop_reason of one that waited:
+        # "nothing else is left to run, and 2.12503 at rung 18 is no better than the 2.09956 there
+        # of t005, the best that ran to its end"
+
     `rules.Promotion` says exactly who is paused, promoted and given up. It is for few
     workers: with many, `BoundASHAScheduler` finds as much as soon, and needs no checkpoints.
 
@@ -38,8 +44,9 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
         pen: the first so many trials at a rung wait for each other, before any is promoted.
         resume_share: a resume that takes more than this share of the way to the next rung, by the
             mean of those measured, is avoided.
-        common: those of `SweepScheduler`. A value that is not finite stops its trial at once and
-            counts as worst at its next rung, unless `on_nonfinite` is "ignore".
+        on_nonfinite: a value that is not finite stops its trial at once and counts as worst at its
+            next rung, unless this is "ignore", which leaves the report out.
+        common: those of `SweepScheduler`.
     """
 
     def __init__(

@@ -55,6 +55,11 @@ class GoingBack(Live):
 class RollbackScheduler(SweepScheduler[RollbackRecord]):
     """Sends a trial that is stuck or diverges back to its best checkpoint, at a lower rate.
 
+    ::
+
+        RollbackScheduler(patience=2, lr_key="learning_rate")  # stop_reason where it did not help:
+        # "3 of 3 evaluations of recovery without improvement, value 3.3504, best 2.88663 at step 2"
+
     `rules.Rollback` says exactly when; it continues at once, before other trials. The
     trainable is started again with the changed `config`, and `tune.get_checkpoint()` is the best
     one. It must put its own learning rate into the optimizer after loading the optimizer's
@@ -85,8 +90,9 @@ class RollbackScheduler(SweepScheduler[RollbackRecord]):
             give the same for the same.
         divergence: what counts as divergence; None: nothing does. Its limit is in loss units:
             negated where `mode` is "max".
-        common: those of `SweepScheduler`. A value that is not finite is a divergence, unless
-            `on_nonfinite` is "stop", which stops the trial, or "ignore".
+        on_nonfinite: "worst": a value that is not finite is a divergence; "stop" stops the trial,
+            "ignore" leaves the report out.
+        common: those of `SweepScheduler`.
     """
 
     def __init__(

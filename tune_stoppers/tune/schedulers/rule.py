@@ -2,7 +2,7 @@
 
 from typing import Any, Unpack
 
-from tune_stoppers.core import BaseRule, Decision, Rule, SweepRule
+from tune_stoppers.core import BaseRule, Decision, OnNonfinite, Rule, SweepRule
 from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.rules.trial.budget import (
     SWEEP_KWH,
@@ -13,12 +13,17 @@ from tune_stoppers.rules.trial.budget import (
 from tune_stoppers.training.energy import EnergyMeter
 from tune_stoppers.training.spending import Spending, reads_energy
 from tune_stoppers.tune.reader import ResultReader
-from tune_stoppers.tune.schedulers.base import Common, SweepScheduler
+from tune_stoppers.tune.schedulers.base import CommonButNonfinite, SweepScheduler
 from tune_stoppers.tune.spending import SpendingReader, reads_spending
 
 
 class RuleScheduler(SweepScheduler[Any]):
     """Applies a rule to the trials of a sweep: STOP ends one, PAUSE lets others go first.
+
+    ::
+
+        RuleScheduler(Patience(2) | Budget(gpu_hours=100))  # stop_reason of a trial:
+        # "2 of 2 evaluations without improvement, value 2.31599, best 2.31234 at step 17"
 
     A paused trial resumes from its newest checkpoint when there is room; Ray would restart one
     whose report came without a checkpoint from an older one, or from zero, so it continues (a class
@@ -30,19 +35,25 @@ class RuleScheduler(SweepScheduler[Any]):
         rule: for each trial by itself, or over all of them. Thresholds and limits in it are in
             loss units: negated where `mode` is "max". A rule that resumes trials or rolls them
             back needs the scheduler made for it.
-        common: those of `SweepScheduler`; `on_nonfinite` replaces the rule's own.
+        on_nonfinite: "worst", "stop" or "ignore", for that of the rule; None: as the rule says.
+        common: those of `SweepScheduler`.
     """
 
-    def __init__(self, rule: BaseRule, **common: Unpack[Common]) -> None:
+    def __init__(
+        self,
+        rule: BaseRule,
+        *,
+        on_nonfinite: OnNonfinite | None = None,
+        **common: Unpack[CommonButNonfinite],
+    ) -> None:
         if not isinstance(rule, Rule | SweepRule):
             raise TypeError(f"RuleScheduler needs a rule of tune_stoppers.rules, got {rule!r}.")
         if rule.scheduler:
             raise TypeError(
                 f"RuleScheduler cannot carry out what {rule.name} asks for: use {rule.scheduler}."
             )
-        policy = common.pop("on_nonfinite", None)
-        if policy is not None:
-            rule = rule.with_policy(policy)
+        if on_nonfinite is not None:
+            rule = rule.with_policy(on_nonfinite)
         if reads_energy(rule):
             EnergyMeter()  # an error now, not at the first report
         super().__init__(rule if isinstance(rule, SweepRule) else PerTrial(rule), **common)

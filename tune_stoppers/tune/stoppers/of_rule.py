@@ -6,8 +6,8 @@ from typing import Any, ClassVar, cast, get_type_hints
 
 from tune_stoppers.core import BaseRule, Mode, require_number
 from tune_stoppers.metrics import check_metric, sign_of, unknown_keyword
+from tune_stoppers.tune.parameter_docs import args_in, args_of, in_metric_units, with_args
 from tune_stoppers.tune.stoppers.base import RuleStopper
-from tune_stoppers.tune.stoppers.parameter_docs import args_in, args_of, in_metric_units, with_args
 
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 KEYWORD = inspect.Parameter.KEYWORD_ONLY

@@ -1,6 +1,6 @@
 """Parameters are documented once, and read from there."""
 
-from tune_stoppers.tune.stoppers.parameter_docs import args_in, args_of, in_metric_units, with_args
+from tune_stoppers.tune.parameter_docs import args_in, args_of, in_metric_units, with_args
 
 
 class Base:
