@@ -142,11 +142,12 @@ def test_the_recommendation_names_the_best_with_savings_and_risk():
     scores = found.table().loc["sweeps"]["score"]
     best = scores.idxmin()
     text = found.recommendation()
-    assert text.startswith(f"{best} served best: mean regret {scores[best]:.3g}")
-    for part in ("saves ", "% of the compute", "stopped the best trial in", "with two"):
+    assert text.startswith(f"{best} served best: it saves ")
+    shown = f"(0: the best trial, 1: the typical one) is {scores[best]:.3g}"
+    for part in (shown, "% of the compute", "stopped the best trial in", "with two"):
         assert part in text
     twin = {"asha": "same", "same": "asha"}.get(best)
-    assert twin is None or twin in text.split("within the noise")[1]
+    assert twin is None or twin in text.split("Within the noise")[1]
 
 
 def test_seconds_count_where_asked():

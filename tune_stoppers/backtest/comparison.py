@@ -111,37 +111,36 @@ class Comparison:
         return pd.concat(families).set_index(["family", "rule"])
 
     def recommendation(self) -> str:
-        """One sentence: the rule that served best, what it saves and what it risks."""
+        """The rule that served best, what it saves and what it risks; then the scores behind it."""
         runs = self.runs[self.runs["scored"]] if self.runs["scored"].any() else self.runs
         by_regret = runs[runs["scored_by"] == "regret"]
-        part, what = (by_regret, "mean regret") if len(by_regret) else (runs, "time to target")
+        part, what = (by_regret, "regret") if len(by_regret) else (runs, "time to target")
         scores = self._per_ordering(part)
         order = scores.mean().sort_values(kind="stable").index
         best = str(order[0])
         mine = part[part["rule"] == best]
-        tasks, times = part["sweep"].nunique(), mine["ordering"].nunique()
-        scale = " (1 = the typical trial)" if what == "mean regret" else " (1 = without stopping)"
-        surrogate = ", surrogates among them" if part["surrogate"].any() else ""
-        text = (
-            f"{best} served best: {what} {scores[best].mean():.3g}{scale} over {self.budget:g} "
-            f"full trainings per worker"
-        )
+        times = _count(len(mine), "replay")
+        if what == "regret":
+            risk = f"it stopped the best trial in {mine['best_stopped'].mean():.0%} of {times}"
+            risk += f" and ended at a regret of {mine['regret_end'].mean():.2g}"
+            scale = "mean regret (0: the best trial, 1: the typical one)"
+        else:
+            risk = f"it did not reach the target in {mine['time_to_target'].isna().mean():.0%} of "
+            risk += times
+            scale = "time to target (1: without stopping)"
+        if mine["savings"].notna().all():
+            risk = f"it saves {mine['savings'].mean():.0%} of the compute; {risk}"
+        text = f"{best} served best: {risk}. Its {scale} is {scores[best].mean():.3g}"
         if best != self.baseline:
             text += f", against {scores[self.baseline].mean():.3g} with {self.baseline}"
-        text += f" ({_count(tasks, 'sweep')}{surrogate}, {_count(times, 'ordering')} each, "
-        text += f"{_count(self.workers, 'worker')})"
-        if mine["savings"].notna().all():
-            text += f"; on the whole sweep it saves {mine['savings'].mean():.0%} of the compute"
-        if what == "mean regret":
-            text += f"; it stopped the best trial in {mine['best_stopped'].mean():.0%} of the runs"
-            text += f", ending at a regret of {mine['regret_end'].mean():.2g}"
-        else:
-            missed = mine["time_to_target"].isna().mean()
-            text += f"; it did not reach the target in {missed:.0%} of the runs"
+        surrogate = ", surrogates among them" if part["surrogate"].any() else ""
+        text += f", over {self.budget:g} full trainings per worker "
+        text += f"({_count(part['sweep'].nunique(), 'sweep')}{surrogate}, "
+        text += f"{_count(self.workers, 'worker')})."
         equals = [str(rule) for rule in order[1:] if not _differ(scores[best], scores[rule])]
         if equals:
-            text += f"; within the noise of these orderings: {', '.join(equals)}"
-        return text + "."
+            text += f" Within the noise of these replays: {'; '.join(equals)}."
+        return text
 
     def _part(self, part: pd.DataFrame, name: str) -> pd.DataFrame:
         """The rows of `table` for one family, or for all."""

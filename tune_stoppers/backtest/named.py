@@ -16,7 +16,15 @@ from ray.tune.schedulers import (
 from ray.tune.stopper import MaximumIterationStopper, TrialPlateauStopper
 
 import tune_stoppers
-from tune_stoppers import AllOf, AnyOf, BoundASHAScheduler, PatienceStopper, RuleStopper, rules
+from tune_stoppers import (
+    AllOf,
+    AnyOf,
+    AutoScheduler,
+    BoundASHAScheduler,
+    PatienceStopper,
+    RuleStopper,
+    rules,
+)
 from tune_stoppers.backtest.histories import take
 from tune_stoppers.core import BaseRule, Mode
 from tune_stoppers.expressions import DICT, ExpressionError, Maker, parse
@@ -103,6 +111,7 @@ def default_rules() -> dict[str, Callable[[Sweep], Any]]:
         "median, grace 1": median,
         "PatienceStopper(patience=3)": patience,
         "BoundASHAScheduler": lambda sweep: BoundASHAScheduler(sweep.max_t),
+        "AutoScheduler": lambda sweep: AutoScheduler(sweep.max_t),
     }
 
 

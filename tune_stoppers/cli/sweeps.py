@@ -173,8 +173,8 @@ def compare(
         Path | None,
         typer.Option(
             help="TOML: under [rules], NAME = 'EXPRESSION' or {stop = '…', scheduler = '…'}. "
-            "Default: no stopping, ASHA, median, BoundASHAScheduler, PatienceStopper(3); with "
-            "--history AutoScheduler too."
+            "Default: no stopping, ASHA, median, PatienceStopper(3), BoundASHAScheduler, "
+            "AutoScheduler."
         ),
     ] = None,
     example: Example = False,
@@ -187,7 +187,7 @@ def compare(
     study: Study = None,
     history: History = None,
     workers: Workers = 8,
-    orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 10,
+    orderings: Annotated[int, typer.Option(min=1, help="Random orders of the trials.")] = 5,
     budget: Annotated[
         float, typer.Option(help="Time to be judged on, in full trainings per worker.")
     ] = 4.0,
@@ -203,10 +203,9 @@ def compare(
     from tune_stoppers.backtest.compare import compare as run
     from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import WITH_HISTORY, default_rules, with_history
-    from tune_stoppers.report.terminal.replays import LEGEND, compared, title_of
+    from tune_stoppers.report.terminal.replays import compared, legend, title_of
     from tune_stoppers.report.terminal.tables import clean, console, show
     from tune_stoppers.tune.horizon_watch import told_later
-    from tune_stoppers.tune.schedulers.auto import AutoScheduler
 
     paths = [*(sweeps or []), *([str(example_path())] if example else [])]
     if not paths:
@@ -219,8 +218,6 @@ def compare(
     known = _history(history, metric, mode)
     said = []
     if known is not None:
-        if rules is None:
-            chosen["AutoScheduler"] = lambda sweep: AutoScheduler(sweep.max_t)
         given = [*chosen]
         chosen = with_history(chosen, recorded[0], known)
         said = _told(known, [n for n in given if f"{n}{WITH_HISTORY}" not in chosen], given)
@@ -249,17 +246,19 @@ def compare(
         typer.echo(json.dumps(clean(facts), indent=2))
         return
     out = console()
+    out.print(found.recommendation(), soft_wrap=not out.is_terminal)
+    out.print()
     families = list(dict.fromkeys(table.index.get_level_values("family")))
     for family in families if len(families) > 2 else families[:1]:  # one family is the whole
-        header, rows = compared(table, family, brief=out.width < 160)
+        header, rows = compared(table, family, brief=not out.is_terminal or out.width < 160)
         show(header, rows, title=title_of(table, family), console=out)
         out.print()
-    out.print(LEGEND, soft_wrap=not out.is_terminal)
+    same = "; overall: every family has the same weight" if len(families) > 2 else ""
+    out.print(legend(header) + same, soft_wrap=not out.is_terminal)
     out.print()
     for sweep, kind in loaded:
         read = f"{sweep.name}: read as {kind}. {sweep.reading}".rstrip()
         out.print(read, markup=False, soft_wrap=not out.is_terminal)
-    out.print(found.recommendation(), soft_wrap=not out.is_terminal)
     for note in (*said, *found.notes):
         out.print(f"\n{note}", soft_wrap=not out.is_terminal, markup=False)
 

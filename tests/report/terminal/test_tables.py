@@ -50,8 +50,8 @@ def test_a_comparison_as_text():
     assert text[0][0] == "no stopping"
     brief, _ = compared(table, "sweeps", brief=True)
     assert brief[:3] == ["rule", "area ×100", "± se"]
-    assert {"regret @4", "speed-up @4"} < set(brief)
-    assert not {"regret @2", "rank"} & set(brief)
+    assert "regret @4" in brief
+    assert not {"regret @2", "speed-up @4", "rank"} & set(brief)
 
 
 def test_what_is_not_known_is_a_dash_or_null():

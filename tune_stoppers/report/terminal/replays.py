@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from tune_stoppers.backtest.comparison import EXHAUSTED
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.report.terminal.tables import number, share
 
+MEANINGS = {  # by how a column begins
+    "area": "area: mean normalised regret ×100 over the budget (0: the best trial, 100: the "
+    "typical one)",
+    "regret": "regret @t ×100: after t full trainings per worker",
+    "time to": "time to target: in units of no stopping's",
+    "± se": "± se: standard error over the orders of the trials",
+    "win": "win/tie/loss, p: against the baseline",
+    "speed-up": "speed-up @t: the baseline's time to its regret after t, over the rule's",
+    "savings": "savings: of the compute, on the whole sweep",
+    "best": "best stopped: runs in which the sweep's best trial was",
+    "started": f"started: share of the trials, ! where over {EXHAUSTED:.0%} in some run, after "
+    "which a rule idles",
+}
 BRIEF = ("rule", "area ×100", "time to target", "± se", "savings", "best stopped", "started")
 
 
@@ -16,8 +31,8 @@ def compared(
 ) -> tuple[list[str], list[list[str]]]:
     """One family of `Comparison.table` as text: header and rows, best score first.
 
-    Columns of which nothing is known are left out; `brief`: also all but those of `BRIEF` and what
-    is told of the last time.
+    Columns of which nothing is known are left out; `brief`: also all but those of `BRIEF` and the
+    regret at the last time, which fit into 100 columns of a terminal.
     """
     part = _family(table, family)
     names = [str(name) for name in part.columns]
@@ -40,18 +55,18 @@ def compared(
         rows.append(cells)
     told = [column for column in range(len(header)) if any(row[column] != "–" for row in rows)]
     if brief:
-        last = f"@{times[-1]}" if times else ""
-        told = [p for p in told if header[p] in BRIEF or (last and header[p].endswith(last))]
+        shown = {*BRIEF, *(f"regret @{time}" for time in times[-1:])}
+        told = [column for column in told if header[column] in shown]
     return [header[column] for column in told], [[row[column] for column in told] for row in rows]
 
 
-LEGEND = (
-    "area: mean normalised regret ×100 over the budget (0: the best trial, 100: the typical one); "
-    "regret @t ×100 and speed-up @t: after t full trainings per worker; time to target: in units "
-    "of no stopping's; overall: of the sweeps scored by regret, every family with the same "
-    "weight; win/tie/loss, p and speed-up against the baseline; started: share of the "
-    f"trials, ! where over {EXHAUSTED:.0%} in some run, after which a rule idles."
-)
+def legend(header: Sequence[str]) -> str:
+    """What the columns of `compared` mean, those that are shown."""
+    return "; ".join(
+        text
+        for begins, text in MEANINGS.items()
+        if any(column.startswith(begins) for column in header)
+    )
 
 
 def title_of(table: pd.DataFrame, family: str) -> str:
