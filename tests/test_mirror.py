@@ -19,6 +19,7 @@ CROSS_CUTTING = {
     "test_parity",
     "test_pickle_midcurve",
     "test_readme",
+    "test_site",  # what `make docs` shows
     "experiment/test_version_0_1",  # folders that an earlier version wrote
     "tune/schedulers/test_record_format",  # states that an earlier version wrote
     "backtest/test_fidelity",  # the replay beside Ray's own controller
