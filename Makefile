@@ -28,7 +28,7 @@ lint: $(READY)
 # strict: a dead link, or a name that the reference does not find, ends it
 docs: $(DOCS_READY)
 	$(RUN) docs/site/stage.py
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+	PATH="$(abspath $(VENV))/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 model: $(READY)
 	$(RUN) -m experiments.model
