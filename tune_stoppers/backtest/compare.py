@@ -100,34 +100,40 @@ def compare(
 ) -> Comparison:
     """Replay every sweep under every rule, in several orders of its trials, and score them.
 
-    `rules` maps names to factories: called without arguments, or with the sweep if they have a
-    parameter without a default (so that `max_t` can follow the sweep), they return a scheduler, a
-    stopper, a pair (scheduler, stopper) or None. "no stopping" is added if it is not there.
-
     A sweep is scored by the area under its normalised regret over `budget`, as
     `ReplayResult.regret` defines it; one that has a target by the time to that target instead
     (`budget` where it is not reached), in units of what no stopping takes on average: its runs end
     there, so that the last value says nothing.
 
-    `searcher`: a factory such as `lambda sweep, seed: OptunaSearch(seed=seed)`, called with the
-    sweep and the seed of the ordering: as for `replay`, what it suggests replaces the shuffled
-    order, under every rule; it may then differ between rules, as results do.
-
-    `workers`: trials that run at a time. `orderings`: how many shuffled orders, or per rule; order
-    k is the same for every rule. `budget`: time, in full trainings: the median over a sweep's
-    trials of what each costs to its recorded end, a sweep with trials that were cut short included.
-    `at`: times, in the same unit, at which regret and speed-up are told. `baseline`: the rule that
-    others are measured against; None: no stopping. `resume_cost`: what each restart of a paused
-    trial costs, in reports. `cost`: what a report takes, 1 each or the recorded seconds. `whole`:
-    continue past the budget until no trial is left, to learn savings and risk on the whole sweep;
-    the scores do not change, it takes longer. `max_pending`: as for `replay`; Ray's 200 let so many
-    new trials go before one that a scheduler resumes. `metric`, `mode`: default, each sweep's own.
-    `families`: sweep name to family; default, what the sweep's description says, else "sweeps".
-    `unscored`: names of sweeps shown in the tables but left out of "overall". `thin_to`: longer
-    curves are thinned to so many reports, see `thinning.thin`. `processes`: default, one per
-    available core where there is enough to do; 1: in this one (otherwise a script needs the usual
-    `if __name__ == "__main__":`). `progress`: a bar on standard error, if that is a terminal.
-    `seed`: of the first order.
+    Args:
+        sweeps: one, or several.
+        rules: names and factories: called without arguments, or with the sweep if they have a
+            parameter without a default (so that `max_t` can follow the sweep), they return a
+            scheduler, a stopper, a pair (scheduler, stopper) or None. "no stopping" is added if it
+            is not there.
+        searcher: a factory such as `lambda sweep, seed: OptunaSearch(seed=seed)`, called with the
+            sweep and the seed of the ordering. As for `replay`, what it suggests replaces the
+            shuffled order, under every rule; it may then differ between rules, as results do.
+        workers: trials that run at a time.
+        orderings: how many shuffled orders, or per rule; order k is the same for every rule.
+        budget: time, in full trainings: the median over a sweep's trials of what each costs to its
+            recorded end, a sweep with trials that were cut short included.
+        at: times, in the same unit, at which regret and speed-up are told.
+        baseline: the rule that others are measured against; None: no stopping.
+        resume_cost: what each restart of a paused trial costs, in reports.
+        cost: what a report takes: 1 each ("reports"), or the recorded "seconds".
+        whole: continue past the budget until no trial is left, to learn savings and risk on the
+            whole sweep. The scores do not change, and it takes longer.
+        max_pending: as for `replay`; Ray's 200 let so many new trials go before one that a
+            scheduler resumes.
+        metric, mode: default, each sweep's own.
+        families: sweep name to family; default, what the sweep's description says, else "sweeps".
+        unscored: names of sweeps shown in the tables but left out of "overall".
+        thin_to: longer curves are thinned to so many reports, see `thinning.thin`.
+        processes: default, one per available core where there is enough to do; 1: in this one
+            (otherwise a script needs the usual `if __name__ == "__main__":`).
+        progress: a bar on standard error, if that is a terminal.
+        seed: of the first order.
 
     Raises ValueError and TypeError for unfit arguments, and whatever a rule raises, with a note
     that says which rule, sweep and ordering.

@@ -77,30 +77,15 @@ def replay(
     its worker to the next one; the order of trials is drawn from `seed`, the same for every rule,
     or the recorded one.
 
-    `searcher`: any Ray searcher, deep-copied too, instead of that order; the trials that it has
-    not suggested stay PENDING. The unused trial nearest to each suggestion (`Neighbours`) is run
-    and its reports are told as the suggestion's, as Ray's SearchGenerator does: each that does not
-    end its trial, and the last one. As under `max_concurrent_trials=workers`, it is asked when a
-    trial ends and has at most `workers` unfinished, paused ones included; a `ConcurrencyLimiter`
-    keeps its own limit, and a `SearchGenerator` has none and is asked one trial ahead. A searcher
-    without a space gets `space_of(sweep)`, metric and mode; one without a seed may differ from run
-    to run. None: it is asked again after the next event. "FINISHED", or every trial handed out: no
-    more trials. The same suggestion again is the next nearest trial.
-
-    `metric`, `mode`: as in `TuneConfig`; default, the sweep's own. A scheduler built with its own
-    keeps them. `workers`: trials that run at a time. `cost`: what a report takes, 1 each or the
-    recorded seconds; the costs below, `budget` and every time in the result are in that unit.
-    `start_cost`: each start of a trial; `save_cost`: each checkpoint; `load_cost`: each restore;
-    `resume_cost`: each later start of a trial, instead of start and load. `failure_rate`,
-    `preemption_rate`: probability per report that the process dies before it; a failed trial is
-    tried again `max_failures` times (-1: always), a preempted one always, from its last checkpoint.
-    `checkpoint_every`: a checkpoint with each report whose iteration is a multiple; 0: never, and
-    then a trial that is paused starts from zero. `max_pending`: trials taken from the searcher
-    ahead of time (Ray: 200 or 1.1 × workers; 1 for an adaptive searcher). `budget`: the time at
-    which the cluster closes; `max_reports`: the number of reports after which it does. `on_stall`:
-    what to do where nothing runs and the scheduler starts nothing, so that Ray would wait for ever
-    (its HyperBand does when trials end before their rung): raise, or end there. `folder`:
-    where a scheduler that writes its state may do so; default, trials have no storage.
+    A searcher's suggestions stand for trials: the unused trial nearest to each suggestion
+    (`Neighbours`) is run, and its reports are told as the suggestion's, as Ray's SearchGenerator
+    does: each that does not end its trial, and the last one. The trials that it has not suggested
+    stay PENDING. As under `max_concurrent_trials=workers`, it is asked when a trial ends and has at
+    most `workers` unfinished, paused ones included; a `ConcurrencyLimiter` keeps its own limit, and
+    a `SearchGenerator` has none and is asked one trial ahead. A searcher without a space gets
+    `space_of(sweep)`, metric and mode; one without a seed may differ from run to run. If it
+    suggests None, it is asked again after the next event; after "FINISHED", or when every trial is
+    handed out, there are no more trials. The same suggestion again is the next nearest trial.
 
     A scheduler with a `history` in which this very sweep is, wherever it was read from, knows
     nothing of that one; `notes` of the result says so.
@@ -108,6 +93,35 @@ def replay(
     A report without a metric that others have is no evidence, whatever `on_missing`; `reading` of
     the result says how many there are. Live, "raise" would end a sweep whose first report lacks the
     metric: give such a rule `on_missing="skip"`.
+
+    Args:
+        sweep: what was recorded.
+        scheduler: a Ray `TrialScheduler`, ours or Ray's own; None: Ray's FIFO.
+        stopper: a Ray `Stopper`, a dict of limits or a function; None: nothing stops a trial.
+        searcher: any Ray searcher, in place of the order of the trials; see above.
+        workers: trials that run at a time.
+        seed: of the order of the trials, and of failures.
+        order: "shuffled" by `seed`, or as "recorded".
+        metric, mode: as in `TuneConfig`; default, the sweep's own. A scheduler built with its own
+            keeps them.
+        cost: what a report takes: 1 each ("reports"), or the recorded "seconds". The costs below,
+            `budget` and every time in the result are in that unit.
+        start_cost: of each start of a trial.
+        save_cost: of each checkpoint.
+        load_cost: of each restore.
+        resume_cost: of each later start of a trial, instead of start and load.
+        failure_rate, preemption_rate: the probability per report that the process dies before it.
+            A preempted trial is always tried again, from its last checkpoint.
+        max_failures: how often a failed trial is tried again; -1: always.
+        checkpoint_every: a checkpoint with each report whose iteration is a multiple; 0: never,
+            and then a trial that is paused starts from zero.
+        max_pending: trials taken from the searcher ahead of time; None: as Ray does, 200 or 1.1 ×
+            workers, 1 for an adaptive searcher.
+        budget: the time at which the cluster closes.
+        max_reports: the number of reports after which it does.
+        on_stall: what to do where nothing runs and the scheduler starts nothing, so that Ray would
+            wait for ever (its HyperBand does when trials end before their rung): "raise", or "end".
+        folder: where a scheduler that writes its state may do so; None: trials have no storage.
 
     Raises ValueError and TypeError for unfit arguments, StalledError where the scheduler leaves
     every trial waiting or the searcher suggests nothing for ever, RuntimeError where the searcher

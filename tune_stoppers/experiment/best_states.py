@@ -134,10 +134,16 @@ def best_state(
     filesystem: fs.FileSystem | None = None,
     generation: int = 0,
 ) -> BestState:
-    """The best checkpoint of all trials, or of `trial_id`; arguments as for `best_states`.
+    """The best checkpoint of all trials, or of `trial_id`.
 
-    `trial_id`: also its name in Ray's tables ("train_3a5e0_00002"), or how its id alone begins or
-    ends.
+    ::
+
+        best_state(results, "eval_loss", "min").restore(model)
+
+    Args:
+        results, metric, mode, time_attr, filesystem, generation: as for `best_states`.
+        trial_id: also its name in Ray's tables ("train_3a5e0_00002"), or how its id alone begins
+            or ends; None: the best of all trials.
 
     `ExperimentError` if there is none: no finite value of the metric was ever reported together
     with a checkpoint that still exists.
