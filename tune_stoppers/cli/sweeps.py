@@ -203,7 +203,7 @@ def compare(
     from tune_stoppers.backtest.compare import compare as run
     from tune_stoppers.backtest.compare import example_path
     from tune_stoppers.backtest.named import WITH_HISTORY, default_rules, with_history
-    from tune_stoppers.report.terminal.replays import compared, legend, title_of
+    from tune_stoppers.report.terminal.replays import OVERALL, compared, legend, title_of
     from tune_stoppers.report.terminal.tables import clean, console, show
     from tune_stoppers.tune.horizon_watch import told_later
 
@@ -253,8 +253,8 @@ def compare(
         header, rows = compared(table, family, brief=not out.is_terminal or out.width < 160)
         show(header, rows, title=title_of(table, family), console=out)
         out.print()
-    same = "; overall: every family has the same weight" if len(families) > 2 else ""
-    out.print(legend(header) + same, soft_wrap=not out.is_terminal)
+    overall = f"; {OVERALL}" if len(families) > 2 else ""
+    out.print(f"{legend(header)}{overall}.", soft_wrap=not out.is_terminal)
     out.print()
     for sweep, kind in loaded:
         read = f"{sweep.name}: read as {kind}. {sweep.reading}".rstrip()

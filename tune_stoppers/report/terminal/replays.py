@@ -23,6 +23,8 @@ MEANINGS = {  # by how a column begins
     "started": f"started: share of the trials, ! where over {EXHAUSTED:.0%} in some run, after "
     "which a rule idles",
 }
+OVERALL = "overall: of the sweeps scored by regret, every family with the same weight"
+LEGEND = "; ".join((*MEANINGS.values(), OVERALL)) + "."  # of all columns
 BRIEF = ("rule", "area ×100", "time to target", "± se", "savings", "best stopped", "started")
 
 
