@@ -6,7 +6,7 @@ from tune_stoppers.surrogate.acquisition.expected_improvement import ExpectedImp
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.schedulers.expectations import Expectations
-from tune_stoppers.tune.schedulers.pausing import Pausing
+from tune_stoppers.tune.schedulers.pausing_state import Pausing
 
 
 class Beliefs(Live):

@@ -14,33 +14,29 @@ from tune_stoppers.result_keys import CHECKPOINT_NAME
 from tune_stoppers.rules.sweep.pausing import Choice, PausingRecord, PausingRule
 from tune_stoppers.surrogate.trial_scores import TrialLosses
 from tune_stoppers.tune.class_checkpoints import Saving, saves_when_asked
-from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.controller import (
     ask_for,
     hide_paused,
     note_never_run,
     note_reason,
     request_of,
-    uncount,
 )
 from tune_stoppers.tune.ray_internals.train_runs import REFUSAL, has_train_workers
 from tune_stoppers.tune.ray_internals.types import (
     PAUSED,
     PENDING,
     Controller,
-    PlacementGroupFactory,
     Trial,
 )
 from tune_stoppers.tune.schedulers.base import CONTINUE, Common, SweepScheduler
+from tune_stoppers.tune.schedulers.pausing_state import Pausing
 from tune_stoppers.tune.schedulers.pending_queue import (
-    PendingQueue,
     is_limited,
+    limit_only_what_runs,
     may_hold,
     most_at_a_time,
 )
-from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
 from tune_stoppers.tune.schedulers.running import number_of
-from tune_stoppers.tune.schedulers.workers import Workers, capacity
 
 logger = logging.getLogger("tune_stoppers")
 
@@ -48,21 +44,6 @@ BUFFER = "TUNE_RESULT_BUFFER_LENGTH"
 AT_PAUSE = "saved when paused"  # the checkpoint of a class trainable that has no storage
 
 P = TypeVar("P", bound=PausingRule)
-
-
-class Pausing(Live):
-    """Who has started, is paused or held back, and what a pause takes."""
-
-    def __init__(self) -> None:
-        self.trials: dict[str, Trial] = {}  # all that Ray has added, by id
-        self.requests: dict[str, PlacementGroupFactory | None] = {}  # as they were added
-        self.interrupted: dict[str, Trial] = {}  # paused by another scheduler around this one
-        self.met: set[str] = set()  # ids of those that were pending when they were added
-        self.held = PendingQueue()  # new ones
-        self.workers = Workers()
-        self.pace = ResumeCostMeter()
-        self.warned = False  # that a trial has no checkpoint
-        self.makes_room = False  # a trial was given up, and the searcher has suggested none yet
 
 
 class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
@@ -111,9 +92,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         None waits, and none will come before one has ended. Or all have a worker of their own.
         """
         over = controller.search_alg.is_finished()
-        room = max(self._live.workers.most, capacity(trial))
-        most = most_at_a_time(controller.search_alg)
-        if over and len(self._live.trials) <= (min(room, most) if most else room):
+        if over and len(self._live.trials) <= self._live.workers.room_for_such(trial):
             return True
         if self._live.held or not (over or is_limited(controller.search_alg)):
             return False
@@ -145,8 +124,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if trial.status != PENDING or self.dry_run:
             return
         trial_id, record = trial.trial_id, self.record
-        if most_at_a_time(controller.search_alg):
-            uncount(controller.search_alg, trial_id)
+        limit_only_what_runs(controller.search_alg, trial_id)
         again = trial_id in self._live.met
         self._live.met.add(trial_id)
         begun = again or trial_id in record.courses or self._memory.known(trial_id).started

@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from tune_stoppers.tune.ray_internals.controller import uncount
 from tune_stoppers.tune.ray_internals.types import PAUSED, SearchAlgorithm, Trial
 
 
@@ -61,11 +62,17 @@ def most_at_a_time(search: SearchAlgorithm) -> int:
     """`max_concurrent_trials` over configurations that are all known beforehand; 0: no such limit.
 
     Ray counts a trial until it has ended. Trials that wait do not run: here only those that have a
-    worker count, so that all configurations can be compared (`uncount`).
+    worker count, so that all configurations can be compared (`limit_only_what_runs`).
     """
     if isinstance(search, BasicVariantGenerator) and search.total_samples < sys.maxsize:
         return int(search.max_concurrent)
     return 0
+
+
+def limit_only_what_runs(search: SearchAlgorithm, trial_id: str) -> None:
+    """The trial is not to count against `most_at_a_time` in Ray's way."""
+    if most_at_a_time(search):
+        uncount(search, trial_id)
 
 
 def is_limited(search: SearchAlgorithm) -> bool:

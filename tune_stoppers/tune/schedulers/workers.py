@@ -93,6 +93,11 @@ class Workers:
         in_line = sum(slot.since is None for slot in waiting)
         return self.free > 0 or in_line < self._ahead
 
+    def room_for_such(self, trial: Trial) -> int:
+        """How many trials such as this one can run at a time, as far as is known."""
+        room = max(self.most, capacity(trial))
+        return min(room, self.limit) if self.limit else room
+
     def for_process(self, controller: Controller, now: float) -> Trial | None:
         """The trial that is to get the process that another one has left; None if there is none.
 
