@@ -1,11 +1,13 @@
 """The same pictures as matplotlib axes."""
 
+import re
 import sys
 
 import pytest
 
 from tests.stand_ins.folders import journal, stop_line, sweep
 from tune_stoppers.report import experiment_story, figures
+from tune_stoppers.report.html.page import page
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra plots")
 PLOTS = ["curves", "incumbent", "timeline", "endings", "hyperparameters"]
@@ -47,6 +49,18 @@ def test_the_curves_are_those_of_the_story(story):
     assert [list(point) for point in story.trials[0].curve] in lines
     assert [[5.0, 0.5]] in lines
     assert "PatienceStopper (2)" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_figure_says_what_the_page_says(story):
+    """One description for both: the names of the axes, the legend, as many marks of trials."""
+    texts = set(re.findall(r">([^<]+)<", page(story)))
+    for ax in (figures.plot_curves(story), figures.plot_incumbent(story)):
+        legend = ax.get_legend()
+        told = {ax.get_xlabel(), ax.get_ylabel()}
+        told |= {text.get_text() for text in legend.get_texts()} if legend else set()
+        assert told <= texts
+    picture = figures.plot_timeline(story)
+    assert len(picture.patches) == len(re.findall(r'<rect [^>]*class="bar[^>]*data-t', page(story)))
 
 
 def test_one_hyperparameter(story):

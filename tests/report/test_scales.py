@@ -5,7 +5,17 @@ import math
 
 import pytest
 
-from tune_stoppers.report.scales import Scale, duration, objective_scale, scale_of, short
+from tune_stoppers.report.data.story import Parameter
+from tune_stoppers.report.scales import (
+    Scale,
+    duration,
+    metric_scale,
+    objective_scale,
+    parameter_scale,
+    scale_of,
+    short,
+    value_ticks,
+)
 
 
 def test_a_wide_range_is_logarithmic_and_a_narrow_one_is_not():
@@ -82,3 +92,32 @@ def test_numbers_and_times_are_short():
     assert [duration(s) for s in (3.21, 42.4, 210, 7560, 400000)] == [
         *("3.2 s", "42 s", "3.5 min", "2.1 h", "4.6 d"),
     ]
+
+
+def test_rates_are_told_apart_by_factors():
+    """Learning rates and weight decays from a factor of 2.5 on, batch sizes from 8 on."""
+    for name, values, log in [
+        ("optim/learning_rate", (1e-4, 3e-4), True),
+        ("weight_decay", (0.01, 0.1), True),
+        ("lr", (0.0, 0.1), False),  # zero has no logarithm
+        ("batch_size", (8, 32), False),
+        ("batch_size", (8, 64), True),
+    ]:
+        assert parameter_scale(Parameter(name, values, True)).log is log, name
+
+
+def test_a_schedule_that_ends_at_zero_does_not_stretch_the_axis():
+    """It shows the rates from a hundredth of the lowest peak on."""
+    curve = ((1.0, 1e-3), (2.0, 5e-4), (3.0, 1e-9), (4.0, 0.0))
+    scale = metric_scale("train/lr", [curve, ((1.0, 1e-4),)])
+    assert scale.log
+    assert 5e-5 < scale.low <= 1e-4
+
+
+def test_the_values_tried_are_labelled_where_they_are_few():
+    """Unless their labels would lie on each other; many values have round labels."""
+    ticks = value_ticks(scale_of([8, 16, 32], pad=0.04), [8, 16, 32])
+    assert [text for _, text in ticks] == ["8", "16", "32"]
+    close = value_ticks(scale_of([0.9, 0.99, 0.9901]), [0.9, 0.99, 0.9901])
+    assert [text for _, text in close] == ["0.9", "0.99"]
+    assert (0.5, "0.5") in value_ticks(Scale(0, 1), [n / 20 for n in range(20)])

@@ -10,121 +10,56 @@ They need the extra `plots`: without matplotlib they raise ImportError, which sa
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from tune_stoppers.report.data.importance import by_chance, too_few
-from tune_stoppers.report.data.story import Story, TrialStory
-from tune_stoppers.report.data.totals import known
-from tune_stoppers.report.glyphs import Glyph, glyphs_of
-from tune_stoppers.report.scales import (
-    SPREAD,
-    Scale,
-    curve_scale,
-    objective_scale,
-    scale_of,
-    short,
-    unit_of_time,
-)
+from tune_stoppers.report import pictures
+from tune_stoppers.report.data.story import Story
+from tune_stoppers.report.glyphs import ALL, SHAPES, Glyph
+from tune_stoppers.report.pictures.picture import Bar, Label, Line, Mark, Picture, Rule
+from tune_stoppers.report.scales import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BEST = "black"
-FAINT = 0.5
+GREY = {"color": "0.5", "linewidth": 0.8}
+LINES: dict[str, dict[str, Any]] = {  # by role; those of a trial in its colour
+    "curve": {"linewidth": 0.9, "alpha": 0.5},
+    "recorded": {"linewidth": 0.9, "alpha": 0.3, "linestyle": ":"},
+    "envelope": {"color": BEST, "linewidth": 1, "linestyle": ":"},
+    "median": {"color": "0.4", "linewidth": 1.2, "linestyle": "--"},
+    "lead": {"color": BEST, "linewidth": 1.5},
+    "unstopped": {"color": "0.5", "linewidth": 1.2, "linestyle": "--"},
+    "rung": {**GREY, "linestyle": "--"},
+    "threshold": {**GREY, "linestyle": "--"},
+    "axis": GREY,
+}
+FILLED = {glyph.name: glyph.filled for glyph in ALL}
+MARKERS = {name: marker for name, (_, marker) in SHAPES.items()}
+MARKERS |= {glyph.name: glyph.marker for glyph in ALL}
 
 
 def plot_curves(story: Story, ax: Axes | None = None) -> Axes:
-    """Learning curves with the glyph of each ending, the best trial, rungs and thresholds."""
-    ax = _axes(ax)
-    looks = glyphs_of(story)
-    y = curve_scale(story)
-    for trial in story.trials:
-        if not trial.curve:
-            continue
-        steps = [step for step, _ in trial.curve]
-        values = [y.clamp(value, story.sign) for _, value in trial.curve]
-        glyph = looks[trial.ending.cause]
-        best = trial is story.best
-        ax.plot(
-            steps,
-            values,
-            color=BEST if best else glyph.light,
-            linewidth=2 if best else 0.9,
-            alpha=1 if best else FAINT,
-            zorder=3 if best else 2,
-        )
-        ax.plot(steps[-1:], values[-1:], linestyle="", zorder=4, **_marker(glyph))
-    for rung in story.rungs:
-        ax.axvline(rung, color="0.6", linewidth=0.8, linestyle="--", zorder=1)
-    for threshold in story.thresholds:
-        ax.axhline(threshold, color="0.6", linewidth=0.8, linestyle="--", zorder=1)
-    best_trial = story.best
-    if best_trial is not None:
-        label = f"best: {short(best_trial.best_value)} ({best_trial.trial_id})"
-        at = ([best_trial.best_step], [best_trial.best_value])
-        ax.plot(*at, marker="*", markersize=11, color=BEST, linestyle="", zorder=5, label=label)
-    _show(ax, y, "y")
-    ax.set(xlabel=story.time_attr, ylabel=story.metric)
-    _legend(story, looks, ax)
-    return ax
+    """Learning curves with the glyph of each ending, the best trial, rungs and thresholds.
+
+    Of more than 120 trials a sample, with bands of percentiles for all.
+    """
+    return draw(pictures.curves(story), ax)
 
 
 def plot_incumbent(story: Story, ax: Axes | None = None) -> Axes:
     """The best value so far against time."""
-    ax = _axes(ax)
-    name, size = unit_of_time(story.duration if story.clock == "s" else 0.0)
-    found = story.incumbent
-    if found:
-        end = max(story.duration, found[-1][0])
-        times = [time / size for time, _, _ in found] + [end / size]
-        values = [value for _, value, _ in found]
-        ax.step(times, [*values, values[-1]], where="post", color=BEST)
-        _show(ax, scale_of(values, pad=0.05), "y")
-    ax.set(xlabel=_time_label(story, name), ylabel=f"best {story.metric} so far")
-    return ax
+    return draw(pictures.incumbent(story), ax)
 
 
 def plot_timeline(story: Story, ax: Axes | None = None) -> Axes:
-    """Which trial ran when, on as many rows as ran at a time; a line: it resumed or went back."""
-    ax = _axes(ax)
-    looks = glyphs_of(story)
-    name, size = unit_of_time(story.duration if story.clock == "s" else 0.0)
-    for row, (_, lane) in enumerate(story.lanes):
-        for span, trial in lane:
-            best = trial is story.best
-            ax.barh(
-                row,
-                (span.end - span.begin) / size,
-                left=span.begin / size,
-                height=0.8,
-                color=looks[trial.ending.cause].light,
-                edgecolor=BEST if best else "white",
-                linewidth=1.5 if best else 0.3,
-                zorder=3 if best else 2,
-            )
-            if span.opening != "start":
-                ax.plot([span.begin / size] * 2, [row - 0.4, row + 0.4], color=BEST, zorder=4)
-    ax.invert_yaxis()
-    ax.set(xlabel=_time_label(story, name), ylabel="at the same time", yticks=[])
-    _legend(story, looks, ax)
-    return ax
+    """Which trial ran when, on as many rows as ran at a time, and what happened to it."""
+    return draw(pictures.timeline(story), ax)
 
 
 def plot_endings(story: Story, ax: Axes | None = None) -> Axes:
     """Per cause of ending: the time spent, and, pale, what continuing would have taken."""
-    ax = _axes(ax)
-    looks = glyphs_of(story)
-    name, size = unit_of_time(story.spent if story.clock == "s" else 0.0)
-    for row, (cause, trials) in enumerate(story.causes.items()):
-        spent, saved = known(t.spent for t in trials) / size, known(t.saved for t in trials) / size
-        ax.barh(row, spent, color=looks[cause].light)
-        ax.barh(row, saved, left=spent, color=looks[cause].light, alpha=0.35)
-    labels = [f"{cause} ({len(trials)})" for cause, trials in story.causes.items()]
-    ax.set_yticks(range(len(labels)), labels)
-    ax.invert_yaxis()
-    ax.set(xlabel=f"spent and, pale, saved, {name if story.clock == 's' else 'reports'}")
-    return ax
+    return draw(pictures.endings(story), ax)
 
 
 def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes:
@@ -136,43 +71,16 @@ def plot_hyperparameter(story: Story, name: str, ax: Axes | None = None) -> Axes
     if parameter is None:
         known = ", ".join(p.name for p in story.parameters) or "none"
         raise ValueError(f"No trial has the hyperparameter {name!r}; there are: {known}.")
-    ax = _axes(ax)
-    looks = glyphs_of(story)
-    values = [story.sign * loss for loss in story.outcomes]
-    y = objective_scale(values, story.sign)
-    slots = {text: float(index) for index, text in enumerate(map(str, parameter.distinct))}
-    for trial, reached, value in zip(story.trials, values, parameter.values, strict=True):
-        if value is None or math.isnan(reached):
-            continue
-        x = float(value) if parameter.numeric else slots[str(value)]
-        ax.plot([x], [y.clamp(reached, story.sign)], **_marker(looks[trial.ending.cause]))
-    if parameter.numeric:
-        _show(ax, scale_of(parameter.distinct, pad=0.05, wide=SPREAD), "x")
-    else:
-        ax.set_xticks(list(slots.values()), list(slots))
-        ax.set_xlim(-0.5, len(slots) - 0.5)
-    _show(ax, y, "y")
-    ax.set(xlabel=name, ylabel=f"best {story.metric}")
-    return ax
+    return draw(pictures.scatter(story, parameter), ax)
 
 
 def plot_hyperparameters(story: Story, ax: Axes | None = None) -> Axes:
     """How much of the ranking of trials each hyperparameter by itself explains, 0 to 1.
 
-    The strongest on top; none of which that is not known, as there are too few trials. The dotted
+    The strongest on top; none of which that is not known, as there are too few trials. The dashed
     line: what one without any influence exceeds in about one of twenty sweeps.
     """
-    ax = _axes(ax)
-    told = [(parameter, story.strength(parameter)) for parameter in story.swept]
-    swept = [parameter for parameter, strength in told if not math.isnan(strength)]
-    ax.barh(range(len(swept)), [strength for _, strength in told[: len(swept)]], color="0.4")
-    ax.axvline(by_chance(story.judged), color="0.2", linestyle=":")
-    if not swept:
-        ax.text(0.5, 0.5, too_few(story.judged), ha="center", transform=ax.transAxes)
-    ax.set_yticks(range(len(swept)), [parameter.name for parameter in swept])
-    ax.invert_yaxis()
-    ax.set(xlabel=f"goes with the ranking by {story.metric}", xlim=(0, 1))
-    return ax
+    return draw(pictures.strengths(story), ax)
 
 
 def plot_metric(story: Story, name: str, ax: Axes | None = None) -> Axes:
@@ -183,25 +91,98 @@ def plot_metric(story: Story, name: str, ax: Axes | None = None) -> Axes:
     known = dict.fromkeys(key for trial in story.trials for key in trial.extras)
     if name not in known:
         raise ValueError(f"The story has no {name!r}; it has: {', '.join(known) or 'none'}.")
+    return draw(pictures.metric_curves(story, name), ax)
+
+
+def draw(picture: Picture, ax: Axes | None = None) -> Axes:
+    """Any picture on `ax`, or on axes of its own."""
     ax = _axes(ax)
-    looks = glyphs_of(story)
-    trials = [trial for trial in story.trials if name in trial.extras]
-    for trial in trials:
-        best = trial is story.best
-        ax.plot(
-            [step for step, _ in trial.extras[name]],
-            [value for _, value in trial.extras[name]],
-            color=BEST if best else looks[trial.ending.cause].light,
-            linewidth=2 if best else 0.9,
-            alpha=1 if best else FAINT,
-        )
-    _show(ax, _range_of(trials, name), "y")
-    ax.set(xlabel=story.time_attr, ylabel=name)
+    for mark in picture.marks:
+        _DRAW[type(mark)](mark, ax)
+    for side, axis in (("x", picture.x), ("y", picture.y)):
+        _scale(ax, side, axis.scale)
+        getattr(ax, f"set_{side}label")(axis.name)
+        if axis.labels != "round":
+            at, texts = [value for value, _ in axis.ticks], [text for _, text in axis.ticks]
+            getattr(ax, f"set_{side}ticks")(at, texts)
+            getattr(ax, f"{side}axis").minorticks_off()
+    for key in picture.key:
+        ax.plot([], [], label=key.text, **_look(key.shape, key.glyph))
+    if picture.key:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small", frameon=False)
     return ax
 
 
-def _range_of(trials: list[TrialStory], name: str) -> Scale:
-    return scale_of([value for trial in trials for _, value in trial.extras[name]], pad=0.03)
+def _line(line: Line, ax: Axes) -> None:
+    x, y = [step for step, _ in line.points], [value for _, value in line.points]
+    if line.role == "band":
+        ax.fill(x, y, color="0.5", alpha=0.2, linewidth=0)
+        return
+    best = line.who is not None and line.who.best and line.role == "curve"
+    look = dict(LINES[line.role])
+    if line.who is not None:
+        look |= {"color": line.who.glyph.light}
+    look |= {"color": BEST, "linewidth": 2, "alpha": 1} if best else {}
+    ax.plot(x, y, drawstyle="steps-post" if line.steps else "default", **look)
+
+
+def _rule(rule: Rule, ax: Axes) -> None:
+    (ax.axvline if rule.upright else ax.axhline)(rule.at, zorder=1, **LINES[rule.role])
+    if rule.text:
+        transform = ax.get_xaxis_transform() if rule.upright else ax.get_yaxis_transform()
+        at = (rule.at, 1.0) if rule.upright else (1.0, rule.at)
+        side = "left" if rule.upright else "right"
+        ax.text(*at, rule.text, transform=transform, fontsize=7, va="bottom", ha=side)
+
+
+def _mark(mark: Mark, ax: Axes) -> None:
+    look = _look(mark.shape, mark.who.glyph if mark.who else None)
+    if mark.role == "star" or (mark.role == "mark" and mark.shape in SHAPES):
+        look |= {"color": BEST, "markersize": 11 if mark.role == "star" else 5}
+    ax.plot([mark.x], [mark.y], zorder=4, clip_on=False, **look)
+
+
+def _bar(bar: Bar, ax: Axes) -> None:
+    glyph, best = bar.who.glyph if bar.who else bar.glyph, bar.who is not None and bar.who.best
+    ax.barh(
+        bar.y,
+        bar.end - bar.begin,
+        left=bar.begin,
+        height=bar.thickness,
+        color=glyph.light if glyph else "0.4",
+        alpha=0.35 if bar.role == "spare" else 1,
+        edgecolor=BEST if best else "none",
+        zorder=3 if best else 2,
+    )
+
+
+def _label(label: Label, ax: Axes) -> None:
+    ax.annotate(
+        label.text,
+        (label.x, label.y),
+        ({"start": 6, "middle": 0, "end": -6}[label.side], -12 if label.below else 6),
+        textcoords="offset points",
+        ha={"start": "left", "middle": "center", "end": "right"}[label.side],
+        fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+        zorder=5,
+    )
+
+
+_DRAW: dict[type, Any] = {Line: _line, Rule: _rule, Mark: _mark, Bar: _bar, Label: _label}
+
+
+def _look(shape: str, glyph: Glyph | None) -> dict[str, Any]:
+    hollow = {} if FILLED.get(shape, shape != "would") else {"markerfacecolor": "none"}
+    color = glyph.light if glyph and not shape.startswith("e-") else BEST
+    size = {"marker": MARKERS[shape], "color": color, "markersize": 5}
+    return {"linestyle": "", **size, **hollow}
+
+
+def _scale(ax: Axes, side: str, scale: Scale) -> None:
+    """The range, and logarithms where it is wide."""
+    getattr(ax, f"set_{side}scale")("log" if scale.log else "linear")
+    getattr(ax, f"set_{side}lim")(scale.low, scale.high)
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -213,27 +194,3 @@ def _axes(ax: Axes | None) -> Axes:
             "Figures need matplotlib: pip install 'tune_stoppers[plots]'. The HTML page does not."
         ) from error
     return plt.subplots(layout="constrained")[1] if ax is None else ax
-
-
-def _marker(glyph: Glyph) -> dict[str, Any]:
-    hollow = {} if glyph.filled else {"markerfacecolor": "none"}
-    return {"marker": glyph.marker, "color": glyph.light, "markersize": 5, **hollow}
-
-
-def _show(ax: Axes, scale: Scale, side: str) -> None:
-    """Set the range, and logarithms where it is wide."""
-    axis, limits = (ax.set_xscale, ax.set_xlim) if side == "x" else (ax.set_yscale, ax.set_ylim)
-    axis("log" if scale.log else "linear")
-    limits(scale.low, scale.high)
-
-
-def _legend(story: Story, looks: dict[str, Glyph], ax: Axes) -> None:
-    """Causes by their glyphs."""
-    for cause, trials in story.causes.items():
-        label = f"{cause} ({len(trials)})"
-        ax.plot([], [], linestyle="", label=label, **_marker(looks[cause]))
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small", frameon=False)
-
-
-def _time_label(story: Story, name: str) -> str:
-    return f"time since the first start, {name}" if story.clock == "s" else "virtual time, reports"

@@ -1,4 +1,4 @@
-"""How causes of ending look: a shape and a colour each, so that neither alone must be told.
+"""How marks look: causes of ending have a shape and a colour each, so that neither must be told.
 
 The colours are those that Okabe and Ito (2008, "Color Universal Design") chose to be told apart
 with any kind of colour vision; some are lighter on dark ground.
@@ -40,6 +40,22 @@ UNEXPLAINED = Glyph("unexplained", SQUARE, "s", "#7d7d7d", "#a0a0a0", False)
 FAILED = Glyph("failed", CROSS, "x", "#d55e00", "#ff8636", False)
 UNFINISHED = Glyph("unfinished", DISC, "o", "#7d7d7d", "#a0a0a0", False)
 ALL = (FINISHED, *STOPPED, OTHERS, UNEXPLAINED, FAILED, UNFINISHED)
+
+# Other shapes: a path around the origin, and matplotlib's marker.
+SHAPES = {
+    "dot": ("M3.5 0A3.5 3.5 0 1 1 -3.5 0A3.5 3.5 0 1 1 3.5 0Z", "."),
+    "star": ("M0 -8L2 -3 8 -3 3 1 5 7 0 3 -5 7 -3 1 -8 -3 -2 -3Z", "*"),
+    "would": ("M6 0A6 6 0 1 1 -6 0A6 6 0 1 1 6 0Z", "o"),
+    "off-up": ("M0 -7L3.5 -1H-3.5Z", "^"),
+    "off-down": ("M0 7L3.5 1H-3.5Z", "v"),
+    "e-resume": ("M-2 -4L4 0L-2 4Z", ">"),
+    "e-restart": ("M-4 3L-1.5 -3L1.5 3L4 -3", "x"),
+    "e-pause": ("M-2 -4V4M2 -4V4", "|"),
+    "e-promotion": ("M0 5V-4M-3.5 -1L0 -4.5L3.5 -1", "^"),
+    "e-rollback": ("M5 0H-4M-1 -3.5L-4.5 0L-1 3.5", "<"),
+    "e-end": ("M-3 -3L3 3M-3 3L3 -3", "X"),
+    "e-event": ("M2.5 0A2.5 2.5 0 1 1 -2.5 0A2.5 2.5 0 1 1 2.5 0Z", "."),
+}
 
 
 def glyphs_of(story: Story) -> dict[str, Glyph]:

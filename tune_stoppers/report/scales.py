@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tune_stoppers.report.data.story import Story
+from tune_stoppers.report.data.story import Parameter, Points, Story
 
 WIDE = 30.0  # a range of positive values this many times its low end is shown in logarithms
 SMALLEST, LARGEST = 1e-280, 1e280  # what floats still divide by each other, in logarithms as well
-SPREAD = 8.0  # the same for hyperparameters: batch sizes and learning rates are factors
+SPREAD = 8.0  # the same for hyperparameters: batch sizes are factors
+RATES = ("lr", "learning_rate", "weight_decay")  # in names of what is judged by factors
+RATE_SPREAD, RATE_FLOOR = 2.5, 100.0  # a rate's; a schedule's end below its peak, as a factor
+DISCRETE = 8  # values of a hyperparameter that are labelled themselves
+PANEL, LETTER = 210.0, 6.2  # pixels: the width of a panel and of a letter
 UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -25,14 +29,19 @@ class Scale:
     high: float
     log: bool = False
 
+    def has(self, value: float) -> bool:
+        """Whether a value lies on the axis."""
+        return self.low <= value <= self.high
+
     def position(self, value: float) -> float:
         """Where a value lies, 0 at `low` and 1 at `high`, never beyond."""
-        if math.isnan(value):
-            return math.nan
-        value = self.clamp(value)
+        return math.nan if math.isnan(value) else self.share(self.clamp(value))
+
+    def share(self, value: float) -> float:
+        """The same for a finite value, also beyond: below 0 or above 1."""
         if self.log:
             base = math.log(self.low)
-            return (math.log(value) - base) / (math.log(self.high) - base)
+            return (math.log(max(value, SMALLEST)) - base) / (math.log(self.high) - base)
         return (value - self.low) / (self.high - self.low)
 
     def clamp(self, value: float, sign: int = 1) -> float:
@@ -93,6 +102,50 @@ def curve_scale(story: Story) -> Scale:
     return objective_scale(values, story.sign, tail=75, shown=shown)
 
 
+def parameter_scale(parameter: Parameter) -> Scale:
+    """The range of a numeric hyperparameter; a rate's is logarithmic from a factor of 2.5 on."""
+    wide = RATE_SPREAD if is_rate(parameter.name) else SPREAD
+    return scale_of(parameter.distinct, pad=0.04, wide=wide)
+
+
+def metric_scale(name: str, curves: Sequence[Points]) -> Scale:
+    """The range of a further metric: a learning rate by factors, others as the objective.
+
+    A schedule's way to zero does not stretch it: it ends at a hundredth of the lowest peak.
+    """
+    finite = [value for curve in curves for _, value in curve if math.isfinite(value)]
+    peaks = [max((v for _, v in curve if math.isfinite(v)), default=0.0) for curve in curves]
+    peaks = [peak for peak in peaks if peak > 0]
+    if is_rate(name) and peaks:
+        floor = min(peaks) / RATE_FLOOR
+        return scale_of([value for value in finite if value >= floor], pad=0.03, log=True)
+    y = objective_scale(finite, 1)
+    if y.log or min(finite, default=0.0) >= 0:
+        y = scale_of([min(value, y.high) for value in finite], pad=0.03)
+    return y
+
+
+def is_rate(name: str) -> bool:
+    """Whether a name is that of a learning rate or a weight decay, which differ by factors."""
+    last = name.replace(".", "/").rpartition("/")[2].lower()
+    return last in RATES or any(last.endswith(f"_{rate}") for rate in RATES)
+
+
+def value_ticks(scale: Scale, values: Sequence[float]) -> tuple[tuple[float, str], ...]:
+    """The labels of a hyperparameter: the values tried where they are few, else round ones."""
+    if len(values) > DISCRETE:
+        return tuple((value, short(value)) for value in scale.ticks(4))
+    chosen: list[tuple[float, str]] = []
+    for value in values:
+        text = short(value)
+        if chosen:
+            apart = PANEL * (scale.position(value) - scale.position(chosen[-1][0]))
+            if apart < LETTER * (len(text) + len(chosen[-1][1]) + 2) / 2:
+                continue  # the labels would lie on each other
+        chosen.append((value, text))
+    return tuple(chosen)
+
+
 def _scale(
     low: float, high: float, pad: float, log: bool | None = None, wide: float = WIDE
 ) -> Scale:
@@ -127,9 +180,22 @@ def short(value: float) -> str:
     return f"{value + 0.0:.4g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
+def cut(text: str, room: int) -> str:
+    """A text of at most `room` letters."""
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
 def unit_of_time(end: float) -> tuple[str, float]:
     """The name and the size in seconds of the unit in which times up to `end` are shown."""
     return next(((name, size) for name, size in UNITS if end >= 2 * size), ("s", 1.0))
+
+
+def time_axis(clock: str, end: float) -> tuple[str, float]:
+    """The name of an axis of times up to `end` and the size of its unit, for a story's clock."""
+    if clock == "reports":
+        return "virtual time, reports", 1.0
+    name, size = unit_of_time(end)
+    return f"time since the first start, {name}", size
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,9 @@ import math
 from html import escape
 from typing import Any
 
-from tune_stoppers.report import compute
+from tune_stoppers.report import compute, pictures
 from tune_stoppers.report.data.story import Parameter, Story
-from tune_stoppers.report.html.agreement import agreement_plot
-from tune_stoppers.report.html.markup import LISTED, count_of, pairs, text_of, time_of
+from tune_stoppers.report.html.markup import LISTED, count_of, figure, pairs, text_of, time_of
 from tune_stoppers.report.scales import short
 
 
@@ -118,7 +117,6 @@ def _earlier(story: Story) -> str:
     earlier = story.earlier
     if earlier is None:
         return ""
-    losses = {t.trial_id: story.sign * t.best_value for t in story.trials}
     content = "".join(f"<p>{escape(line)}</p>" for line in earlier.said)
     content += pairs([(name, f"{value:.2f}") for name, value in earlier.came_true.items()])
     if earlier.came_true:
@@ -127,15 +125,8 @@ def _earlier(story: Story) -> str:
             f"{earlier.after} trials had reported (0: nothing, 1: all)."
         )
         content += f'<p class="note">{escape(text)}</p>'
-    agreement = earlier.agreement(losses)
-    if math.isfinite(agreement):
-        text = (
-            f"Rank correlation of what was expected with the best {story.metric}: {agreement:.2f}. "
-            "Each dot is a trial: to the left what was expected to do well, at the bottom what did "
-            "(by rank; those stopped early had less time for it)."
-        )
-        both = {t: loss for t, loss in losses.items() if t in earlier.expected}
-        content += agreement_plot(earlier.expected, both) + f'<p class="note">{escape(text)}</p>'
+    if picture := pictures.agreement(story):
+        content += figure(picture)
     return _card("What earlier sweeps expected", content)
 
 

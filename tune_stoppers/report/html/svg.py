@@ -1,22 +1,37 @@
 """Pictures as inline SVG of any width: positions across are per cent, letters keep their size.
 
 Lines are drawn in an inner picture that is stretched to the width; glyphs and labels are outside
-of it, so that they are not.
+of it, so that they are not. The roles of marks are classes, whose looks `page.css` gives.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
-from tune_stoppers.report.scales import Scale, short
+from tune_stoppers.report import glyphs
+from tune_stoppers.report.glyphs import Glyph
+from tune_stoppers.report.pictures.picture import (
+    Bar,
+    Label,
+    Line,
+    Mark,
+    Picture,
+    Rule,
+    Who,
+)
+from tune_stoppers.report.scales import cut
 
 TOP, BOTTOM = 32, 34  # pixels above and below the plot: the labels of the axes
 GUTTER = 46  # pixels that the page leaves to the left of a plot for its labels
 ACROSS = 1000  # units of the inner picture from left to right
 MOST = 160  # points of a line that are drawn: more cannot be told apart
+LETTERS, NAMES = 36, 6  # of names below an axis: letters in all, and names at most
+SMALL = 0.62  # size of small glyphs
+THINNEST = 0.0005  # of a bar, as a share of the width
 
 Point = tuple[float, float]  # positions from 0 to 1, NaN for none
 
@@ -31,23 +46,53 @@ def tag(name: str, content: str = "", **attributes: Any) -> str:
     return f"<{name}{given}>{content}</{name}>" if content else f"<{name}{given}/>"
 
 
-def words(text: str, **attributes: Any) -> str:
-    """A label."""
-    return tag("text", escape(text), **attributes)
-
-
 def across(position: float) -> str:
     """A position from 0 to 1 as per cent of the width."""
     return f"{100 * position:.2f}".rstrip("0").rstrip(".") + "%"
 
 
-def thinned(points: Sequence[Point], keep: Iterable[int] = ()) -> list[Point]:
-    """At most about `MOST` points at even distances, the last and those to `keep` among them."""
+def definitions() -> str:
+    """The shapes, named for use all over the page; those of endings in two sizes."""
+    shapes = [tag("path", id=name, d=path) for name, (path, _) in glyphs.SHAPES.items()]
+    for glyph in glyphs.ALL:
+        shapes.append(tag("path", id=f"m-{glyph.name}", d=glyph.path))
+        shapes.append(tag("path", id=f"n-{glyph.name}", d=glyph.path, transform=f"scale({SMALL})"))
+    return f'<svg id="defs" aria-hidden="true"><defs>{"".join(shapes)}</defs></svg>'
+
+
+def draw(picture: Picture) -> str:
+    """The picture, `role`, `k-GLYPH` and `best` as classes, the trial's number as `data-t`."""
+    marks, height = picture.marks, picture.height
+    top = TOP if picture.y.name else 0
+    lines = [_line(picture, m) for m in marks if isinstance(m, (Line, Rule))]
+    inner = tag(
+        "svg",
+        "".join(lines),
+        y=top,
+        width="100%",
+        height=f"{height:g}",
+        viewBox=f"0 0 {ACROSS} {height:g}",
+        preserveAspectRatio="none",
+        overflow="visible",
+    )
+    over = [_bar(picture, m) for m in marks if isinstance(m, Bar)]
+    over += _glyphs(picture, [m for m in marks if isinstance(m, Mark)])
+    over += [_label(picture, m) for m in marks if isinstance(m, Label)]
+    over += [_rule_label(picture, m) for m in marks if isinstance(m, Rule) and m.text]
+    layer = tag("g", "".join(over), transform=f"translate(0 {top})")
+    grid, labels = _axes(picture, top)
+    content = tag("title", escape(picture.about)) + grid + inner + labels + layer
+    size = f"{top + height + BOTTOM:.0f}"
+    return tag("svg", content, class_="plot", height=size, role="img")
+
+
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """At most about `MOST` points at even distances, the last among them, and all gaps."""
     stride = math.ceil(len(points) / MOST)
     if stride <= 1:
         return list(points)
-    kept = {*range(0, len(points), stride), len(points) - 1, *keep}
-    return [points[index] for index in sorted(kept)]
+    last = len(points) - 1
+    return [p for i, p in enumerate(points) if i % stride == 0 or i == last or math.isnan(p[1])]
 
 
 def path(points: Iterable[Point], height: float, *, steps: bool = False) -> str:
@@ -66,70 +111,114 @@ def path(points: Iterable[Point], height: float, *, steps: bool = False) -> str:
     return "".join(parts)
 
 
-def line(points: Iterable[Point], height: float, *, steps: bool = False, **attributes: Any) -> str:
-    """A line through positions."""
-    return tag("path", d=path(points, height, steps=steps), **attributes)
-
-
-def glyph(name: str, x: float, y: float, **attributes: Any) -> str:
-    """A shape defined in the page, at a position across and pixels down."""
-    return tag("use", href=f"#{name}", x=across(x), y=f"{y:.1f}", **attributes)
-
-
-def plot(
-    x: Scale,
-    y: Scale,
-    height: float,
-    lines: Iterable[str] = (),
-    glyphs: Iterable[str] = (),
-    *,
-    about: str,
-    x_label: str,
-    y_label: str,
-    x_ticks: Sequence[tuple[float, str]] | None = None,
-    y_text: Callable[[float], str] = short,
-    y_count: int = 5,
-) -> str:
-    """Axes with lines (in the inner picture) and glyphs (pixels down from the plot's top)."""
-    if x_ticks is None:
-        x_ticks = [(x.position(value), short(value)) for value in x.ticks()]
-    grid, labels = [], []
-    for value in y.ticks(y_count):
-        level = TOP + height * (1 - y.position(value))
+def _axes(picture: Picture, top: float) -> tuple[str, str]:
+    """The grid, and the labels and names of both axes."""
+    x, y, height = picture.x, picture.y, picture.height
+    floor = top + height
+    grid = [tag("line", class_="axis", x2="100%", y1=f"{floor:g}", y2=f"{floor:g}")]
+    labels = []
+    for value, text in y.ticks:
+        level = top + height * (1 - y.scale.position(value))
         grid.append(tag("line", class_="grid", x2="100%", y1=f"{level:.1f}", y2=f"{level:.1f}"))
+        labels.append(_words(text, "tick", x=-6, y=f"{level + 4:.1f}", text_anchor="end"))
+    names = x.labels == "names"
+    every = math.ceil(len(x.ticks) / NAMES) if names else 1
+    for value, text in x.ticks[::every]:
+        at = x.scale.position(value)
+        anchor = "end" if at > 0.96 else "middle"
+        shown = cut(text, max(LETTERS // len(x.ticks), 5)) if names else text
         labels.append(
-            words(y_text(value), class_="tick", x=-6, y=f"{level + 4:.1f}", text_anchor="end")
+            _words(shown, "tick", x=across(at), y=f"{floor + 14:.1f}", text_anchor=anchor)
         )
-    for position, text in x_ticks:
-        labels.append(
-            words(
-                text,
-                class_="tick",
-                x=across(position),
-                y=TOP + height + 14,
-                text_anchor=side(position),
-            )
-        )
-    floor = TOP + height
-    frame = tag("line", class_="axis", x2="100%", y1=floor, y2=floor)
-    inner = tag(
-        "svg",
-        "".join(lines),
-        y=TOP,
-        width="100%",
-        height=height,
-        viewBox=f"0 0 {ACROSS} {height:g}",
-        preserveAspectRatio="none",
-        overflow="visible",
+    labels.append(_words(y.name, "name", x=-GUTTER, y=12) if y.name else "")
+    labels.append(_words(x.name, "name", x="100%", y=f"{floor + 29:.1f}", text_anchor="end"))
+    return "".join(grid), "".join(labels)
+
+
+def _line(picture: Picture, mark: Line | Rule) -> str:
+    x, y = picture.x.scale, picture.y.scale
+    if isinstance(mark, Rule):
+        at = (x if mark.upright else y).position(mark.at)
+        ends = [(at, 0.0), (at, 1.0)] if mark.upright else [(0.0, at), (1.0, at)]
+        return tag("path", d=path(ends, picture.height), class_=mark.role)
+    points = thinned([(x.position(a), y.position(b)) for a, b in mark.points])
+    kind = f"{'c ' if mark.who else ''}{mark.role}"
+    return tag(
+        "path",
+        d=path(points, picture.height, steps=mark.steps),
+        class_=_look(kind, mark.who),
+        data_t=_number(mark.who),
     )
-    layer = tag("g", "".join(glyphs), transform=f"translate(0 {TOP})")
-    titles = words(y_label, class_="name", x=-GUTTER, y=12)
-    titles += words(x_label, class_="name", x="100%", y=floor + 29, text_anchor="end")
-    content = tag("title", escape(about)) + "".join(grid) + frame + inner + "".join(labels)
-    size = TOP + height + BOTTOM
-    return tag("svg", content + titles + layer, class_="plot", height=size, role="img")
 
 
-def side(position: float) -> str:
-    """Where a label is held: those at the right edge stay inside."""
-    return "end" if position > 0.96 else "middle"
+def _bar(picture: Picture, bar: Bar) -> str:
+    x = picture.x.scale
+    begin, width = x.position(bar.begin), x.position(bar.end) - x.position(bar.begin)
+    return tag(
+        "rect",
+        x=across(begin),
+        y=f"{_down(picture, bar.y + bar.thickness / 2):.1f}",
+        width=across(max(width, THINNEST)),
+        height=f"{_down(picture, bar.y) - _down(picture, bar.y + bar.thickness):.1f}",
+        class_=_look(bar.role, bar.who, bar.glyph),
+        data_t=_number(bar.who),
+    )
+
+
+def _glyphs(picture: Picture, marks: Sequence[Mark]) -> Iterator[str]:
+    """Marks that look alike and follow each other share a group, which keeps large pages light."""
+    alike = groupby(marks, key=lambda m: (m.shape, _look(m.role, m.who)))
+    for (shape, look), group in alike:
+        name = shape
+        if shape not in glyphs.SHAPES:
+            name = f"{'n' if picture.small else 'm'}-{shape}"
+        uses = [
+            tag(
+                "use",
+                href=f"#{name}",
+                x=across(picture.x.scale.position(mark.x)),
+                y=f"{_down(picture, mark.y):.1f}",
+                data_t=_number(mark.who),
+            )
+            for mark in group
+        ]
+        yield tag("g", "".join(uses), class_=look)
+
+
+def _label(picture: Picture, label: Label) -> str:
+    down = _down(picture, label.y) + (17 if label.below else -10)
+    return _words(
+        label.text,
+        label.role,
+        x=across(picture.x.scale.position(label.x)),
+        y=f"{down:.1f}",
+        dx={"start": 8, "middle": None, "end": -8}[label.side],
+        text_anchor=label.side,
+    )
+
+
+def _rule_label(picture: Picture, rule: Rule) -> str:
+    if not rule.upright:
+        level = f"{_down(picture, rule.at) - 4:.1f}"
+        return _words(rule.text, "ruled", x="100%", y=level, text_anchor="end")
+    at = picture.x.scale.position(rule.at)
+    anchor = "end" if at > 0.9 else "start"
+    return _words(rule.text, "ruled", x=across(at), y=-9, text_anchor=anchor)
+
+
+def _down(picture: Picture, value: float) -> float:
+    """Pixels below the top of the plot."""
+    return picture.height * (1 - picture.y.scale.share(value))
+
+
+def _look(role: str, who: Who | None, glyph: Glyph | None = None) -> str:
+    glyph = who.glyph if who else glyph
+    return f"{role}{f' k-{glyph.name}' if glyph else ''}{' best' if who and who.best else ''}"
+
+
+def _number(who: Who | None) -> int | None:
+    return who.number if who else None
+
+
+def _words(text: str, role: str, **attributes: Any) -> str:
+    return tag("text", escape(text), class_=role, **attributes)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from tune_stoppers.report.data.story import Story, TrialStory, is_number
 from tune_stoppers.report.data.totals import known
-from tune_stoppers.report.glyphs import Glyph
+from tune_stoppers.report.glyphs import glyphs_of
 from tune_stoppers.report.html.markup import LISTED, cell, key_of, text_of, time_of
 from tune_stoppers.report.html.svg import across, tag
+from tune_stoppers.report.pictures.endings import amounts
+from tune_stoppers.report.pictures.picture import Who, people
 from tune_stoppers.report.scales import short
 
 
-def endings_table(story: Story, glyphs: dict[str, Glyph]) -> str:
+def endings_table(story: Story) -> str:
     """A table of causes with what they spent and saved."""
-    most = max(map(_stake, story.causes.values()), default=0.0)
+    found, glyphs = amounts(story), glyphs_of(story)
+    most = max((amount.spent + amount.saved for amount in found), default=0.0)
     rows = []
-    for cause, trials in story.causes.items():
-        spent, saved = known(t.spent for t in trials), known(t.saved for t in trials)
+    for cause, trials, spent, saved in found:
         width, rest = (spent / most, saved / most) if most else (0.0, 0.0)
         look = f"k-{glyphs[cause].name}"
         bar = tag("rect", class_=f"bar {look}", width=across(width), height=14)
@@ -39,18 +41,15 @@ def endings_table(story: Story, glyphs: dict[str, Glyph]) -> str:
     )
 
 
-def _stake(trials: Sequence[TrialStory]) -> float:
-    return known(trial.spent for trial in trials) + known(trial.saved for trial in trials)
-
-
 def _saved(story: Story, trials: Sequence[TrialStory]) -> str:
     """What was saved on them; a dash where that is known of none."""
     values = [trial.saved for trial in trials]
     return "–" if all(map(math.isnan, values)) else time_of(story, known(values))
 
 
-def trials_table(story: Story, numbers: Mapping[str, int], glyphs: dict[str, Glyph]) -> str:
+def trials_table(story: Story) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
+    who = people(story)
     names = [parameter.name for parameter in story.swept]
     numeric = {parameter.name for parameter in story.parameters if parameter.numeric}
     eventful = any(trial.events for trial in story.trials)
@@ -66,7 +65,7 @@ def trials_table(story: Story, numbers: Mapping[str, int], glyphs: dict[str, Gly
     ranked = {trial.trial_id: rank for rank, trial in enumerate(story.ranked)}
     last = len(ranked)
     order = sorted(story.trials, key=lambda trial: ranked.get(trial.trial_id, last))
-    rows = "".join(_row(story, trial, numbers, glyphs, names, eventful) for trial in order)
+    rows = "".join(_row(story, trial, who[trial.trial_id], names, eventful) for trial in order)
     return (
         '<section><h2>All trials</h2><p class="note">The best first; a click on a column sorts, '
         "one on a row picks its trial out in every picture (Escape lets go).</p>"
@@ -75,20 +74,13 @@ def trials_table(story: Story, numbers: Mapping[str, int], glyphs: dict[str, Gly
     )
 
 
-def _row(
-    story: Story,
-    trial: TrialStory,
-    numbers: Mapping[str, int],
-    glyphs: dict[str, Glyph],
-    names: Sequence[str],
-    eventful: bool,
-) -> str:
+def _row(story: Story, trial: TrialStory, who: Who, names: Sequence[str], eventful: bool) -> str:
     ending = trial.ending
     would = f" Dry run, at {short(trial.would.step)}: {trial.would.reason}" if trial.would else ""
     cause = escape(ending.cause)
     cells = [f'<td class="id">{escape(trial.trial_id)}</td>', cell(trial.best_value)]
     cells.append(cell(trial.best_step))
-    cells.append(f'<td class="id" data-v="{cause}">{key_of(glyphs[ending.cause])}{cause}</td>')
+    cells.append(f'<td class="id" data-v="{cause}">{key_of(who.glyph)}{cause}</td>')
     cells.append(f'<td class="why">{escape(ending.reason + would)}</td>')
     cells += [cell(trial.last_step), cell(float(trial.reports))]
     if story.clock == "s":
@@ -101,11 +93,9 @@ def _row(
             cells.append(cell(float(value)))
         else:
             cells.append(f"<td>{escape('' if value is None else text_of(value))}</td>")
-    best = ' class="best"' if trial is story.best else ""
-    number = numbers[trial.trial_id]
-    return (
-        f'<tr{best} data-t="{number}" data-tip="{escape(_tip(story, trial))}">{"".join(cells)}</tr>'
-    )
+    best = ' class="best"' if who.best else ""
+    tip = escape(_tip(story, trial))
+    return f'<tr{best} data-t="{who.number}" data-tip="{tip}">{"".join(cells)}</tr>'
 
 
 def _tip(story: Story, trial: TrialStory) -> str:
