@@ -95,13 +95,16 @@ def test_numbers_and_times_are_short():
 
 
 def test_rates_are_told_apart_by_factors():
-    """Learning rates and weight decays from a factor of 2.5 on, batch sizes from 8 on."""
+    """Learning rates and weight decays from a factor of 2.5 on, others from 8 on, unless
+    the values tried are spread evenly."""
     for name, values, log in [
         ("optim/learning_rate", (1e-4, 3e-4), True),
         ("weight_decay", (0.01, 0.1), True),
         ("lr", (0.0, 0.1), False),  # zero has no logarithm
         ("batch_size", (8, 32), False),
         ("batch_size", (8, 64), True),
+        ("dropout", tuple(n / 50 + 0.01 for n in range(50)), False),  # even draws
+        ("rank", (1, 2, 4, 8, 16), True),
     ]:
         assert parameter_scale(Parameter(name, values, True)).log is log, name
 

@@ -72,7 +72,7 @@ class Cluster:
         if searcher is not None:
             self.search_alg = NearestSearch(self.trials, searcher)
         self._scheduler, self._stopper = scheduler, stopper
-        self._free, self._checkpoint_every = workers, checkpoint_every
+        self.workers, self._free, self._checkpoint_every = workers, workers, checkpoint_every
         self._max_pending = max_pending or self.search_alg.max_pending(workers)
         self._dice = self.faults.dice(len(self.trials))
         self._clock: Clock[Event] = Clock()

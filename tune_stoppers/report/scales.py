@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import numpy as np
 
@@ -103,9 +104,16 @@ def curve_scale(story: Story) -> Scale:
 
 
 def parameter_scale(parameter: Parameter) -> Scale:
-    """The range of a numeric hyperparameter; a rate's is logarithmic from a factor of 2.5 on."""
-    wide = RATE_SPREAD if is_rate(parameter.name) else SPREAD
-    return scale_of(parameter.distinct, pad=0.04, wide=wide)
+    """The range of a numeric hyperparameter.
+
+    A rate's is logarithmic from a factor of 2.5 on, another's from 8 on, if the median of the
+    values tried then lies nearer to the middle: uniform draws stay on a linear axis.
+    """
+    values = parameter.distinct
+    if is_rate(parameter.name):
+        return scale_of(values, pad=0.04, wide=RATE_SPREAD)
+    scales = [scale_of(values, pad=0.04, log=log, wide=SPREAD) for log in (None, False)]
+    return min(scales, key=lambda s: round(abs(s.position(median_low(values)) - 0.5), 2))
 
 
 def metric_scale(name: str, curves: Sequence[Points]) -> Scale:
@@ -140,7 +148,9 @@ def value_ticks(scale: Scale, values: Sequence[float]) -> tuple[tuple[float, str
         text = short(value)
         if chosen:
             apart = PANEL * (scale.position(value) - scale.position(chosen[-1][0]))
-            if apart < LETTER * (len(text) + len(chosen[-1][1]) + 2) / 2:
+            letters = (len(text) + len(chosen[-1][1])) / 2 + 1
+            letters += len(text) / 2 if value == values[-1] else 0  # it ends at the edge
+            if apart < LETTER * letters:
                 continue  # the labels would lie on each other
         chosen.append((value, text))
     return tuple(chosen)

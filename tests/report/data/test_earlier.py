@@ -80,10 +80,10 @@ def test_explain_tells_it(told: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_report_has_a_picture_of_it(told: Path) -> None:
-    """A dot for each trial, escaped like everything; none without a history."""
+    """A mark for each trial, escaped like everything; none without a history."""
     text = page(experiment_story(told, "loss", "min"))
     card = text[text.index("What earlier sweeps expected") :].partition("</section>")[0]
-    assert card.count("<circle") == 4
+    assert card.count("<use") == 4
     assert "last &lt;month&gt;" in card
     assert "<dd>0.75</dd>" in card
     assert "best loss: 1.00" in card  # all four in the order expected

@@ -73,3 +73,16 @@ def test_a_surrogate_is_called_so():
     """It is no recorded run."""
     story = replay_story(replay(recorded(surrogate=True)))
     assert any("surrogate" in note for note in story.notes)
+
+
+@pytest.mark.parametrize("costs", [{}, {"start_cost": 2.0, "save_cost": 0.5}])
+def test_the_best_so_far_without_stopping_is_that_of_such_a_replay(costs):
+    """The same trials in the same order on as many workers; its last point is the end."""
+    options = {"workers": 3, "seed": 5, **costs}
+    story = replay_story(replay(recorded(), ASHAScheduler(max_t=9, grace_period=1), **options))
+    whole = replay(recorded(), **options)
+    *found, end = story.unstopped
+    best = whole.incumbent.groupby("time")["value"].min()  # several may improve at a time
+    assert found == list(best.items())
+    assert end == (whole.seconds, whole.best)
+    assert replay_story(whole).unstopped == ()  # nothing was stopped: there is nothing to compare

@@ -1,5 +1,6 @@
 """The page as a browser shows it, on a desktop and on a phone: measured, not only written."""
 
+import functools
 import html
 import json
 import re
@@ -26,7 +27,7 @@ OPTIONS = (
 # In a frame of the width of the screen; the page is unchanged, and so is its policy.
 MEASURE = """<!doctype html><body><iframe id="f" width="WIDTH" height="900" src="PAGE"></iframe>
 <pre id="found"></pre><script>
-document.getElementById("f").onload = () => {
+document.getElementById("f").onload = async () => {
   const frame = document.getElementById("f"), page = frame.contentDocument;
   const view = frame.contentWindow;
   const found = {overlaps: [], clipped: [], empty: [], wide: 0};
@@ -40,7 +41,8 @@ document.getElementById("f").onload = () => {
     if (![...plot.querySelectorAll("[data-t]")].some(drawn)) found.empty.push(name);
     texts.forEach(([t, a], i) => {
       const top = box(plot).top - 1;
-      if (a.left < 0 || a.right > root.clientWidth || a.top < top)
+      const wide = plot.closest(".scroll") ? box(plot).right + 50 : root.clientWidth;
+      if (a.left < 0 || a.right > wide || a.top < top)
         found.clipped.push(name + ": " + t.textContent);
       for (const [u, b] of texts.slice(i + 1)) {
         const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
@@ -64,6 +66,37 @@ document.getElementById("f").onload = () => {
   view.dispatchEvent(new view.PointerEvent("click", where));
   found.tip = page.getElementById("tip").textContent;
   found.picked = page.querySelectorAll(".on").length;
+  view.dispatchEvent(new view.KeyboardEvent("keydown", {key: "Escape"}));
+  const shown = () => [...body.rows].filter(drawn).length;
+  const row = body.rows[0];
+  found.card = [...row.cells].map((c) =>
+    view.getComputedStyle(c, ":before").content.replaceAll('"', "")).join("|");
+  found.columns = [...page.querySelectorAll("table.trials th")].map((h) => h.textContent);
+  found.inside = [...row.cells].filter((c) => box(c).right <= root.clientWidth + 1).length;
+  found.trials = shown();
+  const cause = page.querySelector("[data-cause]");
+  cause.click(); found.filtered = shown();
+  found.marks = [...page.querySelectorAll("svg.plot [data-t]")].filter(drawn)
+    .filter((p) => rowOf(p).dataset.c === cause.dataset.cause).length;
+  function rowOf(part) { return body.querySelector(`[data-t="${part.dataset.t}"]`); }
+  view.URL.createObjectURL = (blob) => { found.blob = blob; return "#"; };
+  page.getElementById("csv").click();
+  found.csv = (await found.blob.text()).trim().split("\\r\\n").length;
+  found.note = page.getElementById("shown").textContent;
+  page.querySelector("#shown button").click(); found.again = shown();
+  const plot = page.querySelector(".parallel");
+  if (plot) {
+    plot.scrollIntoView({block: "center"});
+    const at = box(plot), clientX = at.left + at.width, rows = () => [...body.rows];
+    const values = (rows) => rows.map((r) => Number(r.cells[1].dataset.v || Infinity));
+    const ranked = (rows) => values(rows).sort((a, b) => a - b);
+    const send = (type, clientY) =>
+      plot.dispatchEvent(new view.PointerEvent(type, {clientX, clientY}));
+    send("pointerdown", at.top + 240); send("pointerup", at.top + 120);
+    found.brushed = ranked(rows().filter(drawn));
+    found.best = ranked(rows()).slice(0, found.brushed.length);
+    send("pointerdown", at.top + 100); send("pointerup", at.top + 100); found.released = shown();
+  }
   document.getElementById("found").textContent = JSON.stringify(found);
 };
 </script>"""
@@ -97,13 +130,25 @@ def told(kind, folder):
     return replay_story(result, rule="HyperBandScheduler", rungs=(1, 3, 9))
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """What a browser finds on a page at a width, measured once."""
+
+    @functools.cache
+    def look(kind, width):
+        folder = tmp_path_factory.mktemp(kind)
+        page = write_page(told(kind, folder / "experiment"), folder / "report.html")
+        return measured(page, width, folder)
+
+    return look
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("kind", ["experiment", "replay"])
-def test_the_page_is_legible_and_works(kind, width, tmp_path):
+def test_the_page_is_legible_and_works(kind, width, pages):
     """No label on another or cut off, no empty panel, no sideways scrolling, no console error;
     a column sorts both ways; a bar that is picked tells its trial."""
-    page = write_page(told(kind, tmp_path / "experiment"), tmp_path / "report.html")
-    found, errors = measured(page, width, tmp_path)
+    found, errors = pages(kind, width)
     assert errors == []
     assert {key: found[key] for key in ("overlaps", "clipped", "empty", "wide")} == {
         "overlaps": [],
@@ -115,3 +160,24 @@ def test_the_page_is_legible_and_works(kind, width, tmp_path):
     assert found["reversed"] == found["sorted"][::-1]
     assert "best" in found["tip"]
     assert found["picked"] >= 3
+    told = found["columns"] if width < 720 else ["none"] * len(found["columns"])
+    assert found["card"] == "|".join(told)  # a card per trial on a phone, its cells named
+    if width == 1280:
+        assert found["inside"] >= found["columns"].index("lr") + 1  # configurations are in sight
+
+
+@pytest.mark.parametrize("kind", ["experiment", "replay"])
+def test_trials_are_chosen_in_the_page(kind, pages):
+    """A cause hides its trials everywhere, also from the CSV; a note says so and shows all again;
+    a brush on an axis of the parallel coordinates keeps those that pass there."""
+    found, _ = pages(kind, 1280)
+    assert 0 < found["filtered"] < found["trials"]
+    assert found["marks"] == 0
+    assert found["csv"] == found["filtered"] + 1
+    assert found["note"].startswith(f"{found['filtered']} of {found['trials']} trials are shown.")
+    assert found["again"] == found["trials"]
+    assert ("brushed" in found) == (kind == "experiment")  # the replay swept one hyperparameter
+    if "brushed" in found:
+        assert 0 < len(found["brushed"]) < found["trials"]
+        assert found["brushed"] == found["best"]
+        assert found["released"] == found["trials"]

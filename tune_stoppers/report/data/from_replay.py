@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Iterator, Sequence
 
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.backtest.trial import Entry, ReplayTrial
+from tune_stoppers.metrics import sign_of
 from tune_stoppers.recorded.table import Curve
 from tune_stoppers.report.data.story import (
     EXTRAS,
@@ -57,8 +59,34 @@ def replay_story(
         saved_share=result.savings,
         rungs=tuple(rungs),
         facts=tuple(_facts(result)),
+        standing=tuple(_standing(trials)),
         notes=tuple(_notes(result)),
+        unstopped=unstopped(result) if any(trial.cut_short for trial in trials) else (),
     )
+
+
+def unstopped(result: ReplayResult) -> Points:
+    """The best so far against time had every trial run to its end, in the order of the replay.
+
+    On as many workers, each trial on the first that is free, without faults. The last point is the
+    end of the last trial. Empty where no value is finite.
+    """
+    free = [0.0] * result.cluster.workers
+    reports: list[tuple[float, float]] = []  # time, loss
+    sign, costs, every = sign_of(result.mode), result.costs, result.checkpoint_every
+    for trial in result.cluster.trials:
+        course, time = trial.curve, heapq.heappop(free) + costs.start
+        values = dict(_points(course, result.metric, range(len(course))))
+        for step, cost in zip(course.iterations.tolist(), costs.of(course), strict=True):
+            time += cost + (costs.save if every and step % every == 0 else 0.0)
+            reports.append((time, sign * values.get(float(step), math.nan)))
+        heapq.heappush(free, time)
+    best, found = math.inf, []
+    for time, loss in sorted(reports):
+        if loss < best and math.isfinite(loss):
+            best = loss
+            found.append((time, sign * loss))
+    return (*found, (max(free), found[-1][1])) if found else ()
 
 
 def _trial(
@@ -162,6 +190,15 @@ def _facts(result: ReplayResult) -> Iterator[tuple[str, str]]:
     yield "Regret", f"{number(result.regret, 4)} (0: the best trial found, 1: the typical one)"
     yield "Best trial stopped", "yes" if result.best_stopped else "no"
     yield "Time on the cluster", f"{result.seconds:.6g} {result.costs.unit}"
+
+
+def _standing(trials: Sequence[TrialStory]) -> Iterator[str]:
+    for word, found in {
+        "failed": [trial for trial in trials if trial.ending.kind == "failed"],
+        "diverged": [trial for trial in trials if trial.diverged],
+    }.items():
+        if found:
+            yield f"{len(found)} of {len(trials)} trials {word}."
 
 
 def _notes(result: ReplayResult) -> Iterator[str]:

@@ -142,6 +142,7 @@ class Story:
     notes: tuple[str, ...] = ()  # what is not known, and what to beware of
     load: str = ""  # Python that loads the best state
     earlier: EarlierSweeps | None = None  # what they expected
+    unstopped: Points = ()  # (time, best so far) had nothing been stopped; the last: the end
 
     @property
     def sign(self) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from html import escape
 from typing import Any
 
 from tune_stoppers.report import compute, pictures
 from tune_stoppers.report.data.story import Parameter, Story
 from tune_stoppers.report.html.markup import LISTED, count_of, figure, pairs, text_of, time_of
-from tune_stoppers.report.scales import short
+from tune_stoppers.report.scales import cut, short
+
+REASON = 160  # letters of an error in the verdict
 
 
 def cards(story: Story) -> str:
@@ -22,10 +25,12 @@ def _verdict(story: Story) -> str:
 
 
 def _standing(story: Story) -> str:
-    """Trials that the verdict does not rest on."""
-    if not story.standing:
-        return ""
-    return f"<p><b>{escape(' '.join(story.standing))}</b></p>"
+    """Trials that the verdict does not rest on: how many, and of those that failed, why."""
+    said = f"<p><b>{escape(' '.join(story.standing))}</b></p>" if story.standing else ""
+    why = Counter(t.ending.reason for t in story.trials if t.ending.kind == "failed").most_common()
+    items = [f"{count} × {cut(reason, REASON)}" for reason, count in why[:LISTED]]
+    items += [f"{len(why) - LISTED} more reasons: see the table"] if len(why) > LISTED else []
+    return said + (f"<ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>" if items else "")
 
 
 def _found(story: Story) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tune_stoppers.report.data.story import Story
 from tune_stoppers.report.glyphs import Glyph
 from tune_stoppers.report.html.svg import draw
-from tune_stoppers.report.pictures.picture import Picture
+from tune_stoppers.report.pictures.picture import Key, Picture
 from tune_stoppers.report.scales import duration, short
 
 LISTED = 6  # values of a hyperparameter, or columns of them, that are listed
@@ -35,14 +35,20 @@ def key_of(glyph: Glyph) -> str:
 
 
 def figure(picture: Picture) -> str:
-    """A picture with its caption and its legend."""
-    items = "".join(
-        f"<li>{key_of(key.glyph) if key.glyph else _key(key.shape, 'event')}{escape(key.text)}</li>"
-        for key in picture.key
-    )
+    """A picture with its caption and its legend; causes in it are buttons that hide trials."""
+    items = "".join(f"<li>{_entry(index, key)}</li>" for index, key in enumerate(picture.key))
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
     legend = f'<ul class="legend">{items}</ul>' if items else ""
     return f"<figure>{draw(picture)}{caption}</figure>{legend}"
+
+
+def _entry(index: int, key: Key) -> str:
+    if key.glyph is None:
+        return _key(key.shape, "event") + escape(key.text)
+    return (
+        f'<button type="button" data-cause="{index}" aria-pressed="true">'
+        f"{key_of(key.glyph)}{escape(key.text)}</button>"
+    )
 
 
 def _key(shape: str, look: str) -> str:

@@ -31,7 +31,8 @@
   function explain(part, event) {
     tip.hidden = !part || part.tagName === "TR";
     if (tip.hidden) return;
-    tip.textContent = rows.get(part.dataset.t).dataset.tip;
+    const row = rows.get(part.dataset.t);
+    tip.textContent = row.dataset.tip + "\n" + row.querySelector(".why").textContent;
     const left = event.clientX + 14, top = event.clientY + 14;
     const width = tip.offsetWidth, height = tip.offsetHeight;
     tip.style.left = Math.max(4, Math.min(left, innerWidth - width - 4)) + "px";
@@ -51,6 +52,7 @@
     requestAnimationFrame(() => { waiting = false; look(event); });
   });
   addEventListener("click", (event) => {
+    if (event.target.closest && event.target.closest("button, .parallel")) return;
     const part = under(event);
     pinned = part && part.dataset.t !== pinned ? part.dataset.t : null;
     look(event);
@@ -80,4 +82,113 @@
   for (const button of document.querySelectorAll("th button")) {
     button.addEventListener("click", () => order(button.closest("th")));
   }
+
+  // Which trials are shown: those of causes that are on, within every brush.
+  const causes = new Set(), brushes = new Map(), bar = document.getElementById("shown");
+  const lines = new Map(); // of the parallel coordinates: by trial, index of an axis -> position
+  const parallel = document.querySelector(".parallel");
+  const axes = parallel ? parallel.querySelectorAll("path.axis").length : 0;
+  if (parallel) {
+    const box = parallel.querySelector("svg").viewBox.baseVal;
+    for (const line of parallel.querySelectorAll("path[data-t]")) {
+      const at = new Map();
+      for (const [, x, y] of line.getAttribute("d").matchAll(/[ML](\S+) (\S+?)(?=[ML]|$)/g))
+        at.set(Math.round(x / box.width * (axes - 1)), 1 - y / box.height);
+      lines.set(line.dataset.t, at);
+    }
+  }
+
+  function within(trial) {
+    for (const [axis, { low, high }] of brushes) {
+      const at = lines.get(trial)?.get(axis);
+      if (!(low <= at && at <= high)) return false;
+    }
+    return true;
+  }
+
+  function filter() {
+    let count = 0;
+    for (const [trial, row] of rows) {
+      const gone = causes.has(row.dataset.c) || !within(trial);
+      for (const part of parts.get(trial)) part.classList.toggle("gone", gone);
+      count += !gone;
+    }
+    bar.hidden = count === rows.size;
+    bar.querySelector("span").textContent = count + " of " + rows.size + " trials are shown.";
+  }
+
+  const toggles = document.querySelectorAll("[data-cause]");
+  for (const button of toggles) {
+    button.addEventListener("click", () => {
+      const off = button.getAttribute("aria-pressed") === "true";
+      button.setAttribute("aria-pressed", String(!off));
+      if (off) causes.add(button.dataset.cause); else causes.delete(button.dataset.cause);
+      filter();
+    });
+  }
+  bar.querySelector("button").addEventListener("click", () => {
+    causes.clear();
+    for (const button of toggles) button.setAttribute("aria-pressed", "true");
+    for (const { mark } of brushes.values()) mark.remove();
+    brushes.clear();
+    filter();
+  });
+
+  if (parallel) {
+    const inner = parallel.querySelector("svg"), box = inner.viewBox.baseVal;
+    let drag = null;
+    const level = (event) => {
+      const frame = parallel.getBoundingClientRect(), top = Number(inner.getAttribute("y") || 0);
+      return Math.min(Math.max(1 - (event.clientY - frame.top - top) / box.height, 0), 1);
+    };
+    const put = (axis, low, high) => {
+      brushes.get(axis)?.mark.remove();
+      brushes.delete(axis);
+      if (high - low > 0.01) {
+        const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        const middle = axis / (axes - 1) * box.width;
+        for (const [name, value] of Object.entries({ class: "brush", x: middle - 7, width: 14,
+          y: (1 - high) * box.height, height: (high - low) * box.height }))
+          mark.setAttribute(name, value);
+        inner.append(mark);
+        brushes.set(axis, { low, high, mark });
+      }
+      filter();
+    };
+    parallel.addEventListener("pointerdown", (event) => {
+      const frame = parallel.getBoundingClientRect();
+      const axis = Math.round((event.clientX - frame.left) / frame.width * (axes - 1));
+      drag = { axis, from: level(event) };
+      if (event.pointerId) parallel.setPointerCapture(event.pointerId);
+    });
+    parallel.addEventListener("pointermove", (event) => {
+      if (!drag) return;
+      const to = level(event);
+      put(drag.axis, Math.min(drag.from, to), Math.max(drag.from, to));
+    });
+    parallel.addEventListener("pointerup", (event) => {
+      if (!drag) return;
+      const to = level(event);
+      put(drag.axis, Math.min(drag.from, to), Math.max(drag.from, to));
+      drag = null;
+    });
+  }
+
+  // The rows that are shown, in their order, with numbers in full.
+  function csv() {
+    const table = document.querySelector(".trials");
+    const quoted = (text) => {
+      const inert = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text;
+      return /[",\n\r]/.test(inert) ? '"' + inert.replaceAll('"', '""') + '"' : inert;
+    };
+    const lines = [...table.rows].filter((row) => !row.classList.contains("gone")).map((row) =>
+      [...row.cells].map((cell) => quoted(cell.dataset.v ?? cell.textContent)).join(","));
+    return lines.join("\r\n") + "\r\n";
+  }
+  document.getElementById("csv").addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+    link.download = "trials.csv";
+    link.click();
+  });
 })();

@@ -20,7 +20,7 @@ from tune_stoppers.report.data.story import Story
 from tune_stoppers.report.html.cards import cards
 from tune_stoppers.report.html.markup import count_of, figure
 from tune_stoppers.report.html.svg import definitions, draw
-from tune_stoppers.report.html.tables import endings_table, trials_table
+from tune_stoppers.report.html.tables import card_labels, endings_table, rungs_table, trials_table
 from tune_stoppers.report.pictures.curves import MANY
 from tune_stoppers.report.pictures.picture import Picture
 
@@ -36,7 +36,7 @@ def write_page(story: Story, path: str | os.PathLike[str]) -> Path:
 
 def page(story: Story) -> str:
     """The whole page."""
-    style, script = _style(), _asset("page.js")
+    style, script = _style() + card_labels(story), _asset("page.js")
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}"
     title = f"{story.name}: {story.metric}"
     many = ' class="many"' if len(story.trials) > MANY else ""
@@ -49,6 +49,8 @@ def page(story: Story) -> str:
     body = "\n".join(_body(story))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body{many}>\n{body}\n'
+        '<div id="shown" role="status" hidden=""><span></span> '
+        '<button type="button">Show all</button></div>\n'
         '<div id="tip" role="tooltip" hidden=""></div>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -61,6 +63,7 @@ def _body(story: Story) -> Iterator[str]:
     yield f'<div class="cards">{cards(story)}</div>'
     if any(trial.curve for trial in story.trials):
         yield _section(pictures.curves(story))
+        yield rungs_table(story)
     if story.incumbent:
         yield _section(pictures.incumbent(story))
     if story.lanes:
@@ -68,6 +71,7 @@ def _body(story: Story) -> Iterator[str]:
     yield endings_table(story)
     if story.judged:
         yield _panels(story)
+        yield _parallel(story)
     for key in dict.fromkeys(key for trial in story.trials for key in trial.extras):
         yield _section(pictures.metric_curves(story, key))
     yield trials_table(story)
@@ -96,6 +100,17 @@ def _panels(story: Story) -> str:
     return (
         f'<section><h2>Hyperparameters</h2><p class="note">{escape(text)}</p>'
         f'<div class="panels">{figures}</div></section>'
+    )
+
+
+def _parallel(story: Story) -> str:
+    """All hyperparameters at once; nothing where there is one alone. It scrolls where narrow."""
+    if len(story.swept) < 2:
+        return ""
+    picture = pictures.parallel(story)
+    return (
+        f'<section><h2>{escape(picture.title)}</h2><div class="scroll"><figure>{draw(picture)}'
+        f'</figure></div><p class="note">{escape(picture.caption)}</p></section>'
     )
 
 

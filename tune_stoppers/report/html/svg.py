@@ -29,7 +29,8 @@ TOP, BOTTOM = 32, 34  # pixels above and below the plot: the labels of the axes
 GUTTER = 46  # pixels that the page leaves to the left of a plot for its labels
 ACROSS = 1000  # units of the inner picture from left to right
 MOST = 160  # points of a line that are drawn: more cannot be told apart
-LETTERS, NAMES = 36, 6  # of names below an axis: letters in all, and names at most
+LETTERS, NAMES = 36, 6  # of names below the axis of a panel: letters in all, names at most
+WIDE = 5  # times as many where a picture has the whole width
 SMALL = 0.62  # size of small glyphs
 THINNEST = 0.0005  # of a bar, as a share of the width
 
@@ -83,7 +84,8 @@ def draw(picture: Picture) -> str:
     grid, labels = _axes(picture, top)
     content = tag("title", escape(picture.about)) + grid + inner + labels + layer
     size = f"{top + height + BOTTOM:.0f}"
-    return tag("svg", content, class_="plot", height=size, role="img")
+    kind = "plot parallel" if picture.parallel else "plot"
+    return tag("svg", content, class_=kind, height=size, role="img")
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
@@ -122,16 +124,18 @@ def _axes(picture: Picture, top: float) -> tuple[str, str]:
         grid.append(tag("line", class_="grid", x2="100%", y1=f"{level:.1f}", y2=f"{level:.1f}"))
         labels.append(_words(text, "tick", x=-6, y=f"{level + 4:.1f}", text_anchor="end"))
     names = x.labels == "names"
-    every = math.ceil(len(x.ticks) / NAMES) if names else 1
+    wide = 1 if picture.panel else WIDE
+    every = math.ceil(len(x.ticks) / (wide * NAMES)) if names else 1
     for value, text in x.ticks[::every]:
         at = x.scale.position(value)
         anchor = "end" if at > 0.96 else "middle"
-        shown = cut(text, max(LETTERS // len(x.ticks), 5)) if names else text
+        shown = cut(text, max(wide * LETTERS // len(x.ticks), 5)) if names else text
         labels.append(
             _words(shown, "tick", x=across(at), y=f"{floor + 14:.1f}", text_anchor=anchor)
         )
     labels.append(_words(y.name, "name", x=-GUTTER, y=12) if y.name else "")
-    labels.append(_words(x.name, "name", x="100%", y=f"{floor + 29:.1f}", text_anchor="end"))
+    if x.name:
+        labels.append(_words(x.name, "name", x="100%", y=f"{floor + 29:.1f}", text_anchor="end"))
     return "".join(grid), "".join(labels)
 
 
@@ -186,7 +190,8 @@ def _glyphs(picture: Picture, marks: Sequence[Mark]) -> Iterator[str]:
 
 
 def _label(picture: Picture, label: Label) -> str:
-    down = _down(picture, label.y) + (17 if label.below else -10)
+    aside = 4 if label.role == "tick" else 17 if label.below else -10
+    down = _down(picture, label.y) + aside
     return _words(
         label.text,
         label.role,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
+from typing import NamedTuple
 
+from tune_stoppers.report.data.rungs import rungs_of
 from tune_stoppers.report.data.story import Story, TrialStory, is_number
 from tune_stoppers.report.data.totals import known
 from tune_stoppers.report.glyphs import glyphs_of
@@ -14,6 +17,16 @@ from tune_stoppers.report.html.svg import across, tag
 from tune_stoppers.report.pictures.endings import amounts
 from tune_stoppers.report.pictures.picture import Who, people
 from tune_stoppers.report.scales import short
+
+RUNGS = (
+    "{metric} of trials at their first report at a rung or after it: the best with which one was "
+    "stopped there, the worst with which one continued. Reports: of all trials, up to that one of "
+    "each. Under a dry run: who would have been stopped."
+)
+TRIALS = (
+    "The best first; a click on a column sorts, one on a row picks its trial out in every picture "
+    "(Escape lets go)."
+)
 
 
 def endings_table(story: Story) -> str:
@@ -47,59 +60,119 @@ def _saved(story: Story, trials: Sequence[TrialStory]) -> str:
     return "–" if all(map(math.isnan, values)) else time_of(story, known(values))
 
 
+def rungs_table(story: Story) -> str:
+    """A table of rungs with who came, who was stopped there, and at which values."""
+    rows = rungs_of(story)
+    if not rows:
+        return ""
+    head = [story.time_attr, "trials that came", "stopped there", "best of those"]
+    head += ["worst that continued", "stopped before the next", "reports up to here"]
+    points = sum(len(trial.curve) for trial in story.trials)
+    body = "".join(
+        f"<tr>{cell(row.step)}{cell(float(row.came))}{cell(float(row.stopped))}"
+        f"{cell(row.best_stopped)}{cell(row.worst_continued)}{cell(float(row.later))}"
+        f"{cell(float(row.reports), f'{row.reports:,} ({row.reports / points:.0%})')}</tr>"
+        for row in rows
+    )
+    heads = "".join(f'<th class="n">{escape(name)}</th>' for name in head)
+    return (
+        f'<section><h2>Rungs</h2><p class="note">{escape(RUNGS.format(metric=story.metric))}</p>'
+        f'<div class="scroll"><table class="rungs"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></section>"
+    )
+
+
+class Column(NamedTuple):
+    """A column of the table of all trials."""
+
+    name: str
+    kind: str  # its class: n for numbers
+    cell: Callable[[TrialStory, Who], str]
+
+
 def trials_table(story: Story) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
-    who = people(story)
-    names = [parameter.name for parameter in story.swept]
-    numeric = {parameter.name for parameter in story.parameters if parameter.numeric}
-    eventful = any(trial.events for trial in story.trials)
-    columns = [("trial", ""), (f"best {story.metric}", "n"), (f"at {story.time_attr}", "n")]
-    columns += [("ended by", ""), ("why", ""), ("last", "n"), ("reports", "n")]
-    columns += [("spent", "n")] if story.clock == "s" else []
-    columns += [("events", "")] if eventful else []
-    columns += [(name, "n" if name in numeric else "") for name in names]
+    who, columns = people(story), _columns(story)
     head = "".join(
-        f'<th class="{kind}" scope="col"><button type="button">{escape(name)}</button></th>'
-        for name, kind in columns
+        f'<th class="{column.kind}" scope="col"><button type="button">{escape(column.name)}'
+        "</button></th>"
+        for column in columns
     )
+    causes = {cause: index for index, cause in enumerate(story.causes)}
     ranked = {trial.trial_id: rank for rank, trial in enumerate(story.ranked)}
-    last = len(ranked)
-    order = sorted(story.trials, key=lambda trial: ranked.get(trial.trial_id, last))
-    rows = "".join(_row(story, trial, who[trial.trial_id], names, eventful) for trial in order)
+    rows = []
+    for trial in sorted(story.trials, key=lambda t: ranked.get(t.trial_id, len(ranked))):
+        whose = who[trial.trial_id]
+        cells = "".join(column.cell(trial, whose) for column in columns)
+        best = ' class="best"' if whose.best else ""
+        rows.append(
+            f'<tr{best} data-t="{whose.number}" data-c="{causes[trial.ending.cause]}" '
+            f'data-tip="{escape(_tip(story, trial))}">{cells}</tr>'
+        )
     return (
-        '<section><h2>All trials</h2><p class="note">The best first; a click on a column sorts, '
-        "one on a row picks its trial out in every picture (Escape lets go).</p>"
+        f'<section><h2>All trials</h2><p class="note">{TRIALS} '
+        '<button type="button" id="csv">Download CSV</button></p>'
         f'<div class="scroll"><table class="trials"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 
-def _row(story: Story, trial: TrialStory, who: Who, names: Sequence[str], eventful: bool) -> str:
-    ending = trial.ending
-    would = f" Dry run, at {short(trial.would.step)}: {trial.would.reason}" if trial.would else ""
-    cause = escape(ending.cause)
-    cells = [f'<td class="id">{escape(trial.trial_id)}</td>', cell(trial.best_value)]
-    cells.append(cell(trial.best_step))
-    cells.append(f'<td class="id" data-v="{cause}">{key_of(who.glyph)}{cause}</td>')
-    cells.append(f'<td class="why">{escape(ending.reason + would)}</td>')
-    cells += [cell(trial.last_step), cell(float(trial.reports))]
+def card_labels(story: Story) -> str:
+    """Style that names the cells of a trial where the table is shown as cards."""
+    rules = "".join(
+        f'.trials td:nth-child({index}):before{{content:"{_in_css(column.name)}"}}'
+        for index, column in enumerate(_columns(story), start=1)
+    )
+    return f"@media (max-width: 720px) {{ {rules} }}"
+
+
+def _in_css(text: str) -> str:
+    """A text within a string of a style sheet: whatever could end it is written as its number."""
+    return "".join(
+        c if c.isascii() and (c.isalnum() or c in " _-./") else f"\\{ord(c):06x}" for c in text
+    )
+
+
+def _columns(story: Story) -> list[Column]:
+    """What identifies and sums up a trial, its hyperparameters, then the details."""
+    columns = [
+        Column("trial", "", lambda t, _: f'<td class="id">{escape(t.trial_id)}</td>'),
+        Column(f"best {story.metric}", "n", lambda t, _: cell(t.best_value)),
+        Column(f"at {story.time_attr}", "n", lambda t, _: cell(t.best_step)),
+        Column("ended by", "", _cause),
+    ]
+    for parameter in story.swept:
+        kind = "n" if parameter.numeric else ""
+        columns.append(Column(parameter.name, kind, partial(_value, parameter.name)))
+    columns.append(Column("last", "n", lambda t, _: cell(t.last_step)))
+    columns.append(Column("reports", "n", lambda t, _: cell(float(t.reports))))
     if story.clock == "s":
-        cells.append(cell(trial.spent, time_of(story, trial.spent)))
-    if eventful:
-        cells.append(f"<td>{escape(_events(trial))}</td>")
-    for name in names:
-        value = trial.config.get(name)
-        if is_number(value):
-            cells.append(cell(float(value)))
-        else:
-            cells.append(f"<td>{escape('' if value is None else text_of(value))}</td>")
-    best = ' class="best"' if who.best else ""
-    tip = escape(_tip(story, trial))
-    return f'<tr{best} data-t="{who.number}" data-tip="{tip}">{"".join(cells)}</tr>'
+        columns.append(Column("spent", "n", lambda t, _: cell(t.spent, time_of(story, t.spent))))
+    if any(trial.events for trial in story.trials):
+        columns.append(Column("events", "", lambda t, _: f"<td>{escape(_events(t))}</td>"))
+    return [*columns, Column("why", "", _why)]
+
+
+def _cause(trial: TrialStory, who: Who) -> str:
+    cause = escape(trial.ending.cause)
+    return f'<td class="id" data-v="{cause}">{key_of(who.glyph)}{cause}</td>'
+
+
+def _value(name: str, trial: TrialStory, who: Who) -> str:
+    value = trial.config.get(name)
+    if is_number(value):
+        return cell(float(value))
+    return f"<td>{escape('' if value is None else text_of(value))}</td>"
+
+
+def _why(trial: TrialStory, who: Who) -> str:
+    would = trial.would
+    dry = f" Dry run, at {short(would.step)}: {would.reason}" if would else ""
+    return f'<td class="why">{escape(trial.ending.reason + dry)}</td>'
 
 
 def _tip(story: Story, trial: TrialStory) -> str:
-    """What is shown beside the pointer."""
+    """What is shown beside the pointer, before the reason, which the table has."""
     text = [f"{trial.trial_id}: {trial.ending.cause}"]
     text.append(f"best {short(trial.best_value)} at {short(trial.best_step)}")
     text += [f"{p.name} = {text_of(trial.config.get(p.name))}" for p in story.swept[:LISTED]]
@@ -107,7 +180,7 @@ def _tip(story: Story, trial: TrialStory) -> str:
         :LISTED
     ]
     text += [f"{event.kind} at {short(event.step)}" for event in trial.events[:LISTED]]
-    return "\n".join([*text, trial.ending.reason])
+    return "\n".join(text)
 
 
 def _events(trial: TrialStory) -> str:

@@ -9,5 +9,6 @@ from tune_stoppers.report.pictures.earlier import agreement as agreement
 from tune_stoppers.report.pictures.endings import endings as endings
 from tune_stoppers.report.pictures.hyperparameters import scatter as scatter
 from tune_stoppers.report.pictures.hyperparameters import strengths as strengths
+from tune_stoppers.report.pictures.parallel import parallel as parallel
 from tune_stoppers.report.pictures.progress import incumbent as incumbent
 from tune_stoppers.report.pictures.timeline import timeline as timeline

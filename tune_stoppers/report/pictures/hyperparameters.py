@@ -53,6 +53,7 @@ def scatter(story: Story, parameter: Parameter) -> Picture:
         height=140.0,
         caption=_caption(story),
         small=len(story.trials) > SMALL,
+        panel=True,
     )
 
 

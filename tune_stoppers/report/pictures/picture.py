@@ -121,6 +121,8 @@ class Picture:
     caption: str = ""
     key: tuple[Key, ...] = ()
     small: bool = False  # there are so many marks that they are drawn small
+    panel: bool = False  # one of several side by side
+    parallel: bool = False  # its uprights are axes, each with a scale of its own
 
 
 def people(story: Story) -> dict[str, Who]:
