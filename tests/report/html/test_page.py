@@ -18,7 +18,6 @@ from tune_stoppers import Sweep, replay
 from tune_stoppers.report import experiment_story, replay_story, write_page
 from tune_stoppers.report.html.page import page
 
-EMPTY = {"meta", "path", "use", "line", "rect", "circle"}
 NASTY = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 
 
@@ -35,7 +34,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in ("meta", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):

@@ -37,6 +37,8 @@ def key_of(glyph: Glyph) -> str:
 def figure(picture: Picture) -> str:
     """A picture with its caption and its legend; causes in it are buttons that hide trials."""
     items = "".join(f"<li>{_entry(index, key)}</li>" for index, key in enumerate(picture.key))
+    if any(key.glyph for key in picture.key):
+        items += '<li class="note">A click hides or shows.</li>'
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
     legend = f'<ul class="legend">{items}</ul>' if items else ""
     return f"<figure>{draw(picture)}{caption}</figure>{legend}"

@@ -94,8 +94,8 @@ def trials_table(story: Story) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
     who, columns = people(story), _columns(story)
     head = "".join(
-        f'<th class="{column.kind}" scope="col"><button type="button">{escape(column.name)}'
-        "</button></th>"
+        f'<th class="{column.kind}" scope="col"><button type="button">'
+        f"{escape(column.name).replace('_', '_<wbr>')}</button></th>"
         for column in columns
     )
     causes = {cause: index for index, cause in enumerate(story.causes)}
@@ -155,7 +155,7 @@ def _columns(story: Story) -> list[Column]:
 
 def _cause(trial: TrialStory, who: Who) -> str:
     cause = escape(trial.ending.cause)
-    return f'<td class="id" data-v="{cause}">{key_of(who.glyph)}{cause}</td>'
+    return f'<td class="id" data-v="{cause}"><span>{key_of(who.glyph)}{cause}</span></td>'
 
 
 def _value(name: str, trial: TrialStory, who: Who) -> str:

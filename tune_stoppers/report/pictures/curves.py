@@ -179,7 +179,8 @@ def _beyond(values: Iterable[float], y: Scale) -> str:
     finite = [value for value in beyond if math.isfinite(value)]
     if not beyond:
         return ""
-    text = f" Arrows: here a line leaves the axis. {len(beyond)} values lie beyond it"
+    lie = "value lies" if len(beyond) == 1 else "values lie"
+    text = f" Arrows: here a line leaves the axis. {len(beyond)} {lie} beyond it"
     if finite:
         text += f", the farthest at {short(max(finite, key=lambda v: abs(v - y.clamp(v))))}"
     lost = len(beyond) - len(finite)
