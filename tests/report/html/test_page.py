@@ -73,9 +73,11 @@ def test_the_verdict_and_the_compute_in_words(story):
     """What somebody reads who was not there."""
     place = story.place
     text = page(story)
+    assert "A sweep of 4 trials over lr and opt. Judged by loss; lower is better." in text
+    assert "<p>Rule: PatienceStopper.</p>" in text
     assert card(text, "Verdict") == [
         *("loss 0.5", "trial", "aaaaa_00000", ", training_iteration 5; ran to the last step"),
-        *("lr", "0.001", "opt", "adam"),
+        "lr = 0.001, opt = adam",
         f"Its checkpoint: {place}/train_aaaaa_00000_1_x_2026-01-01_00-00-00/checkpoint_000005",
         f"from tune_stoppers import best_state best = best_state({place!r}, 'loss', 'min') "
         "best.restore(model)",
@@ -275,7 +277,7 @@ def test_a_replay_tells_what_a_rule_would_have_cost():
     reader = Reader(text)
     assert reader.count("path", "recorded") > 0
     assert reader.count("path", "unstopped") == 1
-    assert any("Dashed: the same trials, none of them stopped." in told for told in reader.texts)
+    assert any("Dashed: the same trials, none of them stopped: " in told for told in reader.texts)
 
 
 def test_it_is_written_where_asked(story, tmp_path):

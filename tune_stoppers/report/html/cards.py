@@ -43,8 +43,8 @@ def _found(story: Story) -> str:
     found = f'<p class="big">{escape(story.metric)} {short(best.best_value)}</p>'
     found += f"<p>trial <b>{escape(best.trial_id)}</b>, {escape(story.time_attr)} "
     found += f"{short(best.best_step)}; {escape(best.ending.cause)}</p>"
-    names = [parameter.name for parameter in story.swept]
-    found += pairs([(name, text_of(best.config[name])) for name in names if name in best.config])
+    swept = {p.name: best.config[p.name] for p in story.swept if p.name in best.config}
+    found += f"<p>{escape(_listed(swept))}</p>" if swept else ""
     if best.last_config:
         text = f"The trial then continued with {_listed(best.last_config)}."
         found += f"<p>{escape(text)}</p>"

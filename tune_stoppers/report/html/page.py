@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -25,6 +26,7 @@ from tune_stoppers.report.pictures.curves import MANY
 from tune_stoppers.report.pictures.picture import Picture
 
 PANELS, PANELS_OF_MANY = 12, 8  # of hyperparameters
+NAMED, LONG = 4, 90  # hyperparameters named in the first sentence; letters of a rule shown at once
 
 
 def write_page(story: Story, path: str | os.PathLike[str]) -> Path:
@@ -79,13 +81,20 @@ def _body(story: Story) -> Iterator[str]:
 
 
 def _header(story: Story) -> str:
-    swept = ", ".join(p.name for p in story.swept) or "no hyperparameter"
-    kind = "A replay of" if story.source == "replay" else "A sweep of"
+    """The name, what this is in a sentence, and the rule: a long one behind a click."""
+    swept, kind = story.swept, "A replay" if story.source == "replay" else "A sweep"
+    over = count_of(len(swept), "hyperparameter")
+    if 0 < len(swept) <= NAMED:
+        over = " and ".join(filter(None, [", ".join(p.name for p in swept[:-1]), swept[-1].name]))
     goal = "lower" if story.mode == "min" else "higher"
-    lead = f"{kind} {count_of(len(story.trials), 'trial')} over {swept}, judged by {story.metric}: "
-    lead += f"{goal} is better."
-    ran = f" Under: {story.rule}." if story.rule else ""
-    return f'<header><h1>{escape(story.name)}</h1><p class="lead">{escape(lead + ran)}</p></header>'
+    lead = f"{kind} of {count_of(len(story.trials), 'trial')} over {over}. "
+    lead += f"Judged by {story.metric}; {goal} is better."
+    rule = f"<p>Rule: {escape(story.rule)}.</p>" if story.rule else ""
+    if len(story.rule) > LONG:
+        name = re.split(r"[ (]", story.rule)[0]
+        rule = f"<details><summary>Rule: {escape(name)}, in full</summary>{rule}</details>"
+    lead = f'<p class="lead">{escape(lead)}</p>'
+    return f'<header><h1>{escape(story.name)}</h1>{lead}<div class="lead">{rule}</div></header>'
 
 
 def _panels(story: Story) -> str:
@@ -115,7 +124,8 @@ def _parallel(story: Story) -> str:
 
 
 def _section(picture: Picture) -> str:
-    return f"<section><h2>{escape(picture.title)}</h2>{figure(picture)}</section>"
+    anchor = escape(picture.title.lower().replace(" ", "-"))
+    return f'<section id="{anchor}"><h2>{escape(picture.title)}</h2>{figure(picture)}</section>'
 
 
 def _style() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tune_stoppers.report.pictures.picture import (
     inside,
     leavings,
     people,
+    said_beyond,
 )
 from tune_stoppers.report.scales import Scale, curve_scale, metric_scale, scale_of, short
 
@@ -72,7 +73,7 @@ def curves(story: Story) -> Picture:
         y=Axis.of(story.metric, y),
         marks=(*lines, *_offs(lines, y), *_ends(story, who, y), *_best(story, who, x, y)),
         height=340.0,
-        caption=caption + _beyond([v for t in story.trials for _, v in t.curve], y),
+        caption=caption + said_beyond([v for t in story.trials for _, v in t.curve], y),
         key=causes_key(story),
         small=many,
     )
@@ -93,7 +94,7 @@ def metric_curves(story: Story, key: str) -> Picture:
         marks=(*lines, *_offs(lines, y)),
         small=len(story.trials) > MANY,
         caption="In the colours of the endings, as above."
-        + _beyond([value for _, value in points], y),
+        + said_beyond([value for _, value in points], y),
     )
 
 
@@ -171,17 +172,3 @@ def _offs(lines: Sequence[Line | Rule], y: Scale) -> Iterator[Mark]:
                 yield Mark(
                     step, value, "off-up" if value == y.high else "off-down", "off", line.who
                 )
-
-
-def _beyond(values: Iterable[float], y: Scale) -> str:
-    """What lies beyond the axis, in words; "" where nothing does."""
-    beyond = [value for value in values if not y.has(value)]
-    finite = [value for value in beyond if math.isfinite(value)]
-    if not beyond:
-        return ""
-    lie = "value lies" if len(beyond) == 1 else "values lie"
-    text = f" Arrows: here a line leaves the axis. {len(beyond)} {lie} beyond it"
-    if finite:
-        text += f", the farthest at {short(max(finite, key=lambda v: abs(v - y.clamp(v))))}"
-    lost = len(beyond) - len(finite)
-    return text + (f"; {lost} of them are NaN or infinite." if lost else ".")

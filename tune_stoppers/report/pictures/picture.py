@@ -174,6 +174,20 @@ def leavings(line: Points, y: Scale) -> Iterator[tuple[float, float]]:
             yield step, value
 
 
+def said_beyond(values: Iterable[float], y: Scale) -> str:
+    """What lies beyond the axis, in words; "" where nothing does."""
+    beyond = [value for value in values if not y.has(value)]
+    finite = [value for value in beyond if math.isfinite(value)]
+    if not beyond:
+        return ""
+    lie = "value lies" if len(beyond) == 1 else "values lie"
+    text = f" Arrows: here a line leaves the axis. {len(beyond)} {lie} beyond it"
+    if finite:
+        text += f", the farthest at {short(max(finite, key=lambda v: abs(v - y.clamp(v))))}"
+    lost = len(beyond) - len(finite)
+    return text + (f"; {lost} of them are NaN or infinite." if lost else ".")
+
+
 def _crossing(out: tuple[float, float], into: tuple[float, float], y: Scale) -> tuple[float, float]:
     """Where the line between a point beyond the axis and one inside meets the edge."""
     edge = y.clamp(out[1])

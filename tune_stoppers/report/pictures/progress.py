@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from tune_stoppers.report.data.story import Story
-from tune_stoppers.report.pictures.picture import Axis, Label, Line, Mark, Picture, people
-from tune_stoppers.report.scales import Scale, duration, scale_of, short, time_axis
+import math
+
+from tune_stoppers.report.data.story import Points, Story
+from tune_stoppers.report.pictures.picture import (
+    Axis,
+    Label,
+    Line,
+    Mark,
+    Picture,
+    leavings,
+    people,
+    said_beyond,
+)
+from tune_stoppers.report.scales import Scale, objective_scale, short, time_axis
 
 
 def incumbent(story: Story) -> Picture:
@@ -14,39 +25,58 @@ def incumbent(story: Story) -> Picture:
     """
     who, found = people(story), story.incumbent
     unit, size = time_axis(story.clock, story.duration)
-    whole = tuple((time / size, value) for time, value in story.unstopped)
-    end = max([story.duration, *(time for time, _, _ in found)]) / size
     points = tuple((time / size, value) for time, value, _ in found)
-    lead = Line((*points, *((end, value) for _, value in points[-1:])), "lead", steps=True)
-    marks = [Mark(time / size, value, "dot", "mark", who[trial]) for time, value, trial in found]
-    y = scale_of([value for _, value in (*points, *whole)], pad=0.05)
-    told: list[Line | Label] = [Line(whole, "unstopped", steps=True)] if whole else []
-    if whole:
-        told.append(Label(*whole[-1], "no stopping", "callout", "end"))
+    whole = tuple((time / size, value) for time, value in story.unstopped)
+    end = max([story.duration / size, *(time for time, _ in points)])
+    values = [value for _, value in (*points, *whole)]
+    y = objective_scale(values, story.sign, tail=75)
+    lines = [Line(_entering(whole, y), "unstopped", steps=True)] if whole else []
+    last = (end, points[-1][1]) if points else (end, math.nan)
+    lines.append(Line(_entering((*points, last), y), "lead", steps=True))
+    marks = [
+        Mark(time / size, value, "dot", "mark", who[trial])
+        for time, value, trial in found
+        if y.has(value)
+    ]
+    far = "off-up" if story.sign > 0 else "off-down"
+    offs = [Mark(*point, far, "off") for line in lines for point in leavings(line.points, y)]
     return Picture(
         title="Best so far",
         about=f"best {story.metric} so far against time",
         x=Axis.of(unit, Scale(0.0, max([end, *(time for time, _ in whole)]) or 1.0)),
         y=Axis.of(f"best {story.metric} so far", y, 4),
-        marks=(*told, lead, *marks),
-        caption="A dot: a trial that took the lead." + _compared(story),
+        marks=(
+            *lines,
+            *offs,
+            *marks,
+            *(Label(*point, "no stopping", "callout", "end") for point in whole[-1:]),
+        ),
+        caption="A dot: a trial that took the lead."
+        + _compared(story, size)
+        + said_beyond(values, y),
     )
 
 
-def _compared(story: Story) -> str:
+def _entering(points: Points, y: Scale) -> Points:
+    """A line in steps from where it comes into the axis, which it does once, on."""
+    inside = [point for point in points if y.has(point[1])]
+    if not inside or len(inside) == len(points):
+        return tuple(inside)
+    edge = max((y.low, y.high), key=lambda edge: abs(edge - inside[-1][1]))
+    time = inside[0][0]
+    return ((time, math.nan), (time, edge), *inside)
+
+
+def _compared(story: Story, size: float) -> str:
     """When the best was found, and when without stopping; "" where the latter is not known."""
     if not story.unstopped or not story.incumbent:
         return ""
     time, value, _ = story.incumbent[-1]
     as_good = [t for t, v in story.unstopped if story.sign * v <= story.sign * value]
     end, best = story.unstopped[-1]
-    text = " Dashed: the same trials, none of them stopped. They "
+    text = " Dashed: the same trials, none of them stopped: "
     if as_good:
-        text += f"reach {short(value)} after {_time(story, min(as_good))} instead of "
-        text += f"{_time(story, time)}, and "
-    text += f"end at {short(best)} after {_time(story, end)} instead of "
-    return text + f"{short(value)} after {_time(story, story.duration)}."
-
-
-def _time(story: Story, value: float) -> str:
-    return duration(value) if story.clock == "s" else f"{short(value)} reports"
+        text += f"{short(value)} is reached at {short(min(as_good) / size)} instead of "
+        text += f"{short(time / size)}, and "
+    text += f"the end, with {short(best)}, at {short(end / size)} instead of "
+    return text + f"{short(story.duration / size)}."
