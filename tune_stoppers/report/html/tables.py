@@ -88,13 +88,14 @@ class Column(NamedTuple):
     name: str
     kind: str  # its class: n for numbers
     cell: Callable[[TrialStory, Who], str]
+    unit: str = ""  # of its numbers, which a CSV's header names
 
 
 def trials_table(story: Story) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
     who, columns = people(story), _columns(story)
     head = "".join(
-        f'<th class="{column.kind}" scope="col"><button type="button">'
+        f'<th class="{column.kind}" scope="col"{_in_csv(column)}><button type="button">'
         f"{escape(column.name).replace('_', '_<wbr>')}</button></th>"
         for column in columns
     )
@@ -115,6 +116,10 @@ def trials_table(story: Story) -> str:
         f'<div class="scroll"><table class="trials"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _in_csv(column: Column) -> str:
+    return f' data-v="{escape(f"{column.name}_{column.unit}")}"' if column.unit else ""
 
 
 def card_labels(story: Story) -> str:
@@ -147,10 +152,14 @@ def _columns(story: Story) -> list[Column]:
     columns.append(Column("last", "n", lambda t, _: cell(t.last_step)))
     columns.append(Column("reports", "n", lambda t, _: cell(float(t.reports))))
     if story.clock == "s":
-        columns.append(Column("spent", "n", lambda t, _: cell(t.spent, time_of(story, t.spent))))
+        columns.append(Column("spent", "n", partial(_spent, story), "s"))
     if any(trial.events for trial in story.trials):
         columns.append(Column("events", "", lambda t, _: f"<td>{escape(_events(t))}</td>"))
     return [*columns, Column("why", "", _why)]
+
+
+def _spent(story: Story, trial: TrialStory, who: Who) -> str:
+    return cell(trial.spent, time_of(story, trial.spent))
 
 
 def _cause(trial: TrialStory, who: Who) -> str:
