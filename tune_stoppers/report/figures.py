@@ -83,6 +83,11 @@ def plot_hyperparameters(story: Story, ax: Axes | None = None) -> Axes:
     return draw(pictures.strengths(story), ax)
 
 
+def plot_parallel(story: Story, ax: Axes | None = None) -> Axes:
+    """Parallel coordinates: each trial through up to eight hyperparameters to its best value."""
+    return draw(pictures.parallel(story), ax)
+
+
 def plot_metric(story: Story, name: str, ax: Axes | None = None) -> Axes:
     """A further metric of all trials: a gradient norm, a learning rate.
 
@@ -118,10 +123,10 @@ def _line(line: Line, ax: Axes) -> None:
     if line.role == "band":
         ax.fill(x, y, color="0.5", alpha=0.2, linewidth=0)
         return
-    best = line.who is not None and line.who.best and line.role == "curve"
+    best = line.trial is not None and line.trial.best and line.role == "curve"
     look = dict(LINES[line.role])
-    if line.who is not None:
-        look |= {"color": line.who.glyph.light}
+    if line.trial is not None:
+        look |= {"color": line.trial.glyph.light}
     look |= {"color": BEST, "linewidth": 2, "alpha": 1} if best else {}
     ax.plot(x, y, drawstyle="steps-post" if line.steps else "default", **look)
 
@@ -136,14 +141,17 @@ def _rule(rule: Rule, ax: Axes) -> None:
 
 
 def _mark(mark: Mark, ax: Axes) -> None:
-    look = _look(mark.shape, mark.who.glyph if mark.who else None)
+    look = _look(mark.shape, mark.trial.glyph if mark.trial else None)
     if mark.role == "star" or (mark.role == "mark" and mark.shape in SHAPES):
         look |= {"color": BEST, "markersize": 11 if mark.role == "star" else 5}
     ax.plot([mark.x], [mark.y], zorder=4, clip_on=False, **look)
 
 
 def _bar(bar: Bar, ax: Axes) -> None:
-    glyph, best = bar.who.glyph if bar.who else bar.glyph, bar.who is not None and bar.who.best
+    glyph, best = (
+        bar.trial.glyph if bar.trial else bar.glyph,
+        bar.trial is not None and bar.trial.best,
+    )
     ax.barh(
         bar.y,
         bar.end - bar.begin,

@@ -18,7 +18,7 @@ def test_a_curve_that_leaves_the_axis_says_where_and_how_far(tmp_path):
     trial(tmp_path, "b0000", [2.0, 1.6, 50.0, None], done=True)
     picture = curves(experiment_story(tmp_path, "loss", "min"))
     (arrow,) = marks_of(picture, "off")
-    assert (arrow.shape, arrow.who.number, arrow.y) == ("off-up", 8, picture.y.scale.high)
+    assert (arrow.shape, arrow.trial.number, arrow.y) == ("off-up", 8, picture.y.scale.high)
     assert 2 < arrow.x < 3
     assert (
         "2 values lie beyond it, the farthest at 50; 1 of them are NaN or infinite."

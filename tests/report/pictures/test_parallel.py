@@ -21,7 +21,7 @@ def test_a_line_for_each_trial_through_what_it_was_given(tmp_path):
     picture = parallel(experiment_story(tmp_path, "loss", "min"))
     names = [text for _, text in picture.x.ticks]
     assert sorted(names[:2]) == ["lr (log)", "opt"]
-    lines = {m.who.number: [y for _, y in m.points] for m in picture.marks if isinstance(m, Line)}
+    lines = {m.trial.number: [y for _, y in m.points] for m in picture.marks if isinstance(m, Line)}
     assert sorted(lines) == [0, 1, 2]
     lr, opt = names.index("lr (log)"), names.index("opt")
     assert math.isclose(lines[1][lr], 0.5)

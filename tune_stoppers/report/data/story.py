@@ -218,7 +218,13 @@ class Story:
 
         NaN where there are too few trials to tell; see `importance`.
         """
-        return importance(parameter.values, self.outcomes, numeric=parameter.numeric)
+        return self._strengths[parameter.name]
+
+    @cached_property
+    def _strengths(self) -> dict[str, float]:
+        return {
+            p.name: importance(p.values, self.outcomes, numeric=p.numeric) for p in self.parameters
+        }
 
     @cached_property
     def outcomes(self) -> tuple[float, ...]:

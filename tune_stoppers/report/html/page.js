@@ -136,7 +136,11 @@
 
   if (parallel) {
     const inner = parallel.querySelector("svg"), box = inner.viewBox.baseVal;
-    let drag = null;
+    let drag = null, due = false;
+    const soon = () => { // once a frame, however fast the pointer moves
+      if (!due) requestAnimationFrame(() => { due = false; filter(); });
+      due = true;
+    };
     const level = (event) => {
       const frame = parallel.getBoundingClientRect(), top = Number(inner.getAttribute("y") || 0);
       return Math.min(Math.max(1 - (event.clientY - frame.top - top) / box.height, 0), 1);
@@ -153,7 +157,7 @@
         inner.append(mark);
         brushes.set(axis, { low, high, mark });
       }
-      filter();
+      soon();
     };
     parallel.addEventListener("pointerdown", (event) => {
       const frame = parallel.getBoundingClientRect();
@@ -171,6 +175,7 @@
       const to = level(event);
       put(drag.axis, Math.min(drag.from, to), Math.max(drag.from, to));
       drag = null;
+      filter();
     });
   }
 

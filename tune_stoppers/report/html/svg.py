@@ -21,7 +21,7 @@ from tune_stoppers.report.pictures.picture import (
     Mark,
     Picture,
     Rule,
-    Who,
+    TrialRef,
 )
 from tune_stoppers.report.scales import cut
 
@@ -146,12 +146,12 @@ def _line(picture: Picture, mark: Line | Rule) -> str:
         ends = [(at, 0.0), (at, 1.0)] if mark.upright else [(0.0, at), (1.0, at)]
         return tag("path", d=path(ends, picture.height), class_=mark.role)
     points = thinned([(x.position(a), y.position(b)) for a, b in mark.points])
-    kind = f"{'c ' if mark.who else ''}{mark.role}"
+    kind = f"{'c ' if mark.trial else ''}{mark.role}"
     return tag(
         "path",
         d=path(points, picture.height, steps=mark.steps),
-        class_=_look(kind, mark.who),
-        data_t=_number(mark.who),
+        class_=_look(kind, mark.trial),
+        data_t=_number(mark.trial),
     )
 
 
@@ -164,14 +164,14 @@ def _bar(picture: Picture, bar: Bar) -> str:
         y=f"{_down(picture, bar.y + bar.thickness / 2):.1f}",
         width=across(max(width, THINNEST)),
         height=f"{_down(picture, bar.y) - _down(picture, bar.y + bar.thickness):.1f}",
-        class_=_look(bar.role, bar.who, bar.glyph),
-        data_t=_number(bar.who),
+        class_=_look(bar.role, bar.trial, bar.glyph),
+        data_t=_number(bar.trial),
     )
 
 
 def _glyphs(picture: Picture, marks: Sequence[Mark]) -> Iterator[str]:
     """Marks that look alike and follow each other share a group, which keeps large pages light."""
-    alike = groupby(marks, key=lambda m: (m.shape, _look(m.role, m.who)))
+    alike = groupby(marks, key=lambda m: (m.shape, _look(m.role, m.trial)))
     for (shape, look), group in alike:
         name = shape
         if shape not in glyphs.SHAPES:
@@ -182,7 +182,7 @@ def _glyphs(picture: Picture, marks: Sequence[Mark]) -> Iterator[str]:
                 href=f"#{name}",
                 x=across(picture.x.scale.position(mark.x)),
                 y=f"{_down(picture, mark.y):.1f}",
-                data_t=_number(mark.who),
+                data_t=_number(mark.trial),
             )
             for mark in group
         ]
@@ -216,13 +216,13 @@ def _down(picture: Picture, value: float) -> float:
     return picture.height * (1 - picture.y.scale.share(value))
 
 
-def _look(role: str, who: Who | None, glyph: Glyph | None = None) -> str:
-    glyph = who.glyph if who else glyph
-    return f"{role}{f' k-{glyph.name}' if glyph else ''}{' best' if who and who.best else ''}"
+def _look(role: str, ref: TrialRef | None, glyph: Glyph | None = None) -> str:
+    glyph = ref.glyph if ref else glyph
+    return f"{role}{f' k-{glyph.name}' if glyph else ''}{' best' if ref and ref.best else ''}"
 
 
-def _number(who: Who | None) -> int | None:
-    return who.number if who else None
+def _number(ref: TrialRef | None) -> int | None:
+    return ref.number if ref else None
 
 
 def _words(text: str, role: str, **attributes: Any) -> str:

@@ -15,7 +15,7 @@ from tune_stoppers.report.glyphs import glyphs_of
 from tune_stoppers.report.html.markup import LISTED, cell, key_of, text_of, time_of
 from tune_stoppers.report.html.svg import across, tag
 from tune_stoppers.report.pictures.endings import amounts
-from tune_stoppers.report.pictures.picture import Who, people
+from tune_stoppers.report.pictures.picture import TrialRef, trial_refs
 from tune_stoppers.report.scales import short
 
 RUNGS = (
@@ -87,13 +87,13 @@ class Column(NamedTuple):
 
     name: str
     kind: str  # its class: n for numbers
-    cell: Callable[[TrialStory, Who], str]
+    cell: Callable[[TrialStory, TrialRef], str]
     unit: str = ""  # of its numbers, which a CSV's header names
 
 
 def trials_table(story: Story) -> str:
     """The table of all trials, the best first; a click on a column sorts it."""
-    who, columns = people(story), _columns(story)
+    refs, columns = trial_refs(story), _columns(story)
     head = "".join(
         f'<th class="{column.kind}" scope="col"{_in_csv(column)}><button type="button">'
         f"{escape(column.name).replace('_', '_<wbr>')}</button></th>"
@@ -103,11 +103,11 @@ def trials_table(story: Story) -> str:
     ranked = {trial.trial_id: rank for rank, trial in enumerate(story.ranked)}
     rows = []
     for trial in sorted(story.trials, key=lambda t: ranked.get(t.trial_id, len(ranked))):
-        whose = who[trial.trial_id]
-        cells = "".join(column.cell(trial, whose) for column in columns)
-        best = ' class="best"' if whose.best else ""
+        ref = refs[trial.trial_id]
+        cells = "".join(column.cell(trial, ref) for column in columns)
+        best = ' class="best"' if ref.best else ""
         rows.append(
-            f'<tr{best} data-t="{whose.number}" data-c="{causes[trial.ending.cause]}" '
+            f'<tr{best} data-t="{ref.number}" data-c="{causes[trial.ending.cause]}" '
             f'data-tip="{escape(_tip(story, trial))}">{cells}</tr>'
         )
     return (
@@ -158,23 +158,23 @@ def _columns(story: Story) -> list[Column]:
     return [*columns, Column("why", "", _why)]
 
 
-def _spent(story: Story, trial: TrialStory, who: Who) -> str:
+def _spent(story: Story, trial: TrialStory, ref: TrialRef) -> str:
     return cell(trial.spent, time_of(story, trial.spent))
 
 
-def _cause(trial: TrialStory, who: Who) -> str:
+def _cause(trial: TrialStory, ref: TrialRef) -> str:
     cause = escape(trial.ending.cause)
-    return f'<td class="id" data-v="{cause}"><span>{key_of(who.glyph)}{cause}</span></td>'
+    return f'<td class="id" data-v="{cause}"><span>{key_of(ref.glyph)}{cause}</span></td>'
 
 
-def _value(name: str, trial: TrialStory, who: Who) -> str:
+def _value(name: str, trial: TrialStory, ref: TrialRef) -> str:
     value = trial.config.get(name)
     if is_number(value):
         return cell(float(value))
     return f"<td>{escape('' if value is None else text_of(value))}</td>"
 
 
-def _why(trial: TrialStory, who: Who) -> str:
+def _why(trial: TrialStory, ref: TrialRef) -> str:
     would = trial.would
     dry = f" Dry run, at {short(would.step)}: {would.reason}" if would else ""
     return f'<td class="why">{escape(trial.ending.reason + dry)}</td>'

@@ -16,13 +16,13 @@ from tune_stoppers.report.pictures.picture import (
     Picture,
     Rule,
     Side,
-    Who,
+    TrialRef,
     best_last,
     causes_key,
     inside,
     leavings,
-    people,
     said_beyond,
+    trial_refs,
 )
 from tune_stoppers.report.scales import Scale, curve_scale, metric_scale, scale_of, short
 
@@ -46,7 +46,7 @@ RUNGS = " Dashed uprights: the rungs at which trials were compared."
 
 def curves(story: Story) -> Picture:
     """All learning curves with their ends and causes; bands stand for those not drawn."""
-    who, many = people(story), len(story.trials) > MANY
+    refs, many = trial_refs(story), len(story.trials) > MANY
     points = [point for trial in story.trials for point in (*trial.curve, *trial.beyond)]
     x = scale_of([step for step, _ in points], log=False)
     y = curve_scale(story)
@@ -54,8 +54,8 @@ def curves(story: Story) -> Picture:
     for trial in _drawn(story):
         if len(trial.beyond) > 1 and not many:
             recorded = inside(trial.beyond, y, story.sign)
-            lines.append(Line(recorded, "recorded", who[trial.trial_id]))
-        lines.append(Line(inside(trial.curve, y, story.sign), "curve", who[trial.trial_id]))
+            lines.append(Line(recorded, "recorded", refs[trial.trial_id]))
+        lines.append(Line(inside(trial.curve, y, story.sign), "curve", refs[trial.trial_id]))
     reached = [point for point in story.envelope if y.has(point[1])]
     if reached:
         lines.append(Line((*reached, (x.high, reached[-1][1])), "envelope", steps=True))
@@ -71,7 +71,7 @@ def curves(story: Story) -> Picture:
         about=f"{story.metric} of each trial against {story.time_attr}",
         x=Axis.of(story.time_attr, x),
         y=Axis.of(story.metric, y),
-        marks=(*lines, *_offs(lines, y), *_ends(story, who, y), *_best(story, who, x, y)),
+        marks=(*lines, *_offs(lines, y), *_ends(story, refs, y), *_best(story, refs, x, y)),
         height=340.0,
         caption=caption + said_beyond([v for t in story.trials for _, v in t.curve], y),
         key=causes_key(story),
@@ -81,11 +81,11 @@ def curves(story: Story) -> Picture:
 
 def metric_curves(story: Story, key: str) -> Picture:
     """A further metric of all trials: a gradient norm, a learning rate."""
-    who = people(story)
+    refs = trial_refs(story)
     drawn = [trial for trial in _drawn(story) if key in trial.extras]
     points = [p for trial in story.trials for p in trial.extras.get(key, ())]
     y = metric_scale(key, [trial.extras.get(key, ()) for trial in story.trials])
-    lines = [Line(inside(t.extras[key], y, 1), "curve", who[t.trial_id]) for t in drawn]
+    lines = [Line(inside(t.extras[key], y, 1), "curve", refs[t.trial_id]) for t in drawn]
     return Picture(
         title=key,
         about=f"{key} of each trial against {story.time_attr}",
@@ -127,19 +127,19 @@ def _bands(story: Story, y: Scale) -> Iterator[Line]:
     yield Line(tuple((step, y.clamp(float(np.median(v)))) for step, v in groups), "median")
 
 
-def _ends(story: Story, who: dict[str, Who], y: Scale) -> Iterator[Mark]:
+def _ends(story: Story, refs: dict[str, TrialRef], y: Scale) -> Iterator[Mark]:
     """Where each curve ends, and where a dry run would have ended it."""
     for trial in best_last(story, [trial for trial in story.trials if trial.curve]):
-        whose = who[trial.trial_id]
+        ref = refs[trial.trial_id]
         step, value = trial.curve[-1]
-        yield Mark(step, y.clamp(value, story.sign), whose.glyph.name, "mark", whose)
+        yield Mark(step, y.clamp(value, story.sign), ref.glyph.name, "mark", ref)
         if trial.would is not None:
             there = [v for s, v in trial.curve if s <= trial.would.step]
             level = y.clamp(there[-1] if there else math.nan, story.sign)
-            yield Mark(trial.would.step, level, "would", "would", whose)
+            yield Mark(trial.would.step, level, "would", "would", ref)
 
 
-def _best(story: Story, who: dict[str, Who], x: Scale, y: Scale) -> Iterator[Mark | Label]:
+def _best(story: Story, refs: dict[str, TrialRef], x: Scale, y: Scale) -> Iterator[Mark | Label]:
     """The best point of all."""
     best = story.best
     if best is None:
@@ -147,7 +147,7 @@ def _best(story: Story, who: dict[str, Who], x: Scale, y: Scale) -> Iterator[Mar
     step, value = best.best_step, best.best_value
     side: Side = "end" if x.position(step) > 0.5 else "start"
     text, below = f"best {short(value)}", y.position(value) > 0.06
-    yield Mark(step, value, "star", "star", who[best.trial_id])
+    yield Mark(step, value, "star", "star", refs[best.trial_id])
     yield Label(step, value, text, "callout", side, below)
 
 
@@ -170,5 +170,5 @@ def _offs(lines: Sequence[Line | Rule], y: Scale) -> Iterator[Mark]:
         if isinstance(line, Line) and line.role == "curve":
             for step, value in leavings(line.points, y):
                 yield Mark(
-                    step, value, "off-up" if value == y.high else "off-down", "off", line.who
+                    step, value, "off-up" if value == y.high else "off-down", "off", line.trial
                 )

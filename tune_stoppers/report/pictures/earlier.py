@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tune_stoppers.report.data.story import Story
-from tune_stoppers.report.pictures.picture import Axis, Line, Mark, Picture, people
+from tune_stoppers.report.pictures.picture import Axis, Line, Mark, Picture, trial_refs
 from tune_stoppers.report.scales import Scale
 
 CAPTION = (
@@ -21,7 +21,7 @@ def agreement(story: Story) -> Picture | None:
     known = story.earlier.agreement(losses) if story.earlier else math.nan
     if story.earlier is None or math.isnan(known):
         return None
-    expected, who = story.earlier.expected, people(story)
+    expected, refs = story.earlier.expected, trial_refs(story)
     both = [trial for trial in expected if math.isfinite(losses.get(trial, math.nan))]
     x = {trial: rank for rank, trial in enumerate(sorted(both, key=expected.__getitem__), 1)}
     y = {trial: rank for rank, trial in enumerate(sorted(both, key=losses.__getitem__), 1)}
@@ -34,7 +34,7 @@ def agreement(story: Story) -> Picture | None:
         y=Axis("rank reached", scale, ((1.0, "best"), (count, "worst"))),
         marks=(
             Line(((1.0, 1.0), (count, count)), "median"),
-            *(Mark(x[t], y[t], who[t].glyph.name, "mark", who[t]) for t in both),
+            *(Mark(x[t], y[t], refs[t].glyph.name, "mark", refs[t]) for t in both),
         ),
         caption=CAPTION.format(metric=story.metric, agreement=known),
     )

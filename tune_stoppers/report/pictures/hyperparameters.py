@@ -16,7 +16,7 @@ from tune_stoppers.report.pictures.picture import (
     Picture,
     Rule,
     best_last,
-    people,
+    trial_refs,
 )
 from tune_stoppers.report.scales import Scale, cut, objective_scale, parameter_scale, value_ticks
 
@@ -35,15 +35,15 @@ STRENGTH = (
 
 def scatter(story: Story, parameter: Parameter) -> Picture:
     """The best value of each trial once it trained against one hyperparameter."""
-    who, values = people(story), [story.sign * loss for loss in story.outcomes]
+    refs, values = trial_refs(story), [story.sign * loss for loss in story.outcomes]
     y = objective_scale(values, story.sign)
     x, place = axis_of(parameter, story.strength(parameter))
     marks = []
     for trial in best_last(story, story.trials):
-        whose, given = who[trial.trial_id], trial.config.get(parameter.name)
-        if given is not None and not math.isnan(values[whose.number]):
-            level = y.clamp(values[whose.number], story.sign)
-            marks.append(Mark(place(given, whose.number), level, whose.glyph.name, "mark", whose))
+        ref, given = refs[trial.trial_id], trial.config.get(parameter.name)
+        if given is not None and not math.isnan(values[ref.number]):
+            level = y.clamp(values[ref.number], story.sign)
+            marks.append(Mark(place(given, ref.number), level, ref.glyph.name, "mark", ref))
     return Picture(
         title=parameter.name,
         about=f"best {story.metric} against {parameter.name}",

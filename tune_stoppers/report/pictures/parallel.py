@@ -15,7 +15,7 @@ from tune_stoppers.report.pictures.picture import (
     Picture,
     Rule,
     best_last,
-    people,
+    trial_refs,
 )
 from tune_stoppers.report.scales import Scale, objective_scale
 
@@ -33,21 +33,21 @@ def parallel(story: Story) -> Picture:
 
     x: the index of an axis; y: the position on it, from 0 to 1.
     """
-    swept, who = story.swept[:MOST], people(story)
+    swept, refs = story.swept[:MOST], trial_refs(story)
     values = [story.sign * loss for loss in story.outcomes]
     reached = Axis.of(f"best {story.metric}", objective_scale(values, story.sign), 4)
     axes = [axis_of(parameter, math.nan) for parameter in swept]
     lines = []
     for trial in best_last(story, story.trials):
-        whose = who[trial.trial_id]
-        outcome = values[whose.number]
+        ref = refs[trial.trial_id]
+        outcome = values[ref.number]
         if not math.isnan(outcome):
             places = [
-                _position(axis.scale, place, trial.config.get(parameter.name), whose.number)
+                _position(axis.scale, place, trial.config.get(parameter.name), ref.number)
                 for parameter, (axis, place) in zip(swept, axes, strict=True)
             ]
             places.append(reached.scale.position(reached.scale.clamp(outcome, story.sign)))
-            lines.append(Line(tuple((float(i), y) for i, y in enumerate(places)), "curve", whose))
+            lines.append(Line(tuple((float(i), y) for i, y in enumerate(places)), "curve", ref))
     every = [*(axis for axis, _ in axes), reached]
     last = len(swept)
     labels = [

@@ -18,7 +18,7 @@ Side = Literal["start", "middle", "end"]
 
 
 @dataclass(frozen=True)
-class Who:
+class TrialRef:
     """The trial that a mark belongs to."""
 
     number: int  # its index in the story
@@ -33,7 +33,7 @@ class Line:
 
     points: Points
     role: Literal["curve", "recorded", "envelope", "band", "median", "lead", "unstopped"]
-    who: Who | None = None
+    trial: TrialRef | None = None
     steps: bool = False
 
 
@@ -55,7 +55,7 @@ class Mark:
     y: float
     shape: str
     role: Literal["mark", "star", "would", "event", "off"]
-    who: Who | None = None
+    trial: TrialRef | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Bar:
     y: float
     thickness: float
     role: Literal["bar", "spare", "amount"]
-    who: Who | None = None
+    trial: TrialRef | None = None
     glyph: Glyph | None = None  # its colour, where it is no trial's
 
 
@@ -125,11 +125,11 @@ class Picture:
     parallel: bool = False  # its uprights are axes, each with a scale of its own
 
 
-def people(story: Story) -> dict[str, Who]:
-    """Who each trial is, by its id."""
+def trial_refs(story: Story) -> dict[str, TrialRef]:
+    """The trials of a story as marks name them, by id."""
     glyphs = glyphs_of(story)
     return {
-        trial.trial_id: Who(index, glyphs[trial.ending.cause], trial is story.best)
+        trial.trial_id: TrialRef(index, glyphs[trial.ending.cause], trial is story.best)
         for index, trial in enumerate(story.trials)
     }
 

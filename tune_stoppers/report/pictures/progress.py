@@ -12,8 +12,8 @@ from tune_stoppers.report.pictures.picture import (
     Mark,
     Picture,
     leavings,
-    people,
     said_beyond,
+    trial_refs,
 )
 from tune_stoppers.report.scales import Scale, objective_scale, short, time_axis
 
@@ -23,7 +23,7 @@ def incumbent(story: Story) -> Picture:
 
     Without the latter where that is not known, empty where times are unknown.
     """
-    who, found = people(story), story.incumbent
+    refs, found = trial_refs(story), story.incumbent
     unit, size = time_axis(story.clock, story.duration)
     points = tuple((time / size, value) for time, value, _ in found)
     whole = tuple((time / size, value) for time, value in story.unstopped)
@@ -34,7 +34,7 @@ def incumbent(story: Story) -> Picture:
     last = (end, points[-1][1]) if points else (end, math.nan)
     lines.append(Line(_entering((*points, last), y), "lead", steps=True))
     marks = [
-        Mark(time / size, value, "dot", "mark", who[trial])
+        Mark(time / size, value, "dot", "mark", refs[trial])
         for time, value, trial in found
         if y.has(value)
     ]

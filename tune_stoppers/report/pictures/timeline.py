@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tune_stoppers.report.data.story import Span, Story
-from tune_stoppers.report.pictures.picture import Axis, Bar, Key, Label, Mark, Picture, Who, people
+from tune_stoppers.report.pictures.picture import (
+    Axis,
+    Bar,
+    Key,
+    Label,
+    Mark,
+    Picture,
+    TrialRef,
+    trial_refs,
+)
 from tune_stoppers.report.scales import Scale, time_axis
 
 SHAPES = {  # of events, by the journal's word for them
@@ -40,7 +49,7 @@ CROWDED = (
 
 def timeline(story: Story) -> Picture:
     """Which trial ran when, and what happened to it then."""
-    who, lanes = people(story), story.lanes
+    refs, lanes = trial_refs(story), story.lanes
     unit, size = time_axis(story.clock, story.duration)
     row = min(max(WHOLE / max(len(lanes), 1), THINNEST), THICKEST)
     named = len({host for host, _ in lanes}) > 1
@@ -56,10 +65,10 @@ def timeline(story: Story) -> Picture:
         for span, trial in lane:
             where.setdefault(trial.trial_id, []).append((span, -top - row / 2))
             if span.end - span.begin > least:
-                begin, end, whose = span.begin / size, span.end / size, who[trial.trial_id]
-                bars.append(Bar(begin, end, -top - row / 2, row - 1, "bar", whose))
+                begin, end, ref = span.begin / size, span.end / size, refs[trial.trial_id]
+                bars.append(Bar(begin, end, -top - row / 2, row - 1, "bar", ref))
         top += row
-    moments = [*_openings(story, where, who, size), *_events(story, where, who, size)]
+    moments = [*_openings(story, where, refs, size), *_events(story, where, refs, size)]
     crowded = len(moments) > MOMENTS
     caption = CAPTION + (STAMPS if story.source == "experiment" else "")
     return Picture(
@@ -78,18 +87,18 @@ Where = dict[str, list[tuple[Span, float]]]
 
 
 def _openings(
-    story: Story, where: Where, who: dict[str, Who], size: float
+    story: Story, where: Where, refs: dict[str, TrialRef], size: float
 ) -> Iterator[tuple[Mark, str]]:
     """Which stretches continued an earlier one, and which went back, each with its name."""
     for trial_id, spans in where.items():
         for span, level in spans:
             if span.opening != "start":
                 shape, name = f"e-{span.opening}", OPENINGS[span.opening]
-                yield Mark(span.begin / size, level, shape, "event", who[trial_id]), name
+                yield Mark(span.begin / size, level, shape, "event", refs[trial_id]), name
 
 
 def _events(
-    story: Story, where: Where, who: dict[str, Who], size: float
+    story: Story, where: Where, refs: dict[str, TrialRef], size: float
 ) -> Iterator[tuple[Mark, str]]:
     """What the journal tells, on the row where the trial was at that time."""
     for trial in story.trials:
@@ -99,5 +108,5 @@ def _events(
             if before:
                 shape = SHAPES.get(event.kind, "e-event")
                 name = event.kind if event.kind in SHAPES else "other event"
-                whose = who[trial.trial_id]
-                yield Mark(event.time / size, before[-1], shape, "event", whose), name
+                ref = refs[trial.trial_id]
+                yield Mark(event.time / size, before[-1], shape, "event", ref), name
