@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from tune_stoppers.report.data.story import Points, Story
 from tune_stoppers.report.pictures.picture import (
@@ -29,10 +30,11 @@ def incumbent(story: Story) -> Picture:
     whole = tuple((time / size, value) for time, value in story.unstopped)
     end = max([story.duration / size, *(time for time, _ in points)])
     values = [value for _, value in (*points, *whole)]
-    y = objective_scale(values, story.sign, tail=75)
+    lead = (*points, (end, points[-1][1])) if points else ()
+    shown = [*_lasting(lead), *_lasting(whole)]
+    y = objective_scale(values, story.sign, tail=75, shown=shown)
     lines = [Line(_entering(whole, y), "unstopped", steps=True)] if whole else []
-    last = (end, points[-1][1]) if points else (end, math.nan)
-    lines.append(Line(_entering((*points, last), y), "lead", steps=True))
+    lines.append(Line(_entering(lead, y), "lead", steps=True))
     marks = [
         Mark(time / size, value, "dot", "mark", refs[trial])
         for time, value, trial in found
@@ -57,8 +59,14 @@ def incumbent(story: Story) -> Picture:
     )
 
 
+def _lasting(line: Points) -> list[float]:
+    """The values that stayed the best for a twentieth of a line's time and more."""
+    least = line[-1][0] / 20 if line else 0.0
+    return [value for (time, value), (until, _) in pairwise(line) if until - time >= least]
+
+
 def _entering(points: Points, y: Scale) -> Points:
-    """A line in steps from where it comes into the axis, which it does once, on."""
+    """The part of a line in steps that lies on the axis: it enters once and stays."""
     inside = [point for point in points if y.has(point[1])]
     if not inside or len(inside) == len(points):
         return tuple(inside)
