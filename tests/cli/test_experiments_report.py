@@ -55,7 +55,7 @@ def test_a_replay_becomes_a_page_too(capsys, tmp_path):
     options = ("--scheduler", "BoundASHAScheduler", "--report", str(path))
     assert told(capsys, "replay", str(parquet), *options) == alone
     text = path.read_text()
-    assert "Under: BoundASHAScheduler." in text
+    assert "Rule: BoundASHAScheduler." in text
     assert 'class="rung"' in text
 
 
