@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tune_stoppers.training.early_stopping import EarlyStopping as EarlyStopping
     from tune_stoppers.training.hf import RuleCallback as RuleCallback
     from tune_stoppers.training.keeper import BestStateKeeper as BestStateKeeper
+    from tune_stoppers.training.lightning import LightningRuleCallback as LightningRuleCallback
     from tune_stoppers.training.rule_pruner import RulePruner as RulePruner
     from tune_stoppers.tune.checkpoint_config import checkpoint_config as checkpoint_config
     from tune_stoppers.tune.progress import SweepReporter as SweepReporter
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from tune_stoppers.tune.suggest import suggest as suggest
     from tune_stoppers.tune.trackers.callback import DecisionCallback as DecisionCallback
     from tune_stoppers.tune.trainer.callback import TuneCallback as TuneCallback
+    from tune_stoppers.tune.trainer.lightning import LightningTuneCallback as LightningTuneCallback
 
 _WHERE = {
     "AdaptivePatienceStopper": "tune.stoppers.named",
@@ -79,6 +81,8 @@ _WHERE = {
     "FreeWorkers": "tune.ray_internals.train",
     "FreezeThawScheduler": "tune.schedulers.freeze_thaw",
     "GradientStopper": "tune.stoppers.named",
+    "LightningRuleCallback": "training.lightning",
+    "LightningTuneCallback": "tune.trainer.lightning",
     "MetricAdvice": "advice",
     "MultiMetricStopper": "tune.stoppers.named",
     "OverfitStopper": "tune.stoppers.named",

@@ -64,19 +64,28 @@ def two_ranks(body: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_plain_loop_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
-    """By rank 0's values; the best weights come back on each, from memory and from a folder."""
+    """By rank 0's values; the best weights come back on each, from memory and from a folder.
+
+    So does a loop of Accelerate, whose model and optimizer are wrapped.
+    """
     first, second = two_ranks(
         """
+        from accelerate import Accelerator
         from torch import nn
         from torch.nn.parallel import DistributedDataParallel
         from tune_stoppers import BestStateKeeper, EarlyStopping
         from tune_stoppers.core import MissingMetricError
-        dist.init_process_group("gloo")
+        accelerator = Accelerator(cpu=True)  # initialises torch.distributed
+        assert accelerator.num_processes == dist.get_world_size() == 2
 
-        def run(name, keeper, values):
+        def run(name, keeper, values, accelerated=False):
             torch.manual_seed(rank)
-            model = DistributedDataParallel(nn.Linear(4, 1))
+            model = nn.Linear(4, 1)
+            if not accelerated:
+                model = DistributedDataParallel(model)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            if accelerated:
+                model, optimizer = accelerator.prepare(model, optimizer)
             stop, weights = EarlyStopping(2, mode="min", keeper=keeper), []
             for value in values:
                 optimizer.zero_grad()
@@ -101,6 +110,7 @@ def test_a_plain_loop_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
         run("memory", None, VALUES)
         run("disk", BestStateKeeper(folder / "best"), VALUES)
         run("rank 0 alone has a value", None, VALUES if rank == 0 else [None] * 8)
+        run("accelerated", None, VALUES, accelerated=True)
 
         try:
             EarlyStopping(2, metric="loss", mode="min")({"los" if rank == 0 else "loss": 1.0})
@@ -110,7 +120,7 @@ def test_a_plain_loop_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    for name in ("memory", "disk", "rank 0 alone has a value"):
+    for name in ("memory", "disk", "rank 0 alone has a value", "accelerated"):
         draws = [told[name].pop("next_draw") for told in (first, second)]
         assert draws[0] != draws[1], "each rank keeps random generators of its own"
         assert first[name] == second[name]
@@ -215,3 +225,43 @@ def test_a_trainer_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     assert first["rank 0 alone"] == first["differ"][:3]
     assert first["missing"][0] == 1
     assert "Did you mean 'eval_score'" in first["missing"][1]
+
+
+def test_lightning_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
+    """By what rank 0 validates, also where it alone logs it; and by an error."""
+    first, second = two_ranks(
+        """
+        import logging
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        from tests.stand_ins.tiny_lightning import Tiny, tiny_trainer
+        from tune_stoppers import BestStateKeeper, LightningRuleCallback
+        from tune_stoppers.core import MissingMetricError
+
+        def run(name, values, metric="val_loss", keeper=None):
+            callback = LightningRuleCallback(2, metric, "min", keeper=keeper)
+            trainer = tiny_trainer(folder, callback, strategy="ddp", devices=2, max_epochs=8)
+            module = Tiny(values)
+            try:
+                trainer.fit(module)
+            except MissingMetricError as error:
+                found[name] = [trainer.global_step, str(error)]
+                return
+            found[name] = [trainer.global_step, callback.reason, callback.best_step]
+            if keeper is not None:
+                found[name] += [keeper.restore(module), module.layers[0].weight.tolist()]
+
+        run("differ", VALUES, keeper=BestStateKeeper())
+        run("rank 0 alone", VALUES if rank == 0 else [{}] * 8)
+        run("missing", VALUES, metric="val_los")
+        assert dist.get_world_size() == 2
+        tell()
+        """,
+        tmp_path,
+    )
+    assert first == second
+    assert first["differ"][:4] == [12, first["differ"][1], 8, 8]  # two batches an epoch each
+    assert first["differ"][1].startswith("Patience: 2 of 2 evaluations without improvement")
+    assert first["rank 0 alone"] == first["differ"][:3]
+    assert first["missing"][0] == 2
+    assert "Did you mean 'val_loss'" in first["missing"][1]

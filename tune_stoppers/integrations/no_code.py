@@ -12,8 +12,9 @@ from tune_stoppers.core import BaseRule, Mode, OnMissing
 from tune_stoppers.expressions import ExpressionError, Maker, parse
 from tune_stoppers.metrics import closest
 from tune_stoppers.rule_texts import rule_names, rule_of
-from tune_stoppers.training.hf import OnResume, RuleCallback
+from tune_stoppers.training.hf import RuleCallback
 from tune_stoppers.training.keeper import BestStateKeeper
+from tune_stoppers.training.on_resume import OnResume
 
 KEY = "tune_stoppers"  # in a configuration that has other things in it
 VARIABLE = "TUNE_STOPPERS"  # of the environment

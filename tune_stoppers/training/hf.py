@@ -1,7 +1,7 @@
 """Any trial rule as an early-stopping callback of the Hugging Face Trainer; no Ray."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -11,10 +11,9 @@ from tune_stoppers.training.given_rule import as_rule
 from tune_stoppers.training.going_back import check_factor, rolls_back
 from tune_stoppers.training.hf_logs import StepLogs
 from tune_stoppers.training.keeper import BestStateKeeper
+from tune_stoppers.training.on_resume import OnResume, says_on_resume
 from tune_stoppers.training.ranks import agreed
 from tune_stoppers.training.session import RuleSession
-
-OnResume = Literal["restore", "continue", "restart"]
 
 
 class RuleCallback(TrainerCallback):
@@ -263,15 +262,7 @@ class RuleCallback(TrainerCallback):
             self._load(saved)
         if not saved["stopped"]:
             return
-        then = {
-            "restore": 'it ends again at once; on_resume="continue" or "restart" trains on',
-            "continue": "it continues, and is judged at its next report",
-            "restart": "it continues, and the rule begins anew",
-        }[self.on_resume]
-        logger.warning(
-            "RuleCallback: this run was stopped at step %s (%s); %s.",
-            *(saved["step"], saved["reason"], then),
-        )
+        logger.warning("%s", says_on_resume("RuleCallback", saved, self.on_resume))
         if self.on_resume == "restore":
             self._ended_at = (state.global_step, state.epoch)
 

@@ -105,7 +105,7 @@ def split_tied(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
 # -- random generators -------------------------------------------------------------------------
 
 
-def _rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
     state = {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -129,7 +129,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 @contextmanager
 def own_generators() -> Iterator[None]:
     """Leave the random generators as they are, whatever the block does to them."""
-    state = _rng_state()
+    state = rng_state()
     try:
         yield
     finally:
@@ -169,7 +169,7 @@ def take(
         trainable_only=trainable_only,
         optimizer=None if optimizer is None else optimizer.state_dict(),
         scheduler=None if scheduler is None else scheduler.state_dict(),
-        rng=_rng_state(),
+        rng=rng_state(),
         extra=extra,
     )
 
