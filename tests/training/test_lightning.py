@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping as LightningsOwn
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tests.stand_ins.tiny_lightning import Tiny, tiny_trainer
@@ -36,7 +37,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 # -- when it stops, and why ------------------------------------------------------------------------
 
 ROWS = [
-    {"val_loss": value, "val_f1": -value, "val_lr": 1 / n, "val_train": 1 / n}
+    {"val_loss": value, "val_f1": -value, "val_lr": 1 / n, "val_train": 1 / n, "lr": 0.11 - n / 100}
     for n, value in enumerate([5.0, 4.0, 3.0, math.nan, 3.2, 3.1, 3.0, 20.0, 1.0, 0.5], start=1)
 ]
 
@@ -51,6 +52,7 @@ ROWS = [
         (Overfit("val_train", alpha=5.0), "val_loss", "min", 4),
         (Patience(9) | On("val_lr", Threshold(0.21), "min"), "val_loss", "min", 5),
         (On("val_lr", Threshold(0.21), "min"), None, None, 5),
+        (Patience(9) | On("lr", Threshold(0.085), "min"), "val_loss", "min", 3),
     ],
 )
 def test_it_decides_as_a_plain_loop(
@@ -69,6 +71,33 @@ def test_it_decides_as_a_plain_loop(
         assert any(again(row, step=BATCHES * n) for n, row in enumerate(ROWS[:ends], start=1))
         assert (callback.reason, callback.best_value) == (again.reason, again.best_value)
         assert trainer.early_stopping_callback.stopping_reason_message == callback.reason
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"patience": 2}, Patience(2, on_nonfinite="stop")),
+        ({"patience": 3, "min_delta": 0.5, "check_finite": False}, Patience(3, min_delta=0.5)),
+        (
+            {"patience": 9, "stopping_threshold": 3.15},
+            Patience(9, on_nonfinite="stop") | Threshold(3.15),
+        ),
+        (
+            {"patience": 9, "divergence_threshold": 10.0, "check_finite": False},
+            Patience(9) | Divergence(nonfinite_strikes=99, factor=None, limit=10.0),
+        ),
+    ],
+)
+def test_what_docs_say_of_lightnings_own_early_stopping(
+    tmp_path: Path, theirs: dict[str, Any], ours: Any
+) -> None:
+    """Its options and our rules end training at the same step."""
+    step = fit(tmp_path, Tiny(ROWS), LightningsOwn("val_loss", **theirs)).global_step
+    assert (
+        fit(tmp_path, Tiny(ROWS), LightningRuleCallback(ours, "val_loss", "min")).global_step
+        == step
+    )
+    assert 0 < step < BATCHES * len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +130,8 @@ def test_what_training_logs_is_judged_at_the_end_of_each_epoch(tmp_path: Path) -
     both = LightningRuleCallback(rule, "val_loss", "min")
     assert fit(tmp_path, Tiny(VALUES), both).global_step == BATCHES * end == BATCHES * 4
     assert both.reason == stop.reason
+    rate = LightningRuleCallback(On("lr", Threshold(0.06), "min"))  # which nobody logs
+    assert fit(tmp_path, Tiny(VALUES), rate).global_step == BATCHES * 5
 
 
 def test_a_rule_without_a_metric_counts_every_report(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ class LightningRuleCallback(ReportHooks, EarlyStopping):
     few epochs, at the optimizer step where it is made. One at the end of an epoch is judged
     together with what training logs there. A metric that training logs is judged at the end of each
     epoch. An older value is not a new one: a validation that does not log the metric is none. What
-    else the rule reads is the newest value, and no report is judged before there can be one. The
-    sanity check is not judged, nor what is validated outside `fit`. One callback a metric: rules on
-    the same one are combined, `a | b`.
+    else the rule reads is the newest value, and no report is judged before there can be one; `lr`
+    need not be logged. The sanity check is not judged, nor what is validated outside `fit`. One
+    callback a metric: rules on the same one are combined, `a | b`.
 
     With data parallel, rank 0's values are judged and all ranks end at the same step; log with
     `sync_dist=True` for the mean over ranks. `min_epochs` and `min_steps` of the Trainer hold: a

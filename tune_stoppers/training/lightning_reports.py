@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tune_stoppers.metrics import closest, number
 
+LR = "lr"
 _SHOWN = 30  # of the names that a message could list
 _OF_VALIDATION = ("val", "eval", "test")  # how such names begin
 
@@ -35,6 +36,11 @@ class LoggedMetrics:
             new = {name: value for name, value in new.items() if name not in self.of_validation}
         self.newest |= new
         self.fresh |= new
+
+    def put(self, name: str, value: Any) -> None:
+        """Take a value that is known without being logged, and always new."""
+        self.newest[name] = self.fresh[name] = value
+        self.of_validation.add(name)
 
     def is_fresh(self, name: str, *, within_epoch: bool) -> bool:
         """Whether there is a new value to decide on; within an epoch, of validations alone.
@@ -86,7 +92,8 @@ class ReportHooks(Callback):
     """Calls `report` once after each validation and at the end of each epoch, on every rank.
 
     A validation at the end of an epoch waits for the epoch's training metrics, so that both are
-    one report. The sanity check, and what is evaluated outside `fit`, are none.
+    one report. The sanity check, and what is evaluated outside `fit`, are none. The learning rate
+    of the first parameter group is there as `lr`, unless the module logs one by that name.
     """
 
     logged: LoggedMetrics
@@ -117,6 +124,8 @@ class ReportHooks(Callback):
         self._validated = False
 
     def _end_report(self, trainer: Trainer, module: LightningModule, *, within_epoch: bool) -> None:
+        if trainer.optimizers and LR not in trainer.callback_metrics:
+            self.logged.put(LR, trainer.optimizers[0].param_groups[0]["lr"])
         self.report(trainer, module, within_epoch=within_epoch)
         self.logged.fresh = {}
 

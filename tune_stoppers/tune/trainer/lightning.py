@@ -37,9 +37,9 @@ class LightningTuneCallback(ReportHooks, Checkpoint):
         trainer = Trainer(max_epochs=10, callbacks=[callback])
         trainer.fit(model, ckpt_path=callback.resume_from)
 
-    A report carries everything that the module logs, by its newest value; `lr` of the first
-    parameter group, `step` (optimizer steps), `epoch`, `progress` (step / the trial's own number of
-    steps, where that is known) and `best_<metric>` (best so far). There is one after each
+    A report carries everything that the module logs, by its newest value; `lr` (of the first
+    parameter group), `step` (optimizer steps), `epoch`, `progress` (step / the trial's own number
+    of steps, where that is known) and `best_<metric>` (best so far). There is one after each
     validation that logs the metric; one at the end of an epoch has what training logs there too. A
     metric that training logs is reported at the end of each epoch.
 
@@ -207,7 +207,6 @@ class LightningTuneCallback(ReportHooks, Checkpoint):
             done = 0.0 if within_epoch else 1.0
         best = sign_of(self.mode) * self.best
         row = {
-            "lr": trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else math.nan,
             **numbers(self.logged.newest),
             self.metric: value,
             "step": trainer.global_step,
