@@ -127,6 +127,7 @@ def test_a_rule_ends_a_trial_and_its_state_is_in_the_checkpoint(trials: dict[str
     saved = torch.load(Path(path, "checkpoint.ckpt"), weights_only=True)["callbacks"]
     judged = saved["tune_stoppers.LightningRuleCallback(val_loss)"]["judge"]
     assert (judged["step"], judged["best_value"]) == (BATCHES * 3, 3.0)
+    assert saved["tune_stoppers.LightningTuneCallback"]["logged"]["fresh"] == []  # all reported
 
 
 # -- outside of Tune -------------------------------------------------------------------------------

@@ -189,6 +189,7 @@ class LightningTuneCallback(ReportHooks, Checkpoint):
         self._evaluations += 1
         value = number(self.logged.fresh[self.metric])
         value = math.nan if value is None else value
+        self.logged.fresh = {}  # nothing in the checkpoint is still to be reported
         loss = sign_of(self.mode) * value
         improved = loss < self.best  # never for NaN
         self.best = loss if improved else self.best
