@@ -13,7 +13,7 @@ from ray.tune.utils.util import SafeFallbackEncoder
 
 from tune_stoppers.core import MissingMetricError, Report
 from tune_stoppers.metrics import MetricReader, closest, flat_keys, lookup, number, recorded
-from tune_stoppers.rules import Divergence, Patience
+from tune_stoppers.rules import Divergence, On, Patience
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,24 @@ def test_once_seen_a_metric_may_be_absent_with_one_warning_a_trial(caplog):
         found = [one.read(trial, step, {"x": 1}).loss for trial in "ab" for step in (2, 3)]
     assert found == [None] * 4
     assert [record.args[0].count("of trial a") for record in caplog.records] == [1, 0]
+
+
+def test_an_optional_metric_never_raises_and_warns_once(caplog):
+    """It may come later; the warning names the trainer's setting, in an evaluation's name too."""
+    kl, loss = (On(name, Patience(1), "min", optional=True) for name in ("eval_kl", "m"))
+    reader = MetricReader("R", kl | loss, None)
+    assert reader.read("a", 1, {"m": 1.0}).metrics == {"m": 1.0}
+    assert reader.read("b", 1, {}).metrics == {}
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "'eval_kl' is missing" in said and "beta above 0: GRPOConfig(beta=0.04)" in said
+    assert reader.read("b", 2, {"eval_kl": 0.5, "m": 1.0}).metrics == {"eval_kl": 0.5, "m": 1.0}
+
+
+def test_a_missing_metric_of_trl_says_what_logs_it():
+    """A rule that needs it fails, with the setting to change."""
+    reader = MetricReader("R", On("kl", Patience(1), "min"), None)
+    with pytest.raises(MissingMetricError, match=r"'kl' is missing.*with beta above 0"):
+        reader.read("a", 1, {"reward": 1.0})
 
 
 def test_skip_never_raises_and_warns_once(caplog):

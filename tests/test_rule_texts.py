@@ -36,7 +36,11 @@ from tune_stoppers.tune.stoppers import named
         ("BudgetStopper(trial_seconds=60)", None, Budget(60)),
         ("Rollback(patience=2) | Patience", "min", Rollback(patience=2) | Patience()),
         ("Threshold(0.1, smoothing={'ema': 0.9})", "min", Threshold(0.1, smoothing={"ema": 0.9})),
-        ("On('kl', Patience(2), 'min')", None, On("kl", Patience(2), "min")),
+        (
+            "On('kl', Patience(2), 'min', optional=True)",
+            None,
+            On("kl", Patience(2), "min", optional=True),
+        ),
         (
             "PatienceStopper(patience=3) | On('acc', ThresholdStopper(threshold=0.9), mode='max')",
             "min",

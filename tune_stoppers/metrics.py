@@ -26,6 +26,15 @@ logger = logging.getLogger("tune_stoppers")
 LONGEST_NUMBER = 1000  # characters of a text that is read as a number
 _WORDS = re.compile(r"[^\W_]+")
 MAY_SKIP = 'If it comes later, or not from all: on_missing="skip".'  # of a missing metric
+_BY_REWARDS = "TRL logs it in GRPOTrainer and RLOOTrainer"
+LOGGED_WHERE = {  # what turns a metric on that a Trainer may not log, by the name's beginning
+    "kl": f"{_BY_REWARDS}, with beta above 0: GRPOConfig(beta=0.04)",
+    "rewards/": "TRL logs it in DPOTrainer",
+    "reward": _BY_REWARDS,
+    "frac_reward_zero_std": _BY_REWARDS,
+    "completions/": _BY_REWARDS,
+    "entropy": "TRL's trainers log it, the Trainer of transformers does not",
+}
 
 
 def number(value: Any) -> float | None:
@@ -150,6 +159,8 @@ class Reads(Protocol):
     def reads(self) -> tuple[str, ...]: ...
     @property
     def needs_objective(self) -> bool: ...
+    @property
+    def optional_metrics(self) -> tuple[str, ...]: ...
 
 
 @dataclass
@@ -158,7 +169,8 @@ class MetricReader:
 
     Under "raise", a metric that no report of the sweep has carried yet raises
     `MissingMetricError`; later, and under "skip", a report without it is neutral to the rule,
-    with one warning per trial.
+    with one warning per trial. One that the rule can do without is neutral always, with one
+    warning.
     """
 
     owner: str  # named in messages
@@ -170,6 +182,7 @@ class MetricReader:
     seen: set[str] = field(default_factory=set)  # metrics that some report has carried
     warned: set[str] = field(default_factory=set)  # trials warned about
     expected: frozenset[str] = frozenset()  # known to be reported at times: neutral, without a word
+    gone_without: set[str] = field(default_factory=set)  # optional ones warned about
 
     def __post_init__(self) -> None:
         if self.rule.needs_objective:
@@ -204,6 +217,12 @@ class MetricReader:
             return value
         if key in self.expected:
             return None
+        if key in self.rule.optional_metrics:
+            if key not in (*self.seen, *self.gone_without):
+                self.gone_without.add(key)
+                absent = self._absent(trial_id, result, key)
+                logger.warning("%s Rules on it judge nothing until it is reported.", absent)
+            return None
         if key not in self.seen and self.on_missing == "raise":
             raise MissingMetricError(f"{self._absent(trial_id, result, key)} {MAY_SKIP}")
         if trial_id not in self.warned:
@@ -223,8 +242,15 @@ class MetricReader:
         return (
             f"{self.owner}: {problem} in the report of trial {trial_id}. "
             f"It has: {', '.join(present[:20]) or 'nothing'}"
-            f"{', …' if len(present) > 20 else ''}.{hint}"
+            f"{', …' if len(present) > 20 else ''}.{hint}{where_logged(key)}"
         )
+
+
+def where_logged(name: str) -> str:
+    """' … logs it …' for a metric that has to be turned on, or an empty string."""
+    bare = name.removeprefix("eval_")
+    found = (text for start, text in LOGGED_WHERE.items() if bare.startswith(start))
+    return next((f" {text}." for text in found), "")
 
 
 def closest(name: str, known: Iterable[str]) -> str:

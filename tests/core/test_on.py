@@ -12,6 +12,7 @@ from tune_stoppers.core.per_trial import PerTrial
 from tune_stoppers.core.track import Sessions, Track
 from tune_stoppers.journal.spec import from_spec, in_words, to_spec
 from tune_stoppers.rules import (
+    AnyOf,
     Budget,
     Divergence,
     Forecast,
@@ -166,6 +167,18 @@ def test_a_state_of_another_metric_is_refused():
             other.load(dumped)
 
 
+def test_an_optional_one_says_so_wherever_it_is_nested():
+    """To whoever reads the reports; its written form builds it again, its state is the same."""
+    rule = Patience(3) | Not(On("kl", Patience(1), "min", optional=True))
+    across = AnyOf(Forecast(max_t=10), PerTrial(rule))
+    assert rule.optional_metrics == across.optional_metrics == ("kl",)
+    assert On("kl", Patience(1), "min").optional_metrics == ()
+    assert from_spec(to_spec(rule)) == rule
+    assert "'min', optional=True)" in in_words(to_spec(rule))
+    required = On("kl", Patience(1), "min")
+    assert rule.children[1].children[0].signature == required.signature
+
+
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
@@ -175,6 +188,7 @@ def test_a_state_of_another_metric_is_refused():
         (lambda: On("kl", Forecast(max_t=5), "min"), TypeError, "by itself, got Forecast"),
         (lambda: On("kl", Patience(), None), ValueError, "On mode must be one of min, max"),
         (lambda: On("kl", Patience()), TypeError, "mode"),
+        (lambda: On("kl", Patience(), "min", optional=1), TypeError, "optional .* got 1"),
         (
             lambda: On("kl", On("m", Patience(), "min"), "min"),
             ValueError,

@@ -85,6 +85,10 @@ class _Combined(Rule):
     def other_objectives(self) -> tuple[str, ...]:
         return _merged(child.other_objectives for child in self.children)
 
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        return _merged(child.optional_metrics for child in self.children)
+
     def concerns(self, report: Report) -> bool:
         return any(child.concerns(report) for child in self.children)
 
@@ -264,6 +268,11 @@ class SweepCombination(SweepRule[list[Any]]):
     def other_objectives(self) -> tuple[str, ...]:
         """Those in any child."""
         return _merged(child.other_objectives for child in self.children)
+
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        """Those in any child."""
+        return _merged(child.optional_metrics for child in self.children)
 
     @property
     def signature(self) -> str:

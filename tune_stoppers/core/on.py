@@ -29,6 +29,8 @@ class On(_Combined):
             thresholds and limits are in loss units of `metric`: negated under "max".
         mode: "min" or "max": which direction of `metric` is good; required. The mode of the
             objective does not matter here.
+        optional: a run that never reports `metric` is judged without this rule, with one warning;
+            else it is an error, as a missing objective is (`on_missing`).
 
     A report without `metric` is neutral, as one without the objective is to other rules: not
     reported is not NaN. NaN and infinities follow the rule's own `on_nonfinite`. What the rule
@@ -46,8 +48,9 @@ class On(_Combined):
 
     metric: str = ""
     mode: Mode = "min"
+    optional: bool = False
 
-    def __init__(self, metric: str, rule: Rule, mode: Mode) -> None:
+    def __init__(self, metric: str, rule: Rule, mode: Mode, *, optional: bool = False) -> None:
         if not isinstance(metric, str):
             raise TypeError(f"On metric must be the name of a reported metric, got {metric!r}.")
         require(bool(metric), "On metric is empty; give the name of a reported metric.")
@@ -59,9 +62,12 @@ class On(_Combined):
             f"use {rule.name} by itself.",
         )
         require_choice("On mode", mode, ("min", "max"))
+        if not isinstance(optional, bool):
+            raise TypeError(f"On optional must be True or False, got {optional!r}.")
         self._set((rule,))
         object.__setattr__(self, "metric", metric)
         object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "optional", optional)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -74,6 +80,11 @@ class On(_Combined):
     @property
     def other_objectives(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.metric, *super().other_objectives)))
+
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        within = super().optional_metrics
+        return tuple(dict.fromkeys((self.metric, *within))) if self.optional else within
 
     @property
     def signature(self) -> tuple[str, Any]:

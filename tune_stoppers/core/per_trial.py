@@ -33,6 +33,11 @@ class PerTrial(SweepRule[Tracks]):
         """Those in the rule."""
         return self.rule.other_objectives
 
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        """Those of the rule."""
+        return self.rule.optional_metrics
+
     def with_policy(self, on_nonfinite: OnNonfinite) -> Self:
         """The rule under another policy, for each trial by itself."""
         return replace(self, rule=self.rule.with_policy(on_nonfinite))

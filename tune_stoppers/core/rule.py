@@ -48,6 +48,11 @@ class BaseRule(ABC):
         return ()
 
     @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        """Those of `reads` that a run may never report: a warning, no error."""
+        return ()
+
+    @property
     @abstractmethod
     def signature(self) -> Any:
         """Whose remembered data it can load."""

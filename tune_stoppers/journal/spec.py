@@ -22,7 +22,9 @@ _COMBINED: dict[str, Callable[..., BaseRule]] = {  # their constructors do not t
     "AtLeast": lambda children, k: AtLeast(k, *children),
     "Not": lambda children: Not(*children),
     "After": lambda children, step: After(step, *children),
-    "On": lambda children, metric, mode: On(metric, children[0], mode),
+    "On": lambda children, metric, mode, optional=False: On(
+        metric, children[0], mode, optional=optional
+    ),
 }
 
 
@@ -84,6 +86,7 @@ def _words(value: Any) -> str:
         first = {"AtLeast": "k", "After": "step", "On": "metric"}.get(name, "")
         own = [repr(named[first])] if first in named else []
         last = [repr(value.mode)] if isinstance(value, On) else []
+        last += ["optional=True"] if "optional" in named else []
         return f"{name}({', '.join([*own, *map(_words, named['children']), *last])})"
     return f"{name}({', '.join(f'{key}={_words(item)}' for key, item in given)})"
 

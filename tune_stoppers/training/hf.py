@@ -117,6 +117,7 @@ class RuleCallback(TrainerCallback):
         self._evaluates = False  # the Trainer will
         self._found = False  # some log has carried what is watched
         self._warned = False
+        self._gone_without: set[str] = set()  # optional metrics warned about
         self._complaint: str | None = None  # about the logs since the newest step began
         self._awaited: str | None = None  # likewise, but it may still come
         self._unjudged = False  # more of this step is awaited
@@ -217,9 +218,12 @@ class RuleCallback(TrainerCallback):
         complaint, self._complaint = self._complaint, None
         if complaint is not None:
             self._object(complaint, found=self._found)
-        never = self._logs.never_logged
-        if never is not None:
-            self._object(never)
+        for name, never in self._logs.never_logged.items():
+            if name not in self.rule.optional_metrics:
+                self._object(never)
+            elif name not in self._gone_without:
+                self._gone_without.add(name)
+                logger.warning("%s Rules on it judge nothing until it is logged.", never)
 
     def _object(self, complaint: str, *, found: bool = False) -> None:
         """Raise for a metric that no log has carried, or warn once."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tune_stoppers.core import BaseRule
-from tune_stoppers.metrics import closest, flat_keys, lookup
+from tune_stoppers.metrics import closest, flat_keys, lookup, where_logged
 from tune_stoppers.training.spending import TOTALS
 
 _EVALUATION = "eval_"  # how the names of what an evaluation logs begin
@@ -100,19 +100,22 @@ class StepLogs:
         return None, None
 
     @property
-    def never_logged(self) -> str | None:
-        """What is to be said of a metric of a rule `On` it that its kind of log does not have."""
-        for name in self.on:
-            if _of_evaluation(name) in self._kinds and not _carries(self._logged, name):
-                return self._say(name)[0]
-        return None
+    def never_logged(self) -> dict[str, str]:
+        """What is to be said of metrics of rules `On` them that their kind of log does not have."""
+        return {
+            name: self._say(name)[0]
+            for name in self.on
+            if _of_evaluation(name) in self._kinds and not _carries(self._logged, name)
+        }
 
     def _say(self, missing: str) -> tuple[str, str]:
         """That it is not logged, and the name that may be meant."""
         present = sorted(flat_keys(self._logged, lists=True))
         listed = ", ".join(present[:_SHOWN]) + (", …" if len(present) > _SHOWN else "")
         near = closest(missing, present)
-        return f"RuleCallback: {missing!r} is not logged; so far there are: {listed}.{near}", near
+        where = where_logged(missing)
+        text = f"RuleCallback: {missing!r} is not logged; so far there are: {listed}.{near}{where}"
+        return text, near
 
 
 def _carries(logs: Mapping[str, Any], name: str) -> bool:

@@ -43,6 +43,10 @@ class _Read:
     def needs_objective(self) -> bool:
         return self.rule.needs_objective
 
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        return self.rule.optional_metrics
+
 
 class SpendingReader(ResultReader):
     """Counts the time of each result that is work done, and adds the totals to its report.
