@@ -103,7 +103,7 @@ def test_the_reason_lists_what_is_known():
     """So that a typo shows."""
     task = recommend_metric("summarisation", "transformer").why
     assert "'summarisation'" in task
-    assert "classification, generation, qa, summarization, sft, dpo, grpo" in task
+    assert "classification, generation, qa, summarization, sft, dpo, grpo, rloo" in task
     model = recommend_metric("qa", "lstm").why
     assert "'lstm'" in model and "transformer, rnn" in model
 
@@ -113,7 +113,8 @@ def test_the_metric_is_one_that_trainers_log() -> None:
     assert "logs eval_rouge_l" in recommend_metric("summarization", "transformer").why
     assert "logs eval_loss" in recommend_metric("generation", "transformer").why
     assert recommend_metric("dpo", "transformer").metric == recipes.dpo().metric
-    assert recommend_metric("grpo", "transformer").metric == recipes.grpo().metric
+    for task in ("grpo", "rloo"):
+        assert recommend_metric(task, "transformer").metric == recipes.grpo().metric
     assert recommend_metric("sft", "transformer").metric == recipes.validation_loss().metric
 
 

@@ -34,7 +34,12 @@ FINE_TUNES: dict[str, tuple[str, Mode, str]] = {  # as TRL's trainers log them, 
         "reward",
         "max",
         "the GRPOTrainer logs the mean reward of each batch; its loss says nothing of progress; "
-        "recipes.grpo() smooths the reward and can limit kl",
+        "recipes.grpo() smooths the reward, and limits kl and what else tells of a failing run",
+    ),
+    "rloo": (
+        "reward",
+        "max",
+        "the RLOOTrainer logs what the GRPOTrainer does; recipes.rloo() goes by the same",
     ),
 }
 TASKS = (*METRICS, *FINE_TUNES)
@@ -77,11 +82,12 @@ def recommend_metric(task_type: str, model_type: str) -> MetricAdvice:
 
     Classification: accuracy; generation: perplexity; qa: f1_score for a transformer, exact_match
     for an rnn; summarization: rouge_l. Fine-tunes with TRL, by the names that it logs: sft and
-    dpo: eval_loss; grpo: reward. `why` says what the Hugging Face Trainer calls it. An unknown task
-    or model gets `loss`, and `why` lists the known ones.
+    dpo: eval_loss; grpo and rloo: reward. `why` says what the Hugging Face Trainer calls it. An
+    unknown task or model gets `loss`, and `why` lists the known ones.
 
     Args:
-        task_type: "classification", "generation", "qa", "summarization", "sft", "dpo", "grpo".
+        task_type: "classification", "generation", "qa", "summarization", "sft", "dpo",
+            "grpo", "rloo".
         model_type: "transformer" or "rnn".
 
     Example: `recommend_metric("qa", "rnn")` advises exact_match, "max".

@@ -12,7 +12,7 @@ import pytest
 from tune_stoppers import PatienceStopper
 from tune_stoppers.cli import main
 from tune_stoppers.expressions import parse
-from tune_stoppers.recipes import NOISY
+from tune_stoppers.recipes.recipe import NOISY
 
 ROOT = Path(__file__).parents[2]
 BASE = ("advise", "--dataset-size", "500", "--task", "classification")
@@ -58,7 +58,7 @@ def test_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert stopper.rule.patience == 7
 
 
-@pytest.mark.parametrize("task", ["sft", "dpo", "grpo"])
+@pytest.mark.parametrize("task", ["sft", "dpo", "grpo", "rloo"])
 def test_fine_tunes_get_a_stopper_of_what_trl_logs(
     capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
@@ -68,7 +68,7 @@ def test_fine_tunes_get_a_stopper_of_what_trl_logs(
     stopper = parse(found["call"], {"PatienceStopper": PatienceStopper})
     assert status == 0
     assert f"recipes.{task}()" in found["why"][0]
-    expected = (20, 0.0, NOISY) if task == "grpo" else (7, 0.005, None)
+    expected = (20, 0.0, NOISY) if task in ("grpo", "rloo") else (7, 0.005, None)
     assert (stopper.rule.patience, stopper.rule.min_delta, stopper.rule.smoothing) == expected
     assert stopper.rule.patience == found["patience"]
 

@@ -77,6 +77,9 @@ def test_a_recipe_by_its_name() -> None:
     assert (found.rule, found.metric, found.mode) == (recipe.rule, "loss", "min")
     other = callback_from({"recipe": "validation_loss", "metric": "eval_b_loss"})
     assert (other.metric, other.rule) == ("eval_b_loss", recipes.validation_loss().rule)
+    rewarded = callback_from({"recipe": "grpo(max_kl=0.2)", "metric": "eval_reward"})
+    assert rewarded.rule == recipes.grpo(max_kl=0.2, metric="eval_reward").rule
+    assert (rewarded.metric, rewarded.mode) == ("eval_reward", "max")
 
 
 def test_the_environment_and_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,23 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 from datasets import Dataset, disable_progress_bars, enable_progress_bars
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 from experiments.model import add_lora, load, prepare
 from tests.stand_ins.tiny import tiny_model
@@ -169,6 +179,7 @@ def test_the_dpo_recipe_in_its_trainer(tmp_path: Path, tiny: str, agree: bool, s
         callbacks=[callback],
     )
     trainer.train()
+    assert set(recipe.rule.reads) <= set().union(*trainer.state.log_history)
     assert set(logged(trainer, "eval_rewards/accuracies")[1:]) == {1.0 if agree else 0.0}
     assert trainer.state.global_step == steps
     assert callback.stopped is not agree
@@ -180,25 +191,67 @@ def distinct_words(completions: list[str], **unused: Any) -> list[float]:
     return [float(len(set(completion.split()))) for completion in completions]
 
 
-def test_the_grpo_recipe_in_its_trainer(tmp_path: Path, tiny: str) -> None:
-    """The first log with a KL above the limit ends training."""
-    recipe = recipes.grpo(max_kl=0.02)
-    callback = RuleCallback(recipe.rule, **recipe.objective)
-    trainer = GRPOTrainer(
+def rewarded(folder: Path, tiny: str, callbacks: list[Any], **changes: Any) -> GRPOTrainer:
+    """GRPO of the tiny model, not trained yet."""
+    rows = Dataset.from_list([{"prompt": run_of(i, 3)} for i in range(16)])
+    usual = settings(folder, num_generations=4, per_device_train_batch_size=8)
+    return GRPOTrainer(
         tiny,
         reward_funcs=distinct_words,
-        args=GRPOConfig(
-            **settings(tmp_path, max_steps=40),
-            beta=0.05,
-            num_generations=4,
-            per_device_train_batch_size=8,
+        args=GRPOConfig(**usual | {"max_completion_length": 4} | changes),
+        train_dataset=rows,
+        eval_dataset=rows.select(range(2)),
+        callbacks=callbacks,
+    )
+
+
+def test_the_grpo_recipe_in_its_trainer(tmp_path: Path, tiny: str) -> None:
+    """The third log in a row whose KL is above the limit, as the median of five, ends training."""
+    recipe = recipes.grpo(max_kl=0.02)
+    callback = RuleCallback(recipe.rule, **recipe.objective)
+    trainer = rewarded(tmp_path, tiny, [callback], max_steps=40, beta=0.05)
+    trainer.train()
+    kls = logged(trainer, "kl")
+    above = [median(kls[max(0, i - 4) : i + 1]) > 0.02 for i in range(len(kls))]
+    assert above[-4:] == [False, True, True, True]
+    assert trainer.state.global_step == len(kls) < 40
+    assert "kl: " in callback.reason and "past the threshold 0.02, 3 of 3" in callback.reason
+    assert math.isfinite(logged(trainer, "reward")[-1])
+    assert set(recipe.rule.reads) <= set().union(*trainer.state.log_history)
+
+
+def test_without_a_kl_the_grpo_recipe_says_what_turns_it_on(
+    tmp_path: Path, tiny: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TRL's default, a beta of 0, logs none: one warning, and the run is judged by the rest."""
+    recipe = recipes.grpo(metric="eval_reward", patience=1)
+    callback = RuleCallback(recipe.rule, **recipe.objective)
+    trainer = rewarded(
+        tmp_path, tiny, [callback], learning_rate=0.0, eval_strategy="steps", eval_steps=2, seed=1
+    )
+    trainer.train()
+    (said,) = (r.getMessage() for r in caplog.records if "not logged" in r.getMessage())
+    assert "'kl' is not logged" in said and "with beta above 0: GRPOConfig(beta=0.04)" in said
+    assert callback.stopped
+    assert callback.reason.startswith("Patience: 1 of 1 evaluations without improvement")
+
+
+def test_a_reward_without_spread_ends_the_run(tmp_path: Path, tiny: str) -> None:
+    """Whatever the completion, the reward is the same: nothing is learnt, and ten logs show it."""
+    recipe = recipes.rloo(max_kl=None)
+    callback = RuleCallback(recipe.rule, **recipe.objective)
+    rows = Dataset.from_list([{"prompt": run_of(i, 3)} for i in range(16)])
+    trainer = RLOOTrainer(
+        tiny,
+        reward_funcs=lambda completions, **unused: [1.0] * len(completions),
+        args=RLOOConfig(
+            **settings(tmp_path, num_generations=4, per_device_train_batch_size=8),
             max_completion_length=4,
         ),
-        train_dataset=Dataset.from_list([{"prompt": run_of(i, 3)} for i in range(16)]),
+        train_dataset=rows,
         callbacks=[callback],
     )
     trainer.train()
-    kls = logged(trainer, "kl")
-    assert kls[-1] > 0.02 >= max(kls[:-1])
-    assert trainer.state.global_step == len(kls) < 40
-    assert math.isfinite(logged(trainer, "reward")[-1])
+    assert trainer.state.global_step == 10
+    assert "frac_reward_zero_std: 1 is past the threshold 0.9, 10 of 10" in callback.reason
+    assert set(recipes.rloo().rule.reads) <= set().union(*trainer.state.log_history)

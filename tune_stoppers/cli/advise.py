@@ -14,7 +14,8 @@ from tune_stoppers.cli.shell import Json, app, mistakes
 def advise(
     dataset_size: Annotated[int, typer.Option(help="Training examples.")],
     task: Annotated[
-        str, typer.Option(help="sft, dpo, grpo, classification, generation, qa, summarization.")
+        str,
+        typer.Option(help="sft, dpo, grpo, rloo, classification, generation, qa, summarization."),
     ],
     complexity: Annotated[str, typer.Option(help="Of the model: small, medium, large.")] = "medium",
     model: Annotated[str, typer.Option(help="transformer or rnn.")] = "transformer",
@@ -32,7 +33,10 @@ def advise(
     patience, min_delta = first["patience"], first["min_delta"]
     why = [watched.why, first["why"]]
     numbers = f"{patience=}, {min_delta=}"
-    if task == "grpo":  # judged by every training log: long patience, on a smoothed reward
+    if task in (
+        "grpo",
+        "rloo",
+    ):  # judged by every training log: long patience, on a smoothed reward
         patience, min_delta = 20, 0.0
         numbers = f'{patience=}, smoothing={{"ema": 0.9}}'
         why[1] = "patience counts training logs here, not evaluations, of the smoothed reward"

@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Recipe, dict[str, Sequence[float]], int | None, str]] = {
     ),
     "sft: NaN": (recipes.sft(), {"loss": [2.0, NAN]}, 2, "not finite"),
     "dpo: a perfect accuracy alone": (
-        recipes.dpo(2), dpo_curve([0.7 / x for x in RISING], [1.0] * 29), None, "",
+        recipes.dpo(2), dpo_curve([0.7 * 0.9**n for n in range(29)], [1.0] * 29), None, "",
     ),
     "dpo: a rising loss alone": (
         recipes.dpo(2), dpo_curve([0.7, 0.6, 0.61, 0.62, 0.63], RISING[:5]), None, "",
@@ -101,13 +101,89 @@ CASES: dict[str, tuple[Recipe, dict[str, Sequence[float]], int | None, str]] = {
         5,
         "eval_loss 3, eval_rewards/accuracies 2",
     ),
-    "dpo: blown up": (
-        recipes.dpo(), dpo_curve([0.7, 0.6, 2.0, 3.0], RISING[:4]), 4, "worse than the bound",
+    "dpo: flat at first, and no worse than untrained": (
+        recipes.dpo(), dpo_curve([0.691, 0.689, 0.696, 0.698, 0.68], RISING[:5]), None, "",
     ),
+    "dpo: neither improves, in training logs": (
+        recipes.dpo(2, "loss"),
+        {"loss": [0.6, 0.61, 0.62], "rewards/accuracies": [0.7, 0.7, 0.6]},
+        3,
+        "loss 2, rewards/accuracies 2",
+    ),
+    "dpo: NaN": (recipes.dpo(), dpo_curve([0.7, 0.6, NAN], RISING[:3]), 3, "not finite"),
     "grpo: a rising reward": (recipes.grpo(), {"reward": RISING}, None, ""),
     "grpo: a flat one": (recipes.grpo(4), {"reward": [1, 2, *[1] * 40]}, 6, "4 of 4"),
-    "grpo: KL": (
-        recipes.grpo(max_kl=0.5), {"reward": RISING[:4], "kl": [0, 0.5, 0.6, 0]}, 3, "0.6 is above",
+    "grpo: one log with a high KL": (
+        recipes.grpo(max_kl=0.5),
+        {"reward": RISING[:9], "kl": [0, 0.1, *[9, 0.2] * 3, 0]},
+        None,
+        "",
+    ),
+    "grpo: a KL that stays high, though the reward rises": (
+        recipes.grpo(max_kl=0.5),
+        {"reward": RISING[:9], "kl": [0, 0.1, *[0.6] * 7]},
+        7,
+        "kl: 0.6 is past the threshold 0.5, 3 of 3",
+    ),
+    "grpo: an entropy near zero": (
+        recipes.grpo(),
+        {"reward": RISING[:9], "entropy": [1, 0.5, *[0.01] * 7]},
+        7,
+        "entropy: 0.01 is past the threshold 0.05, 3 of 3",
+    ),
+    "grpo: ten logs without any spread": (
+        recipes.grpo(),
+        {"reward": [1] * 12, "frac_reward_zero_std": [0.5, *[1] * 11]},
+        11,
+        "frac_reward_zero_std: 1 is past the threshold 0.9, 10 of 10",
+    ),
+    "grpo: most groups without spread": (
+        recipes.grpo(), {"reward": RISING, "frac_reward_zero_std": [0.9] * 29}, None, "",
+    ),
+    "grpo: empty completions": (
+        recipes.grpo(),
+        {"reward": RISING[:9], "completions/mean_length": [90, 9, *[1] * 7]},
+        7,
+        "completions/mean_length: 1 is past the threshold 2",
+    ),
+    "grpo: a gradient that is not finite": (
+        recipes.grpo(), {"reward": RISING[:3], "grad_norm": [1, 1, NAN]}, 3, "grad_norm: 1 of 1",
+    ),
+    "grpo: every limit off": (
+        recipes.grpo(max_kl=None, min_entropy=None, max_zero_std=None, min_length=None),
+        {"reward": RISING, "kl": [99] * 29, "entropy": [0] * 29},
+        None,
+        "",
+    ),
+    "grpo: evaluations, of which five are patience": (
+        recipes.grpo(metric="eval_reward"), {"eval_reward": [1, 2, *[1] * 9]}, 7, "5 of 5",
+    ),
+    "rloo: a flat reward": (recipes.rloo(4), {"reward": [1, 2, *[1] * 40]}, 6, "4 of 4"),
+    "dpo: worse than untrained": (
+        recipes.dpo(),
+        dpo_curve([0.69, 0.8, 0.79, 0.78, 0.7], RISING[:5]),
+        4,
+        "eval_loss: 0.78 is past the threshold 0.75, 3 of 3",
+    ),
+    "dpo: both answers' rewards fall away": (
+        recipes.dpo(),
+        {
+            **dpo_curve([0.7 * 0.9**n for n in range(5)], RISING[:5]),
+            "eval_rewards/chosen": [0, -11, -12, -13, -14],
+            "eval_rewards/rejected": [0, -5, -19, -20, -25],
+        },
+        5,
+        "2 of 2 rules",
+    ),
+    "dpo: only the rejected answer's does": (
+        recipes.dpo(),
+        {
+            **dpo_curve([0.7 * 0.9**n for n in range(9)], RISING[:9]),
+            "eval_rewards/chosen": [-5] * 9,
+            "eval_rewards/rejected": [-50] * 9,
+        },
+        None,
+        "",
     ),
     "grpo: the highest reward there is": (
         recipes.grpo(target=0.9), {"reward": [0.95] * 9}, 3, "past the threshold 0.9",
@@ -194,7 +270,9 @@ def test_why_names_what_is_compared(recipe: Recipe, parts: tuple[str, ...]) -> N
         (lambda: recipes.multi_task({}), ValueError, "metrics is empty"),
         (lambda: recipes.multi_task({"f1": {"mode": "up"}}), ValueError, "min, max, got 'up'"),
         (lambda: recipes.sft(target=NAN), ValueError, "threshold must be finite"),
-        (lambda: recipes.grpo(max_kl=0), ValueError, "gradient_limit must be > 0"),
+        (lambda: recipes.grpo(max_kl=0), ValueError, "max_kl must be > 0"),
+        (lambda: recipes.grpo(max_zero_std=1), ValueError, "max_zero_std must be < 1"),
+        (lambda: recipes.dpo(max_displacement=-1), ValueError, "max_displacement must be > 0"),
         (lambda: recipes.grpo(target=NAN), ValueError, "target must be finite"),
     ],
 )
