@@ -21,10 +21,10 @@ from tune_stoppers.core import MissingMetricError, Mode, require, require_number
 from tune_stoppers.metrics import check_metric, closest, flat_keys, lookup, number, sign_of
 from tune_stoppers.tune.trainer.arguments import check_arguments
 from tune_stoppers.tune.trainer.checkpoint_note import Note, rescale
+from tune_stoppers.tune.trainer.log_means import LOGGED, LogMeans
 
 logger = logging.getLogger("tune_stoppers")
 
-LOGGED = {"loss": "train_loss", "grad_norm": "grad_norm", "learning_rate": "lr"}  # as reported
 TRAINER_STATE = "trainer_state.json"
 
 
@@ -38,7 +38,9 @@ class TuneCallback(TrainerCallback):
         trainer.train(resume_from_checkpoint=callback.resume_from)
 
     A report carries the evaluation's metrics (of all evaluation sets); `train_loss`, `grad_norm`
-    and `lr` of a training log that is asked for at each evaluation; `step` (optimizer steps),
+    and `lr` of a training log that is asked for at each evaluation; the mean since the last
+    evaluation of whatever else training logs have (TRL's `kl`, `entropy`, `reward`,
+    `frac_reward_zero_std`, …), under its own name; `step` (optimizer steps),
     `epoch`, `progress` (step / the trial's own number of steps), `tokens` where the Trainer counts
     them (`include_num_input_tokens_seen`), and `best_<metric>` (best so far). A checkpoint goes
     with it when the metric improved, and at every `checkpoint_every`-th evaluation; it is the
@@ -83,6 +85,7 @@ class TuneCallback(TrainerCallback):
         self._training = False
         self._evaluations = 0
         self._logged: dict[str, float] = {}  # the newest training log
+        self._since = LogMeans()  # of the other metrics, since the last report
         self._evaluated: dict[str, Any] = {}  # an evaluation that waits to be reported
         self._worth = False  # a checkpoint goes with it
         self._reported_step: int | None = None  # of the checkpoint that the trial resumed from
@@ -147,11 +150,13 @@ class TuneCallback(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember the training loss, gradient norm and learning rate."""
+        """Remember what a training log has."""
         for key, name in LOGGED.items():
             value = number((logs or {}).get(key))
             if value is not None:
                 self._logged[name] = value
+        if self._training:
+            self._since.take(logs or {})
 
     def on_evaluate(
         self,
@@ -244,6 +249,7 @@ class TuneCallback(TrainerCallback):
             )
         best = sign_of(self.mode) * self.best
         report = {
+            **self._since.taken(),
             **metrics,
             **self._logged,
             self.metric: value,
