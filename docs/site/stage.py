@@ -48,7 +48,10 @@ TITLES = {
 }
 PARAMETERS_ALONE = ("stoppers", "schedulers", "rules")  # their methods are called by others
 MODULES = {  # documented as wholes
-    "recipes": ("Recipes", ("tune_stoppers.recipes",)),
+    "recipes": (
+        "Recipes",
+        tuple(f"tune_stoppers.recipes.{name}" for name in ("recipe", "supervised", "rewards")),
+    ),
     "own_rules": ("Rules of your own", ("tune_stoppers.core", "tune_stoppers.testing")),
 }
 
