@@ -124,32 +124,34 @@ def verdict(checked: Verified) -> list[str]:
     owner = checked.run.owner
     if checked.rerun is None:
         return [f"{owner}: cannot be run again: {checked.why}"]
-    again = checked.rerun
-    text = f"{owner}: {_counted(again.checked, 'decision')} checked"
-    count = len(again.differing)
-    if again.checked:
-        text += f", {count} differ{'s' if count == 1 else ''}" if count else ", all the same"
+    again, compared = checked.rerun, checked.compared
+    text = f"{owner}: {_counted(again.checked, 'decision')} checked{_outcome(again)}"
     if again.unsure:
         text += f"; {again.unsure} after a restore not checked"
-    shown = [_difference(one, checked.run.sign) for one in again.differing[:SHOWN_DIFFERENCES]]
-    return [text, *shown, *_compared(checked.compared, owner, checked.run.sign)]
+    told = [text, *(_difference(one, checked.run.sign) for one in _shown(again))]
+    if compared is not None and compared.checked + compared.unsure:
+        made = f"{_counted(compared.checked, 'comparison')} of trials made again"
+        text = f"{owner}: {made}{_outcome(compared)}"
+        if compared.unsure:
+            text += f"; {compared.unsure} not: what they began with is not in the journal"
+        told += [text, *(_otherwise(one, checked.run.sign) for one in _shown(compared))]
+    return told
 
 
-def _compared(again: Rerun | None, owner: str, sign: int) -> list[str]:
-    """What came of comparing the trials again, where that is what the rule does."""
-    if again is None or not again.checked + again.unsure:
-        return []
-    text = f"{owner}: {_counted(again.checked, 'comparison')} of trials made again"
+def _outcome(again: Rerun) -> str:
+    """How many came out otherwise, to follow how many were checked."""
     count = len(again.differing)
-    if again.checked:
-        text += f", {count} differ{'s' if count == 1 else ''}" if count else ", all the same"
-    if again.unsure:
-        text += f"; {again.unsure} not: what they began with is not in the journal"
-    shown = [
-        f"  trial {one.line['trial']}: was {why_of(one.line)}, now {one.decision.say(sign)}"
-        for one in again.differing[:SHOWN_DIFFERENCES]
-    ]
-    return [text, *shown]
+    if not again.checked:
+        return ""
+    return f", {count} differ{'s' if count == 1 else ''}" if count else ", all the same"
+
+
+def _shown(again: Rerun) -> Sequence[Difference]:
+    return again.differing[:SHOWN_DIFFERENCES]
+
+
+def _otherwise(one: Difference, sign: int) -> str:
+    return f"  trial {one.line['trial']}: was {why_of(one.line)}, now {one.decision.say(sign)}"
 
 
 def tables(told: Explained, trial: TrialTold | None, most: int | None = DECISIONS) -> list[Table]:
