@@ -80,7 +80,7 @@ def _again(
     record, model = rule.init(), ExpectedImprovementAcquisition()
     trials: dict[str, Known] = {}
     holds = any(line.get("event") == STARTED for line in lines)  # new trials, until they start
-    last = {line["trial"]: place for place, line in enumerate(lines) if _of_one_running(line)}
+    last = {line["trial"]: place for place, line in enumerate(lines) if _of_one_going_on(line)}
     held: dict[str, Known] = {}
     knows = True  # all configurations, and who has been started
     for place, line in enumerate(lines):
@@ -111,8 +111,9 @@ def _again(
             trials[trial_id].status = GONE
 
 
-def _of_one_running(line: Line) -> bool:
-    return "action" in line or line.get("event") in (STARTED, RESUMED)
+def _of_one_going_on(line: Line) -> bool:
+    """Whether the trial had not ended before: one that failed may be tried again."""
+    return "action" in line or line.get("event") in (STARTED, RESUMED, LOST)
 
 
 def _chosen_by_a_worker(line: Line) -> bool:
