@@ -18,7 +18,7 @@ test: model
 	$(RUN) -m pytest -m "not stress" -n 2 --dist loadfile $(ARGS)
 
 stress: model
-	$(RUN) -m pytest -m stress -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m stress -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
