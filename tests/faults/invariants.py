@@ -229,9 +229,20 @@ def _budget(run: Run) -> Iterator[str]:
 
 
 def _best_states(folder: Path, outcome: Outcome, written: Iterable[Run]) -> Iterator[str]:
-    """Every trial has one row and, if it ever saved, its best state lies there and loads."""
+    """Every trial has one row and, if it ever saved, its best state lies there and loads.
+
+    So do trials that Ray's snapshot lacked when the sweep was restored: their states are real.
+    """
     frame = best_states(folder, "loss", "min")
-    of = sorted(frame["trial_id"][frame["status"] != "ERROR"])  # restarted ones leave a folder
+    forgotten = {
+        gone
+        for run in written
+        for line in run.lines
+        if line.get("event") == FORGOT
+        for gone in line["trials"]
+    } - outcome.keys()
+    rows = frame[(frame["status"] != "ERROR") & ~frame["trial_id"].isin(forgotten)]
+    of = sorted(rows["trial_id"])  # restarted ones leave a folder
     if of != sorted(outcome):
         yield f"best states are of {of}, trials are {sorted(outcome)}"
     saved = _saved(line for run in written for line in run.lines)
