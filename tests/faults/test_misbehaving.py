@@ -24,6 +24,7 @@ from tests.faults.misbehaving import (
     sound,
 )
 from tune_stoppers import (
+    AutoScheduler,
     BoundASHAScheduler,
     DivergenceStopper,
     FreezeThawScheduler,
@@ -62,6 +63,7 @@ COMMON: dict[str, Any] = {
     "on_missing": "skip",
 }
 SCHEDULERS: dict[str, Callable[..., Any]] = {
+    "auto": lambda **more: AutoScheduler(STEPS, 2, **COMMON, **more),
     "bound": lambda **more: BoundASHAScheduler(STEPS, 2, 2, **COMMON, **more),
     "promotion": lambda **more: PromotionASHAScheduler(STEPS, 2, 2, pen=3, **COMMON, **more),
     "freeze-thaw": lambda **more: FreezeThawScheduler(STEPS, 2, 2, **COMMON, **more),
@@ -184,7 +186,7 @@ def check_values(sweep: Sweep) -> None:
 
 def check(sweep: Sweep, name: str, policy: OnNonfinite, max_failures: int) -> None:
     """All that must hold of a sweep under the scheduler or the stoppers `name`."""
-    check_endings(sweep, max_failures, paused_too=name in ("promotion", "freeze-thaw"))
+    check_endings(sweep, max_failures, paused_too=name in ("auto", "promotion", "freeze-thaw"))
     check_again(sweep)
     check_values(sweep)
     if name == "plain":

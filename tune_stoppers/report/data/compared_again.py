@@ -17,6 +17,7 @@ from tune_stoppers.journal.lines import (
     RESUMED,
     STARTED,
     TRIAL,
+    UNJUDGED,
     Line,
 )
 from tune_stoppers.journal.rerun import UNFIT, Difference, Rerun
@@ -106,7 +107,9 @@ def _again(
             knows = False  # the journal does not say when it started
         if event in (STARTED, GIVEN_UP) or "action" in line:
             held.pop(trial_id, None)
-        ends = event in (ENDED, GIVEN_UP) or (event == LOST and place >= last.get(trial_id, -1))
+        ends = event in (ENDED, UNJUDGED, GIVEN_UP) or (
+            event == LOST and place >= last.get(trial_id, -1)
+        )
         if ends and trial_id in trials:
             trials[trial_id].status = GONE
 
