@@ -102,7 +102,12 @@ def check_endings(sweep: Sweep, max_failures: int, paused_too: bool) -> None:
     """Every trial has ended, and why is said; one that was paused may have waited to the end."""
     for kind, row in sweep.told.items():
         assert row["cause"] and row["reason"], kind
-        if kind not in SILENT and row["ending"] == "stopped" and row["step"] <= BREAKS_AT:
+        never = paused_too and math.isnan(row["step"])  # started
+        if (
+            kind not in SILENT
+            and row["ending"] == "stopped"
+            and (row["step"] <= BREAKS_AT or never)
+        ):
             continue  # by a rule, or paused, before anything happened
         if kind == HANGS:
             assert row["cause"] == "BudgetStopper"
