@@ -14,6 +14,7 @@ from tune_stoppers.journal.lines import (
     ENDED,
     GIVEN_UP,
     LOST,
+    RESTORED,
     RESUMED,
     STARTED,
     TRIAL,
@@ -81,11 +82,17 @@ def _again(
     record, model = rule.init(), ExpectedImprovementAcquisition()
     trials: dict[str, Known] = {}
     holds = any(line.get("event") == STARTED for line in lines)  # new trials, until they start
-    last = {line["trial"]: place for place, line in enumerate(lines) if _of_one_going_on(line)}
+    last = _last_words(lines)
+    life = 0  # how often the sweep was restored
     held: dict[str, Known] = {}
     knows = True  # all configurations, and who has been started
     for place, line in enumerate(lines):
         trial_id, event = line["trial"], line.get("event")
+        if event == RESTORED:
+            life += 1
+            for trial in trials.values():  # failed ones, and ends that Ray's snapshot lacked
+                if max(last.get(trial.trial_id, {-1: 0})) >= life:
+                    trial.status = PAUSED
         if event in (TRIAL, CONFIG):
             knows = knows and "values" in line
             trials[trial_id] = Known(trial_id, line.get("values", {}))
@@ -96,9 +103,8 @@ def _again(
             model.model.recall(fit)
         if _says_expected(line):
             begun = [trial for trial in trials.values() if trial.trial_id not in held]
-            arrives = None if _chosen_by_a_worker(line) else trials[trial_id]
-            if arrives is not None and arrives.is_finished():
-                raise ValueError(f"trial {trial_id} goes on after its end")
+            there = not _chosen_by_a_worker(line) and not trials[trial_id].is_finished()
+            arrives = trials[trial_id] if there else None
             said = compare(model, rule, record, list(held.values()), begun, arriving=arrives)
             yield line, _expected(rule, said, trials[trial_id], line) if knows else None
         for _ in fold(rule, record, [line], sign):
@@ -107,16 +113,24 @@ def _again(
             knows = False  # the journal does not say when it started
         if event in (STARTED, GIVEN_UP) or "action" in line:
             held.pop(trial_id, None)
-        ends = event in (ENDED, UNJUDGED, GIVEN_UP) or (
-            event == LOST and place >= last.get(trial_id, -1)
-        )
+        failed = event == LOST and place >= last.get(trial_id, {}).get(life, -1)
+        ends = failed or event in (ENDED, UNJUDGED, GIVEN_UP)
         if ends and trial_id in trials:
             trials[trial_id].status = GONE
 
 
-def _of_one_going_on(line: Line) -> bool:
-    """Whether the trial had not ended before: one that failed may be tried again."""
-    return "action" in line or line.get("event") in (STARTED, RESUMED, LOST)
+def _last_words(lines: list[Line]) -> dict[str, dict[int, int]]:
+    """By trial and life of the sweep, the place of the last line before which it had not ended.
+
+    One that failed may be tried again: at once, and then it may fail again, or after a restore.
+    """
+    last: dict[str, dict[int, int]] = {}
+    life = 0
+    for place, line in enumerate(lines):
+        life += line.get("event") == RESTORED
+        if "action" in line or line.get("event") in (STARTED, RESUMED, LOST):
+            last.setdefault(line["trial"], {})[life] = place
+    return last
 
 
 def _chosen_by_a_worker(line: Line) -> bool:
