@@ -1,5 +1,6 @@
 """The journals of an experiment, read back."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,22 @@ def test_what_is_still_to_be_written_is_read_too(tmp_path: Path) -> None:
         recorder.write(lambda number=number: event_line("PatienceStopper", f"t{number}", "rewind"))
         (run,) = runs_of(LOCAL, str(tmp_path))
         assert run.lines[-1]["trial"] == f"t{number}"
+
+
+def test_the_broken_storage_of_another_experiment_is_not_waited_for(tmp_path: Path) -> None:
+    """A write that fails is tried again for two seconds: not for each look at a sound one."""
+    blocked = tmp_path / "blocked"
+    blocked.touch()  # where its folder should be
+    broken = Recorder(LOCAL, str(blocked / "run"))
+    broken.write(lambda: event_line("PatienceStopper", "", "begins"))
+    assert not broken.flush()
+    assert broken.failing
+    began = time.monotonic()
+    assert runs_of(LOCAL, str(watched(tmp_path / "sweep")))
+    assert time.monotonic() - began < 1
+    blocked.unlink()
+    while broken.failing:  # what it holds is written in the end
+        broken.flush()
 
 
 def test_only_the_newest_birth_counts(tmp_path: Path) -> None:

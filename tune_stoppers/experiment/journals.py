@@ -55,7 +55,7 @@ def runs_of(filesystem: pafs.FileSystem, root: str, *, every: bool = False) -> l
     What this process has still to write is written first. Lines that are torn, or are none of
     ours, are left out with a note; so is a run that cannot be read.
     """
-    flush_all()
+    flush_all(root)
     selector = pafs.FileSelector(f"{root}/{FOLDER}", allow_not_found=True)
     named = [
         (match, info.path)

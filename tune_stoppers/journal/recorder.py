@@ -132,6 +132,11 @@ class Recorder:
                 return False
         return True
 
+    @property
+    def failing(self) -> bool:
+        """Whether the storage failed at the last try."""
+        return self._failing
+
     def watch(self) -> None:
         """Look for requests from now on, also while nothing is written."""
         self._start()
@@ -342,9 +347,15 @@ _LIVE: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 
 
 @atexit.register
-def flush_all() -> None:
-    """Write what this process's recorders hold; each is waited for at most 10 seconds."""
+def flush_all(root: str = "") -> None:
+    """Write what this process's recorders hold; each is waited for at most 10 seconds.
+
+    Those outside of the folder `root` only where their storage does not fail: who reads one
+    experiment does not wait for the broken storage of another.
+    """
     for recorder in list(_LIVE):
+        if recorder.failing and not recorder.folder.startswith(root):
+            continue
         if not recorder.flush():
             logger.warning(
                 "%s: the newest lines are not written, and lost if this process ends now.",
