@@ -131,7 +131,10 @@ def sweep(
         ).fit()
         wall = time.monotonic() - began
     tables = [
-        result.metrics_dataframe for result in results if result.metrics_dataframe is not None
+        table
+        for result in results
+        if (table := result.metrics_dataframe) is not None
+        and "iterations_since_restore" in table  # absent from a trial that was never started
     ]
     seconds = [float((result.metrics or {}).get("time_total_s", 0.0)) for result in results]
     Sweep.from_ray(storage / strategy, metric=METRIC, mode="min").to_parquet(
