@@ -76,7 +76,9 @@ def chooser(name: str, count: int) -> Callable[[int], Any]:
     if name == "ExpectedImprovementAcquisition":
         ours = ExpectedImprovementAcquisition()
         courses = [course_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
-        return lambda k: ours.compare(waiting, courses, rungs=RUNGS, resume=0.02, picks=k)
+        return lambda k: ours.compare(
+            waiting, courses, rungs=RUNGS, start=0.0, resume=0.02, picks=k
+        )
     thaw = FreezeThawAcquisition(explore=0)
     begun = [begun_of(*each, waits=i % 2 == 0) for i, each in enumerate(told)]
     return lambda k: thaw.choose(waiting, begun, first_rung=RUNGS[0], picks=k)

@@ -25,7 +25,6 @@ from tune_stoppers.surrogate.acquisition.expected_improvement import (
 from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 
 FIRST = 6  # trials that start in the order given
-RESUME_COST = 0.02  # of the horizon, until one has been measured
 LEAST_PROGRESS = 1e-3  # that a report counts as
 PAUSED = "PAUSED"  # the status of a trial that waits for a worker
 EXPECTED = (
@@ -101,16 +100,18 @@ def compare(
             awaited.append(trial.config)
     compared = None
     if not new or len(courses) + len(awaited) >= FIRST:
-        measured = record.resumes > 0
+        start = rule.start_cost(record)
         compared = acquisition.compare(
             [trial.config for trial in new],
             courses,
             awaited,
             rungs=[time / rule.max_t for time in record.times],
-            resume=rule.resume_cost(record) / rule.max_t if measured else RESUME_COST,
+            start=start / rule.max_t,
+            resume=(rule.resume_cost(record) if record.resumes else start) / rule.max_t,
             picks=len(courses) + sum(course.passed for course in record.courses.values()),
             arriving=known.index(arriving) if arriving in known else None,
             least_gain=rule.least_of(len(new) + len(begun)),
+            recoverable=record.saves,
         )
     return Said(compared, [*new, *known], len(new))
 

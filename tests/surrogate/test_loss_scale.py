@@ -81,3 +81,33 @@ def test_a_curve_stands_for_itself_at_its_end_half_and_quarter():
     assert whole.at_rungs.tolist() == [4.0, 3.0]
     assert np.isnan(curve(4.0).at_rungs[1])
     assert curve(4.0).newest.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ((2.0, 9.5), True),  # the cap is 5, the best 1: above 9
+        ((9.5,), True),
+        ((2.0, 8.5), False),
+        ((9.5, 4.0), False),  # it has come back
+        ((np.inf,), True),
+        ((2.0,), False),
+    ],
+)
+def test_a_trial_has_diverged_where_it_is_far_above_what_training_starts_from(
+    losses: tuple[float, ...], diverged: bool
+):
+    """By its newest loss, whatever its best is."""
+    known = [curve(5.0, 2.0, 1.0), *(curve(5.0 + d) for d in (-0.2, -0.1, 0.1, 0.2)), curve(5.0)]
+    scale = scale_of(known, len(known))
+    assert scale is not None
+    assert scale.cap == 5.0
+    assert scale.diverged(curve(*losses)) == diverged
+
+
+def test_first_losses_that_differ_are_no_divergence():
+    """Before anything is learnt, a bad start is a bad start."""
+    known = [curve(first) for first in (0.7, 0.75, 0.8, 0.85, 0.9, 1.0)]
+    scale = scale_of(known, len(known))
+    assert scale is not None
+    assert not any(map(scale.diverged, known))

@@ -170,7 +170,9 @@ def replay(
         _expect(stopper, sweep)
         _expect(scheduler, sweep)
         if hasattr(scheduler, "use_clock"):
-            scheduler.use_clock(lambda: cluster.now)  # and so is the cost of a resume
+            scheduler.use_clock(lambda: cluster.now)  # and so is the cost of a start
+        if hasattr(scheduler, "use_workers"):
+            scheduler.use_workers(workers)
         runaway = RUNAWAY * sweep.reports
         limit = runaway if max_reports is None else max_reports
         try:

@@ -15,6 +15,7 @@ NORMAL_MAD = 0.6745  # median |x| of a standard normal variable
 SECOND_DIFFERENCE = math.sqrt(6)  # its deviation over that of independent noise
 FEWEST_DIFFERENCES = 6  # from which noise is measured
 EARLIER = np.array([0.25, 0.5])  # of its progress: where a curve is looked at beside its end
+FAR = 5.0  # standard deviations of first losses
 
 Indices = npt.NDArray[np.intp]
 
@@ -52,11 +53,20 @@ class LossScale(NamedTuple):
     gap: float  # between the best trial and the median one, at the rungs reached so far
     cap: float  # the median first loss: what training has not changed yet
     noise: float  # standard deviation of an evaluation, in scores
+    spread: float  # standard deviation of first losses
 
     def scores(self, losses: Floats) -> Floats:
         """The scores of some losses."""
         above = (np.minimum(losses, self.cap) - self.best) / self.gap
         return np.where(above > 0, np.log1p(np.maximum(above, 0.0)), above)
+
+    def diverged(self, curve: Curve) -> bool:
+        """Whether a trial's newest loss is above `cap` by more than the best is below it.
+
+        While the best is close to the cap: by more than `gap` and five times the `spread`.
+        """
+        far = max(self.cap - self.best, self.gap, FAR * self.spread)
+        return bool(curve.losses[-1] > self.cap + far)
 
     def loss(self, score: float) -> float:
         """The loss that has this score."""
@@ -84,7 +94,7 @@ def scale_of(curves: Sequence[Curve], started: int) -> LossScale | None:
             if gap > 0:
                 gaps.append(math.log(gap))
     gap = math.exp(sum(gaps) / len(gaps)) if gaps else max(abs(best) * 1e-3, 1e-12)
-    scale = LossScale(best, gap, cap, 0.0)
+    scale = LossScale(best, gap, cap, 0.0, robust_sd(finite - cap))
     return scale._replace(noise=_noise(curves, scale))
 
 

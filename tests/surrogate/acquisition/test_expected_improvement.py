@@ -26,7 +26,7 @@ def course(lr: float, *losses: float, waits: bool = True) -> Course:
 
 
 def compare(begun: list[Course], new: Any = (), **more: Any) -> Comparison | None:
-    given: dict[str, Any] = {"rungs": RUNGS, "resume": 0.02, "picks": 0}
+    given: dict[str, Any] = {"rungs": RUNGS, "start": 0.0, "resume": 0.02, "picks": 0}
     return ExpectedImprovementAcquisition().compare(list(new), begun, **given | more)
 
 
@@ -108,3 +108,30 @@ def test_many_trials_are_compared_by_some_of_them():
     again = compare(begun, new, arriving=299)
     assert again is not None
     assert again.best == compared.best
+
+
+def test_nothing_is_expected_of_a_trial_that_has_diverged():
+    """Though its best is the best of all: where others ended says nothing of where it ends."""
+    others = [course(1e-3, 4.0, 3.5), course(1e-4, 4.1, 3.9), course(1e-5, 4.0, 4.0)]
+    gone, back = course(1e-1, 3.2, 40.0), course(1e-1, 3.2, 3.1)
+    compared = compare([gone, *others])
+    assert compared is not None
+    assert compared.of(0).gain == compared.of(0).chance == compared.of(0).worth == 0
+    assert compared.best.place != 0
+    assert compare([back, *others]).of(0).gain > 0
+
+
+def test_where_nothing_can_be_paused_a_divergence_is_not_presumed():
+    """A trial that is stopped cannot come back: the belief alone speaks."""
+    begun = [course(1e-1, 3.2, 40.0), course(1e-3, 4.0, 3.5), course(1e-4, 4.1, 3.9)]
+    assert compare(begun, recoverable=False).of(0).gain > 0
+
+
+def test_a_start_that_costs_makes_who_has_a_worker_go_on():
+    """A new configuration pays for its start, as one that waits does for its resume."""
+    begun = [course(1e-3, 3.0, 2.5, 2.4), course(1e-5, 4.0), course(1e-6, 4.0)]
+    free = compare(begun, NEW, arriving=0)
+    dear = compare(begun, NEW, arriving=0, start=0.5)
+    assert free is not None and dear is not None
+    assert dear.best_new(len(NEW)).worth < free.best_new(len(NEW)).worth
+    assert dear.of(len(NEW)).worth == free.of(len(NEW)).worth

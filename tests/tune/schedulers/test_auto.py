@@ -10,8 +10,11 @@ import pyarrow.fs as pafs
 import pytest
 from ray import tune
 
+import benchmarks
 from tests.tune.schedulers.test_promotion_asha_ray import MAX_T, fit, journal, paths, statuses
 from tune_stoppers import AutoScheduler, Sweep, replay
+from tune_stoppers.backtest.cluster import Cluster
+from tune_stoppers.backtest.process import Costs
 from tune_stoppers.backtest.replay import ReplayResult
 from tune_stoppers.experiment.journals import Run, runs_of
 from tune_stoppers.journal.lines import Line
@@ -83,6 +86,48 @@ def test_without_checkpoints_it_stops_later_and_does_not_lose_the_best(seed: int
     assert "pause" not in set(result.journal["action"])
 
 
+def shared_gpu() -> Sweep:
+    """24 LoRA fine-tunes that shared a GPU; three of high learning rates diverge."""
+    return Sweep.from_parquet(Path(benchmarks.__file__).with_name("shared_gpu.parquet"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trials_that_have_diverged_are_not_resumed(seed: int) -> None:
+    """One begins with the lowest loss of all, at its first report, and is at 11 by its third."""
+    sweep = shared_gpu()
+    result = run(sweep, workers=6, seed=seed, resume_cost=5.0, start_cost=5.0)
+    ends = {curve.trial_id: curve.metrics["eval_loss"][-1] for curve in sweep}
+    diverged = [trial_id for trial_id, end in ends.items() if end > 6]
+    assert len(diverged) == 3
+    assert result.trials.set_index("trial_id").loc[diverged, "reports"].max() <= 4
+
+
+def test_dear_starts_and_many_workers_still_save_time() -> None:
+    """All workers start at once, trials change places less, and none idles while work is due."""
+    sweep = shared_gpu()
+    costs: dict[str, Any] = {"workers": 6, "resume_cost": 5.0, "start_cost": 5.0}
+    runs = [run(sweep, seed=seed, **costs) for seed in range(4)]
+    whole = replay(sweep, None, **costs)
+    assert np.mean([result.seconds for result in runs]) < 0.65 * whole.seconds
+    assert np.mean([result.work for result in runs]) < 0.55 * whole.work
+    assert np.mean([result.regret for result in runs]) < 0.02
+    begins = runs[0].journal[runs[0].journal["action"] == "start"]
+    assert (begins["time"] == 5.0).sum() == 6  # their starts take so long
+
+
+def test_what_a_start_costs_is_measured() -> None:
+    """In units of the time, beside what a resume costs."""
+    scheduler = AutoScheduler(HORIZON)
+    cluster = Cluster(list(curves()), scheduler, workers=2, costs=Costs(start=3.0, resume=1.5))
+    scheduler.set_search_properties("loss", "min")
+    scheduler.use_clock(lambda: cluster.now)
+    scheduler.use_workers(2)
+    cluster.run()
+    assert scheduler.record.starts > 5
+    assert scheduler.rule.start_cost(scheduler.record) == pytest.approx(3.0)
+    assert scheduler.rule.resume_cost(scheduler.record) == pytest.approx(1.5)
+
+
 def coming_apart(seed: int) -> Sweep:
     """All trials are alike for a third of their way, as in a warm-up, and then come apart."""
     sweep, dice = curves(40, seed=seed), np.random.default_rng(seed)
@@ -119,7 +164,7 @@ def test_where_the_metric_is_coarse_the_training_loss_finds_the_best() -> None:
     """It tells those apart that have the same accuracy."""
     lost: dict[tuple[str, ...], list[float]] = {(): [], ("no such metric", "train_loss"): []}
     for signals, found in lost.items():
-        for seed in range(4):
+        for seed in range(6):
             result = run(graded(seed), AutoScheduler(HORIZON, signals=signals))
             ends = {c.trial_id: c.metrics["train_loss"].min() for c in result.sweep.curves}
             whole = result.trials[result.trials["reports"] == HORIZON]["trial_id"]

@@ -48,6 +48,26 @@ def test_one_waits_in_line_and_more_while_the_cluster_takes_them() -> None:
     assert not workers.room  # the cluster is full: one ahead is enough
 
 
+def test_all_that_a_cluster_takes_start_at_the_same_time() -> None:
+    """Where its size is known, none waits until the one before it has started."""
+    workers = Workers()
+    workers.given = 4
+    for number in range(4):
+        assert workers.room
+        workers.add(trial(f"t{number}"), 3.0, chosen=True)
+        assert workers.since(f"t{number}") == (3.0 if number else None)
+    assert not workers.room  # none runs yet: one in line would be one too many
+    workers.limit = 6
+    for slot in workers.slots.values():
+        slot.trial.status = "RUNNING"
+    workers.look(1.0)
+    ahead = 0
+    while workers.room:
+        workers.add(trial(f"ahead{ahead}"), 1.0, chosen=True)
+        ahead += 1
+    assert ahead == 2  # the limit that the user has set
+
+
 def test_a_free_worker_makes_room_for_one_more() -> None:
     """Beside the one that is starting already."""
     workers = Workers()
@@ -67,7 +87,7 @@ def test_a_free_worker_makes_room_for_one_more() -> None:
 
 
 def test_a_trial_waits_from_when_a_worker_came_free() -> None:
-    """Or, where one was free that had not been seen yet, from when it was asked for."""
+    """Where one was free that had not been seen yet, it is not known since when."""
     workers = Workers()
     (first,) = running(workers, 1)
     waiting, early = trial("waiting"), trial("early")
@@ -75,7 +95,7 @@ def test_a_trial_waits_from_when_a_worker_came_free() -> None:
     assert workers.since("waiting") is None
     waiting.status = "RUNNING"
     workers.look(5.0)
-    assert workers.since("waiting") == 1.0
+    assert workers.since("waiting") is None
     workers.add(early, 6.0, chosen=True)
     first.status = "PAUSED"
     workers.look(7.0)

@@ -26,7 +26,7 @@ from tune_stoppers.report.data.story import Event
 # book-keeping
 UNSHOWN = (
     *(ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, SAVING),
-    *("cost", "out of order"),
+    *("cost", "start cost", "out of order"),
 )
 PAUSED = ("pause", "paused")
 

@@ -49,6 +49,8 @@ class PausingRecord:
     given_up: set[str] = field(default_factory=set)
     resumes: int = 0  # whose cost was measured
     cost: float = 0.0  # of all of these together, in units of the time
+    starts: int = 0  # whose cost was measured
+    start_cost: float = 0.0  # of all of these together
     times: Times = ()  # of the rungs: those of the rule, as time has come so far
 
 
@@ -171,7 +173,7 @@ class PausingRule(SweepRule[PausingRecord]):
     ) -> None:
         """ "paused": it waits from now on. "resumed": it is promoted. "cost": what that took.
 
-        The cost is in `numbers["cost"]`, in units of the time.
+        "start cost": what its start took. Costs are in `numbers["cost"]`, in units of the time.
         """
         course = record.courses.get(trial_id) or PausingTrial()
         if event == "paused" and not course.paused and course.reached:
@@ -188,6 +190,9 @@ class PausingRule(SweepRule[PausingRecord]):
         elif event == "cost":
             record.resumes += 1
             record.cost += numbers["cost"]
+        elif event == "start cost":
+            record.starts += 1
+            record.start_cost += numbers["cost"]
 
     def is_paused(self, record: PausingRecord, trial_id: str) -> bool:
         """Whether the trial waits at a rung."""
@@ -215,6 +220,10 @@ class PausingRule(SweepRule[PausingRecord]):
     def resume_cost(self, record: PausingRecord) -> float:
         """What a resume costs in units of the time, by the mean of those measured; at first 0."""
         return record.cost / record.resumes if record.resumes else 0.0
+
+    def start_cost(self, record: PausingRecord) -> float:
+        """What a start costs, likewise."""
+        return record.start_cost / record.starts if record.starts else 0.0
 
     def worst(self, record: PausingRecord) -> Choice | None:
         """Whom to give up where paused trials keep the searcher from suggesting new ones.

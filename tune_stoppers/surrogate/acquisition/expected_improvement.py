@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from tune_stoppers.surrogate.encoding import Encoder, Floats
@@ -22,6 +23,7 @@ from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 MOST_KNOWN = 100  # trials that the belief is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
+LEAST_RESUME = 0.02  # of the horizon, or trials would change places for next to nothing
 MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
 
 
@@ -75,6 +77,13 @@ class Comparison(NamedTuple):
         """Whether that is so far that the model is no guide."""
         return self.error > MOST_ERROR
 
+    def without(self, rows: npt.NDArray[np.bool_]) -> Comparison:
+        """The same, with nothing expected of these."""
+        kept = ~rows
+        return self._replace(
+            worth=self.worth * kept, gain=self.gain * kept, chance=self.chance * kept
+        )
+
     @property
     def best(self) -> Offer:
         """What is worth most, of those that promise at least `least_gain`, if any does."""
@@ -112,11 +121,13 @@ class ExpectedImprovementAcquisition:
     improve on it by EI = s (z Φ(z) + φ(z)), z = (t - m) / s, and does with probability Φ(z). Going
     on with it is worth the largest, over the horizons h of its next two rungs and its end, of
 
-        EI / (way to the next rung + resume + Φ(z) · way from there to h):
+        EI / (start or resume + way to the next rung + Φ(z) · way from there to h):
 
     the first part is paid in any case, the rest only if it still promises something there. The
     target is the best score so far, 0; for an end also the lowest end that is expected of a trial
-    that runs, if that is lower.
+    that runs, if that is lower. Nothing is expected of a trial that has diverged
+    (`LossScale.diverged`): its best state stays, and the curves of the others, which the belief
+    goes by, say nothing of how one that has diverged goes on.
 
     The belief is made of the better half of 100 trials, and others at random; at most 80 new
     configurations, at random, are compared. Deterministic: a choice depends on what it is given,
@@ -134,10 +145,12 @@ class ExpectedImprovementAcquisition:
         awaited: Sequence[Mapping[str, Any]] = (),
         *,
         rungs: Sequence[float],
+        start: float,
         resume: float,
         picks: int,
         arriving: int | None = None,
         least_gain: float = 0.0,
+        recoverable: bool = True,
     ) -> Comparison | None:
         """What a worker could do; None if nothing can be done, or nothing is known yet.
 
@@ -146,10 +159,13 @@ class ExpectedImprovementAcquisition:
             begun: the trials that have reported.
             awaited: configurations of trials that were started and have not reported.
             rungs: shares of the horizon.
-            resume: what resuming a trial costs, as a share of the horizon.
+            start: what starting a trial costs, as a share of the horizon.
+            resume: what resuming one costs, likewise; taken for 0.02 at least.
             picks: how many were chosen before.
             arriving: the place among `begun` of a trial that has its worker still.
             least_gain: what improves less at its end is chosen only if all do.
+            recoverable: trials can be paused. Else one that is stopped is gone, and the belief
+                alone speaks of those that have diverged.
         """
         dice = np.random.default_rng([self.seed, picks])
         known = some_of([course.curve.bests[-1] for course in begun], MOST_KNOWN, dice)
@@ -163,7 +179,8 @@ class ExpectedImprovementAcquisition:
         if len(new) > MOST_ASKED:
             asked = np.sort(dice.choice(len(new), MOST_ASKED, replace=False))
         waiting = [place for place in known if begun[place].waits or place == arriving]
-        running = [p for p in known if begun[p].runs and p != arriving]
+        diverged = {p for p in known if recoverable and scale.diverged(begun[p].curve)}
+        running = [p for p in known if begun[p].runs and p != arriving and p not in diverged]
         if not len(asked) and not waiting:
             return None
         configs = [*new, *(course.config for course in begun), *awaited]
@@ -174,9 +191,12 @@ class ExpectedImprovementAcquisition:
             self.model.condition(self._encoded(configs), seen, scale.noise, expected)
             rows = np.array([*asked, *(len(new) + place for place in waiting)], dtype=np.intp)
             done = np.array([0.0] * len(asked) + [begun[p].curve.progress[-1] for p in waiting])
-            again = np.array([0.0] * len(asked) + [resume * (p != arriving) for p in waiting])
+            resume = max(resume, LEAST_RESUME)
+            again = np.array([start] * len(asked) + [resume * (p != arriving) for p in waiting])
             busy = np.array([len(new) + place for place in running], dtype=np.intp)
-            return self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
+            found = self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
+        lost = [False] * len(asked) + [place in diverged for place in waiting]
+        return found.without(np.array(lost)) if any(lost) else found
 
     # -- inside --------------------------------------------------------------------------------
 

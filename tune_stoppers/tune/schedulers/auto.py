@@ -246,19 +246,25 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             return False
         if len(record.courses) < min(FEWEST, count):
             return False
-        done = sum(min(max(c.time, 0.0), self.rule.max_t) for c in record.courses.values())
-        if done < self.rule.floor * count * self.rule.max_t:
+        if not self._floor_is_done():
             return False
         return said.compared.most_gain < said.compared.least_gain
+
+    def _floor_is_done(self) -> bool:
+        """Whether all trials together have trained as much as is done in any case."""
+        done = sum(min(max(c.time, 0.0), self.rule.max_t) for c in self.record.courses.values())
+        return done >= self.rule.floor * len(self._live.trials) * self.rule.max_t
 
     def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
 
-        Without this the first trials would all run to their ends where workers are many.
+        Without this the first trials would all run to their ends where workers are many. What is
+        done in any case is not waited with: it would take as much work, and longer.
         """
         known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
         runs = said.compared is not None and said.compared.gain_of_running > 0
-        return others and known and runs and offer.gain < self._least_gain
+        due = known and self._floor_is_done()
+        return others and due and runs and offer.gain < self._least_gain
 
     def _last_one(self, halving: Said[Trial] | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""

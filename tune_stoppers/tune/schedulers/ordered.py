@@ -72,6 +72,10 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
         by_model = self.order == "model" and not self.dry_run
         self._live = Starts(LowerConfidenceBound(self._expectations) if by_model else None)
 
+    def use_workers(self, count: int) -> None:
+        """Take the cluster to run so many trials at a time: a replay has no Ray to ask."""
+        self._live.workers.given = count
+
     @property
     def takes_history(self) -> bool:
         """Where a model orders the trials."""

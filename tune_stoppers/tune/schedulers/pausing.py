@@ -104,8 +104,12 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         self._live = Pausing()
 
     def use_clock(self, clock: Callable[[], float]) -> None:
-        """Measure the cost of resumes by another clock: a replay has its own time."""
+        """Measure the cost of starts by another clock: a replay has its own time."""
         self._clock = clock
+
+    def use_workers(self, count: int) -> None:
+        """Take the cluster to run so many trials at a time: a replay has no Ray to ask."""
+        self._live.workers.given = count
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """As the base does; `ValueError` under result buffering."""
@@ -320,9 +324,10 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if not isinstance(step, (int, float)):
             return
         since = self._live.workers.since(trial_id)
-        cost = self._live.pace.report(trial_id, step, self._clock(), since)
+        first = trial_id not in self.record.courses
+        cost = self._live.pace.report(trial_id, step, self._clock(), since, first=first)
         if cost is not None:
-            self._sweep.note(trial_id, "cost", cost=cost)
+            self._sweep.note(trial_id, "start cost" if cost.of_start else "cost", cost=cost.units)
 
     def _drop(self, trial_id: str) -> None:
         self._live.held.drop(trial_id)

@@ -3,7 +3,7 @@
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import PlacementGroupFactory, Trial
 from tune_stoppers.tune.schedulers.pending_queue import PendingQueue
-from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
+from tune_stoppers.tune.schedulers.start_cost import StartCostMeter
 from tune_stoppers.tune.schedulers.workers import Workers
 
 
@@ -17,6 +17,6 @@ class Pausing(Live):
         self.met: set[str] = set()  # ids of those that were pending when they were added
         self.held = PendingQueue()  # new ones
         self.workers = Workers()
-        self.pace = ResumeCostMeter()
+        self.pace = StartCostMeter()
         self.warned = False  # that a trial has no checkpoint
         self.makes_room = False  # a trial was given up, and the searcher has suggested none yet

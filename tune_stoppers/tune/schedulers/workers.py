@@ -1,10 +1,11 @@
 """Who has a worker and who waits for one, as far as a scheduler can tell.
 
-Ray does not say how many trials fit into the cluster, nor which pending trial has been given a
-worker and is starting. Both can be inferred: from the most trials ever seen running at a time, and
-from the order in which trials were asked for and others left.
+Ray does not say how many trials it will run at a time, nor which pending trial has been given a
+worker and is starting. Both can be inferred: from the most trials ever seen running at a time and
+what the cluster has free, and from the order in which trials were asked for and others left.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ import ray
 
 from tune_stoppers.tune.ray_internals.controller import request_of, takes_process
 from tune_stoppers.tune.ray_internals.types import PENDING, RUNNING, Controller, Trial
+
+LOOK_EVERY = 1.0  # seconds between two looks at what a full cluster has free
 
 
 @dataclass(slots=True)
@@ -33,24 +36,27 @@ class Workers:
         self.slots: dict[str, Slot] = {}
         self.most = 0  # trials seen running at a time
         self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
+        self.given: int | None = None  # how many the cluster has; None: Ray is asked
         self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
+        self._now = -math.inf  # of the last look
+        self._full_until = -math.inf  # the cluster is not looked at again before
+        self._room = 0  # trials that it was seen to have room for, all together
 
     def add(self, trial: Trial, now: float, *, chosen: bool) -> None:
         """The trial is pending from now on."""
         self.slots.pop(trial.trial_id, None)
-        since = now if len(self.slots) < self.most else None
+        since = now if len(self.slots) < max(self.most, self._room) else None
         self.slots[trial.trial_id] = Slot(trial, now, chosen, since)
 
     def look(self, now: float) -> list[str]:
         """See who has started; the ids of those that have left since the last look."""
+        self._now = now
         gone: list[Slot] = []
         running = 0
         for trial_id, slot in list(self.slots.items()):
             status = slot.trial.status
             if status == RUNNING:
                 running += 1
-                if not slot.running and slot.since is None:
-                    slot.since = slot.asked  # there was a worker that had not been seen yet
                 slot.running = True
             elif status != PENDING:
                 del self.slots[trial_id]
@@ -91,11 +97,31 @@ class Workers:
             return False
         waiting = [p for p in self.slots.values() if p.chosen and not p.running]
         in_line = sum(slot.since is None for slot in waiting)
-        return self.free > 0 or in_line < self._ahead
+        return self.free > 0 or in_line < self._ahead or self._cluster_has_room()
+
+    def _cluster_has_room(self) -> bool:
+        """Whether one more trial could start by now: many take long to, and all at the same time.
+
+        Without this the second would be asked for when the first is there, then two more, and so
+        on. A cluster that others use may look free and not be: as many as it has room for wait in
+        line there at most.
+        """
+        if self.given is not None:
+            self._room = self.given
+            return len(self.slots) < self.given
+        if self._now < self._full_until or not self.slots:
+            return False
+        like = next(reversed(self.slots.values())).trial
+        has = capacity(like) > len(self.slots) and capacity(like, free=True) > 0
+        if has:
+            self._room = len(self.slots) + 1
+        else:
+            self._full_until = self._now + LOOK_EVERY
+        return has
 
     def room_for_such(self, trial: Trial) -> int:
         """How many trials such as this one can run at a time, as far as is known."""
-        room = max(self.most, capacity(trial))
+        room = max(self.most, capacity(trial) if self.given is None else self.given)
         return min(room, self.limit) if self.limit else room
 
     def for_process(self, controller: Controller, now: float) -> Trial | None:
@@ -121,10 +147,11 @@ class Workers:
         return next(pending, None)
 
 
-def capacity(trial: Trial) -> int:
-    """How many trials such as this one the cluster has room for; 0 in a replay."""
+def capacity(trial: Trial, *, free: bool = False) -> int:
+    """How many trials such as this one the cluster has room for, or has it free; 0 without Ray."""
     request = request_of(trial)
     if request is None or not ray.is_initialized():
         return 0
-    there, needs = ray.cluster_resources(), request.required_resources
+    there = ray.available_resources() if free else ray.cluster_resources()
+    needs = request.required_resources
     return min((int(there.get(name, 0) / need) for name, need in needs.items() if need), default=0)

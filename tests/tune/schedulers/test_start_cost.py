@@ -1,11 +1,11 @@
-"""What a resume costs, in units of the time."""
+"""What a start and a resume cost, in units of the time."""
 
 import pytest
 
-from tune_stoppers.tune.schedulers.resume_cost import ResumeCostMeter
+from tune_stoppers.tune.schedulers.start_cost import Cost, StartCostMeter
 
 
-def usual(pace: ResumeCostMeter) -> None:
+def usual(pace: StartCostMeter) -> None:
     """A unit takes two seconds."""
     for step in (1, 2, 4):
         pace.report("other", step, 2.0 * step, 0.0)
@@ -13,36 +13,36 @@ def usual(pace: ResumeCostMeter) -> None:
 
 def test_the_cost_is_save_start_and_load_in_units_of_the_time() -> None:
     """1 s to save, 5 s from the worker to the first report, of which 2 s are its unit: 4 s."""
-    pace = ResumeCostMeter()
+    pace = StartCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.pausing("t", 10.0)
     pace.left("t", 11.0)
-    assert pace.report("t", 4, 105.0, 100.0) == pytest.approx(2.0)
+    assert pace.report("t", 4, 105.0, 100.0) == Cost(2.0, of_start=False)
     assert pace.report("t", 5, 107.0, 100.0) is None  # only the first report after a pause
 
 
 def test_progress_at_the_usual_pace_costs_nothing() -> None:
     """Nor does a resume that was faster than usual earn anything."""
-    pace = ResumeCostMeter()
+    pace = StartCostMeter()
     usual(pace)
     for resumed in (102.0, 101.0):
         pace.report("t", 3, 10.0, 4.0)
         pace.pausing("t", 10.0)
         pace.left("t", 10.0)
-        assert pace.report("t", 4, resumed, 100.0) == 0.0
+        assert pace.report("t", 4, resumed, 100.0) == Cost(0.0, of_start=False)
 
 
 def test_time_in_the_pause_is_no_pace() -> None:
     """The wait between the pause and the next report is not taken for training."""
-    pace = ResumeCostMeter()
+    pace = StartCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.pausing("t", 10.0)
     pace.report("t", 4, 1000.0, 998.0)
     pace.report("u", 1, 0.0, 0.0)
     pace.pausing("u", 0.0)
-    assert pace.report("u", 2, 4.0, 0.0) == pytest.approx(1.0)  # a unit still takes 2 s
+    assert pace.report("u", 2, 4.0, 0.0) == Cost(1.0, of_start=False)  # a unit still takes 2 s
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_time_in_the_pause_is_no_pace() -> None:
 )
 def test_what_cannot_be_told_is_not_counted(known: bool, step: float, since: float | None) -> None:
     """No pace yet; no worker seen; the trial went back to an earlier step."""
-    pace = ResumeCostMeter()
+    pace = StartCostMeter()
     if known:
         usual(pace)
     pace.report("t", 3, 10.0, 4.0)
@@ -60,11 +60,38 @@ def test_what_cannot_be_told_is_not_counted(known: bool, step: float, since: flo
 
 def test_a_trial_that_failed_is_measured_anew() -> None:
     """Its next interval holds the failure."""
-    pace = ResumeCostMeter()
+    pace = StartCostMeter()
     usual(pace)
     pace.report("t", 3, 10.0, 4.0)
     pace.drop("t")
     assert pace.report("t", 4, 500.0, 4.0) is None
     pace.report("u", 1, 0.0, 0.0)
     pace.pausing("u", 0.0)
-    assert pace.report("u", 2, 4.0, 0.0) == pytest.approx(1.0)
+    assert pace.report("u", 2, 4.0, 0.0) == Cost(1.0, of_start=False)
+
+
+def test_a_first_start_costs_what_is_not_training() -> None:
+    """8 s from the worker to a report at step 1, of which 2 s are its unit: 3 units."""
+    pace = StartCostMeter()
+    usual(pace)
+    assert pace.report("t", 1, 18.0, 10.0, first=True) == Cost(3.0, of_start=True)
+    assert pace.report("t", 2, 20.0, 10.0) is None
+
+
+def test_the_first_trial_says_at_its_second_report_what_its_start_cost() -> None:
+    """Then the pace is known."""
+    pace = StartCostMeter()
+    assert pace.report("t", 1, 18.0, 10.0, first=True) is None
+    assert pace.report("t", 2, 20.0, 10.0) == Cost(3.0, of_start=True)
+    assert pace.report("t", 3, 22.0, 10.0) is None
+
+
+@pytest.mark.parametrize(("first", "since"), [(False, 10.0), (True, None)])
+def test_a_start_that_cannot_be_told_is_not_counted(first: bool, since: float | None) -> None:
+    """A trial that starts again after a failure or a restore; or whose worker was not seen."""
+    pace = StartCostMeter()
+    usual(pace)
+    pace.report("t", 5, 14.0, 10.0, first=True)
+    pace.drop("t")
+    assert pace.report("t", 6, 30.0, since, first=first) is None
+    assert pace.report("t", 7, 32.0, since) is None
