@@ -56,7 +56,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
     own, or a `ConcurrencyLimiter` with `max_concurrent=1`.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
-    held back (Ray shows them as PAUSED), and started one at a time. One trial is always chosen
+    held back (Ray shows them as PAUSED), and started as the cluster has room. One is always chosen
     ahead, waiting for the next free worker. A searcher without a limit, such as a plain
     `OptunaSearch`, would be asked for all its samples at once if they were held back: its trials
     start by themselves, and paused ones take turns with them.
