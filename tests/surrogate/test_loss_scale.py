@@ -87,10 +87,11 @@ def test_a_curve_stands_for_itself_at_its_end_half_and_quarter():
     ("losses", "diverged"),
     [
         ((2.0, 9.5), True),  # the cap is 5, the best 1: above 9
-        ((9.5,), True),
+        ((9.5, 9.5), False),  # it may only be slow
+        ((9.5, 9.6, 9.4), True),
         ((2.0, 8.5), False),
         ((9.5, 4.0), False),  # it has come back
-        ((np.inf,), True),
+        ((np.inf, np.inf, np.inf), True),
         ((2.0,), False),
     ],
 )

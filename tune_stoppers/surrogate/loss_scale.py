@@ -16,6 +16,7 @@ SECOND_DIFFERENCE = math.sqrt(6)  # its deviation over that of independent noise
 FEWEST_DIFFERENCES = 6  # from which noise is measured
 EARLIER = np.array([0.25, 0.5])  # of its progress: where a curve is looked at beside its end
 FAR = 5.0  # standard deviations of first losses
+FEWEST_REPORTS = 3  # of a trial that was never better, before it has diverged
 
 Indices = npt.NDArray[np.intp]
 
@@ -63,10 +64,12 @@ class LossScale(NamedTuple):
     def diverged(self, curve: Curve) -> bool:
         """Whether a trial's newest loss is above `cap` by more than the best is below it.
 
-        While the best is close to the cap: by more than `gap` and five times the `spread`.
+        While the best is close to the cap: by more than `gap` and five times the `spread`. And its
+        own best is as far below, or it has reported thrice: a slow start is no divergence.
         """
-        far = max(self.cap - self.best, self.gap, FAR * self.spread)
-        return bool(curve.losses[-1] > self.cap + far)
+        far, newest = max(self.cap - self.best, self.gap, FAR * self.spread), curve.losses[-1]
+        settled = len(curve.losses) >= FEWEST_REPORTS or newest > curve.bests[-1] + far
+        return bool(newest > self.cap + far and settled)
 
     def loss(self, score: float) -> float:
         """The loss that has this score."""
