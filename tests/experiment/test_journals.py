@@ -40,7 +40,7 @@ def test_what_is_still_to_be_written_is_read_too(tmp_path: Path) -> None:
 
 def test_the_broken_storage_of_another_experiment_is_not_waited_for(tmp_path: Path) -> None:
     """A write that fails is tried again for two seconds: not for each look at a sound one."""
-    blocked = tmp_path / "blocked"
+    blocked = tmp_path / "sweep2"
     blocked.touch()  # where its folder should be
     broken = Recorder(LOCAL, str(blocked / "run"))
     broken.write(lambda: event_line("PatienceStopper", "", "begins"))

@@ -354,7 +354,7 @@ def flush_all(root: str = "") -> None:
     experiment does not wait for the broken storage of another.
     """
     for recorder in list(_LIVE):
-        if recorder.failing and not recorder.folder.startswith(root):
+        if recorder.failing and root and not recorder.folder.startswith(f"{root}/"):
             continue
         if not recorder.flush():
             logger.warning(

@@ -15,7 +15,7 @@ NORMAL_MAD = 0.6745  # median |x| of a standard normal variable
 SECOND_DIFFERENCE = math.sqrt(6)  # its deviation over that of independent noise
 FEWEST_DIFFERENCES = 6  # from which noise is measured
 EARLIER = np.array([0.25, 0.5])  # of its progress: where a curve is looked at beside its end
-FAR = 5.0  # standard deviations of first losses
+FAR = 5.0  # standard deviations
 FEWEST_REPORTS = 3  # of a trial that was never better, before it has diverged
 
 Indices = npt.NDArray[np.intp]
@@ -62,12 +62,14 @@ class LossScale(NamedTuple):
         return np.where(above > 0, np.log1p(np.maximum(above, 0.0)), above)
 
     def diverged(self, curve: Curve) -> bool:
-        """Whether a trial's newest loss is above `cap` by more than the best is below it.
+        """Whether a trial's newest loss is far above what training starts from.
 
-        While the best is close to the cap: by more than `gap` and five times the `spread`. And its
-        own best is as far below, or it has reported thrice: a slow start is no divergence.
+        Above `cap` by more than the largest of: how far the best is below it, `gap`, five standard
+        deviations of first losses and of an evaluation. And its own best is as far below its
+        newest, or it has reported thrice: a slow start is no divergence.
         """
-        far, newest = max(self.cap - self.best, self.gap, FAR * self.spread), curve.losses[-1]
+        usual = FAR * max(self.spread, self.noise * self.gap)
+        far, newest = max(self.cap - self.best, self.gap, usual), curve.losses[-1]
         settled = len(curve.losses) >= FEWEST_REPORTS or newest > curve.bests[-1] + far
         return bool(newest > self.cap + far and settled)
 

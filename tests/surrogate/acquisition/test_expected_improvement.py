@@ -135,3 +135,16 @@ def test_a_start_that_costs_makes_who_has_a_worker_go_on():
     assert free is not None and dear is not None
     assert dear.best_new(len(NEW)).worth < free.best_new(len(NEW)).worth
     assert dear.of(len(NEW)).worth == free.of(len(NEW)).worth
+
+
+def test_where_the_metric_is_coarse_the_training_loss_tells_trials_apart():
+    """Ten trials have the same accuracy; the one that learns fastest is resumed, wherever it is."""
+    for fastest in (2, 7):
+        begun = [course(1e-3, 1.0, 0.8, 0.6) for _ in range(10)]
+        begun += [course(1e-3, 1.0, 1.0, 0.8) for _ in range(4)]
+        signals = [course(1e-3, 3.0, 2.5, 2.4 + 0.01 * n).curve for n in range(len(begun))]
+        signals[fastest] = course(1e-3, 3.0, 2.0, 1.5).curve
+        signals[10:] = [course(1e-3, 3.0, 2.9, 2.8).curve for _ in range(4)]
+        assert best(begun).place != fastest
+        told = [each._replace(signal=s) for each, s in zip(begun, signals, strict=True)]
+        assert best(told).place == fastest

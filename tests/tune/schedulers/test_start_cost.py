@@ -70,28 +70,35 @@ def test_a_trial_that_failed_is_measured_anew() -> None:
     assert pace.report("u", 2, 4.0, 0.0) == Cost(1.0, of_start=False)
 
 
-def test_a_first_start_costs_what_is_not_training() -> None:
-    """8 s from the worker to a report at step 1, of which 2 s are its unit: 3 units."""
+def test_a_start_costs_what_is_not_training_at_its_own_pace() -> None:
+    """8 s from the worker to the report at step 1, of which 4 s are its unit: one unit of its."""
     pace = StartCostMeter()
-    usual(pace)
-    assert pace.report("t", 1, 18.0, 10.0, first=True) == Cost(3.0, of_start=True)
-    assert pace.report("t", 2, 20.0, 10.0) is None
-
-
-def test_the_first_trial_says_at_its_second_report_what_its_start_cost() -> None:
-    """Then the pace is known."""
-    pace = StartCostMeter()
+    usual(pace)  # others take two seconds a unit
     assert pace.report("t", 1, 18.0, 10.0, first=True) is None
-    assert pace.report("t", 2, 20.0, 10.0) == Cost(3.0, of_start=True)
-    assert pace.report("t", 3, 22.0, 10.0) is None
+    assert pace.report("t", 2, 22.0, 10.0) == Cost(1.0, of_start=True)
+    assert pace.report("t", 3, 26.0, 10.0) is None
 
 
-@pytest.mark.parametrize(("first", "since"), [(False, 10.0), (True, None)])
-def test_a_start_that_cannot_be_told_is_not_counted(first: bool, since: float | None) -> None:
-    """A trial that starts again after a failure or a restore; or whose worker was not seen."""
+def test_a_slow_configuration_is_no_dear_start() -> None:
+    """Its first report comes late as its others do."""
     pace = StartCostMeter()
     usual(pace)
-    pace.report("t", 5, 14.0, 10.0, first=True)
-    pace.drop("t")
-    assert pace.report("t", 6, 30.0, since, first=first) is None
-    assert pace.report("t", 7, 32.0, since) is None
+    pace.report("t", 1, 30.0, 10.0, first=True)
+    assert pace.report("t", 2, 50.0, 10.0) == Cost(0.0, of_start=True)
+
+
+def test_a_start_that_cannot_be_told_is_not_counted() -> None:
+    """Of a trial that starts again after a failure or a restore, or whose worker was not seen.
+
+    Nor of one that is paused at its first report: how long a unit of its time takes is not known.
+    """
+    pace = StartCostMeter()
+    usual(pace)
+    for first, since in ((False, 10.0), (True, None)):
+        pace.drop("t")
+        pace.report("t", 6, 30.0, since, first=first)
+        assert pace.report("t", 7, 32.0, since) is None
+    pace.report("u", 1, 18.0, 10.0, first=True)
+    pace.pausing("u", 18.0)
+    assert pace.report("u", 2, 30.0, 22.0) == Cost(3.0, of_start=False)
+    assert pace.report("u", 3, 32.0, 22.0) is None

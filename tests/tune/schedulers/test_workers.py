@@ -3,6 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from tune_stoppers.tune.schedulers import workers as module
 from tune_stoppers.tune.schedulers.workers import Workers
 
 
@@ -55,17 +58,73 @@ def test_all_that_a_cluster_takes_start_at_the_same_time() -> None:
     for number in range(4):
         assert workers.room
         workers.add(trial(f"t{number}"), 3.0, chosen=True)
-        assert workers.since(f"t{number}") == (3.0 if number else None)
-    assert not workers.room  # none runs yet: one in line would be one too many
-    workers.limit = 6
-    for slot in workers.slots.values():
-        slot.trial.status = "RUNNING"
+        assert workers.since(f"t{number}") == 3.0
+    assert workers.room
+    workers.add(trial("next"), 3.0, chosen=True)  # waits for the first of them to leave
+    assert workers.since("next") is None
+    assert not workers.room
+    for number in range(4):
+        workers.slots[f"t{number}"].trial.status = "RUNNING"
+    workers.look(4.0)
+    assert not workers.room  # the size is known: no more are chosen before they can be compared
+
+
+def resources(monkeypatch: pytest.MonkeyPatch, size: int, free: int) -> dict[str, int]:
+    """What Ray says of its cluster, in trials."""
+    said = {"size": size, "free": free, "asked": 0}
+
+    def capacity(like: Any, *, free: bool = False) -> int:
+        said["asked"] += 1
+        return said["free" if free else "size"]
+
+    monkeypatch.setattr(module, "capacity", capacity)
+    return said
+
+
+def test_ray_is_asked_how_many_more_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it has room by itself and some of it is free; of a full one once a second."""
+    said = resources(monkeypatch, size=3, free=3)
+    workers = Workers()
+    for number in range(3):
+        workers.look(0.0)
+        assert workers.room
+        workers.add(trial(f"t{number}"), 0.0, chosen=True)
+    workers.look(0.0)
+    assert not workers.room
+    asked = said["asked"]
+    workers.look(0.5)
+    assert not workers.room
+    assert said["asked"] == asked
+    said["size"] = 4  # a node has come
+    workers.look(1.5)
+    assert workers.room
+
+
+def test_a_cluster_that_others_fill_gets_one_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room by itself, and none is free."""
+    resources(monkeypatch, size=8, free=0)
+    workers = Workers()
+    running(workers, 1)
+    workers.look(2.0)
+    assert workers.room
+    workers.add(trial("waiting"), 2.0, chosen=True)
+    assert workers.since("waiting") is None
+    workers.look(4.0)
+    assert not workers.room
+
+
+def test_room_in_pieces_too_small_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was asked for because of it has had a worker since one came free."""
+    resources(monkeypatch, size=2, free=1)
+    workers = Workers()
+    (first,) = running(workers, 1)
     workers.look(1.0)
-    ahead = 0
-    while workers.room:
-        workers.add(trial(f"ahead{ahead}"), 1.0, chosen=True)
-        ahead += 1
-    assert ahead == 2  # the limit that the user has set
+    assert workers.room
+    workers.add(trial("waiting"), 1.0, chosen=True)
+    assert workers.since("waiting") == 1.0
+    first.status = "PAUSED"
+    workers.look(9.0)
+    assert workers.since("waiting") == 9.0
 
 
 def test_a_free_worker_makes_room_for_one_more() -> None:

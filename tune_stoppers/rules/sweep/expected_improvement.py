@@ -63,6 +63,7 @@ class ExpectedImprovement(PausingRule):
     """
 
     scheduler: ClassVar[str] = "AutoScheduler"
+    version: ClassVar[int] = 2  # 1 measured no starts, and resumed trials that had diverged
 
     least_gain: float | None = None
     floor: float = 0.25

@@ -259,13 +259,15 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
 
-        Without this the first trials would all run to their ends where workers are many. What is
-        done in any case is not waited with: it would take as much work, and longer.
+        Without this the first trials would all run to their ends where workers are many. Below the
+        floor a worker waits only for what has diverged: the work is done in any case.
         """
-        known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
         runs = said.compared is not None and said.compared.gain_of_running > 0
+        if not (others and runs):
+            return False
+        known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
         due = known and self._floor_is_done()
-        return others and due and runs and offer.gain < self._least_gain
+        return offer.gain <= 0 or (due and offer.gain < self._least_gain)
 
     def _last_one(self, halving: Said[Trial] | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""

@@ -28,7 +28,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
     Nor is it paused where nothing else could use its worker.
 
     New trials: Ray starts whatever is pending, and takes many samples at once. They are therefore
-    held back (Ray shows them as PAUSED), and started one at a time where no paused trial is to be
+    held back (Ray shows them as PAUSED), and started where no paused trial is to be
     promoted. One trial is always chosen ahead, waiting for the next free worker, so a promotion
     may come one trial late. A searcher without a limit, such as a plain `OptunaSearch`, would be
     asked for all its samples at once if they were held back: its trials start by themselves, and

@@ -14,7 +14,7 @@ class Pause:
 
 
 class Start(NamedTuple):
-    """A trial's first report, before it is known what a unit of the time takes."""
+    """A trial's first report, before it is known what a unit of its time takes."""
 
     seconds: float  # since it had a worker
     step: float
@@ -31,8 +31,9 @@ class StartCostMeter:
     """Seconds a unit of the time takes, over all trials; what each start takes beside that.
 
     The cost of a start: from when a worker is free for the trial until its first report, less what
-    its progress to that report takes at the usual pace. Of a resume also the save: from the
-    decision to pause until the worker is free.
+    its progress to that report takes at the pace to its second one; of a trial that is paused
+    before, it is not known. Of a resume, at the usual pace, and with the save: from the decision to
+    pause until the worker is free.
     """
 
     def __init__(self) -> None:
@@ -47,33 +48,36 @@ class StartCostMeter:
     ) -> Cost | None:
         """A trial reports `step` and has had its worker `since`; `first`: it never has before.
 
-        What its start or resume cost, in units of the time: at the first report after it, or after
-        a start at the second, where the pace was not known before. Else None, also where the trial
-        went back to an earlier step.
+        What its start or resume cost: at the first report after a resume, the second after a start.
+        Else None, also where the trial went back to an earlier step.
         """
         pause, last = self._pauses.pop(trial_id, None), self._last.get(trial_id)
         self._last[trial_id] = (now, step)
         if pause is not None:
             if since is None or step <= pause.step:
                 return None
+            if self._seconds <= 0:
+                return None
             saving = 0.0 if pause.left is None else pause.left - pause.decided
-            return self._beside(now - since + saving, step - pause.step, of_start=False)
-        if last is not None:
-            if step > last[1]:
-                self._seconds += now - last[0]
-                self._units += step - last[1]
-            start = self._starts.pop(trial_id, None)
-            return None if start is None else self._beside(*start, of_start=True)
-        if not first or since is None:
+            usual = (now - since + saving) * self._units / self._seconds
+            return Cost(max(usual - (step - pause.step), 0.0), of_start=False)
+        if last is None:
+            if first and since is not None:
+                self._starts[trial_id] = Start(now - since, step)
             return None
-        cost = self._beside(now - since, step, of_start=True)
-        if cost is None:
-            self._starts[trial_id] = Start(now - since, step)
-        return cost
+        start, seconds, units = self._starts.pop(trial_id, None), now - last[0], step - last[1]
+        if units <= 0:
+            return None
+        self._seconds += seconds
+        self._units += units
+        if start is None or seconds <= 0:
+            return None
+        return Cost(max(start.seconds * units / seconds - start.step, 0.0), of_start=True)
 
     def pausing(self, trial_id: str, now: float) -> None:
         """The trial is to be paused at the step that it has just reported."""
         last = self._last.get(trial_id)
+        self._starts.pop(trial_id, None)
         if last is not None:
             self._pauses[trial_id] = Pause(last[1], now)
 
@@ -87,9 +91,3 @@ class StartCostMeter:
         self._last.pop(trial_id, None)
         self._pauses.pop(trial_id, None)
         self._starts.pop(trial_id, None)
-
-    def _beside(self, seconds: float, units: float, *, of_start: bool) -> Cost | None:
-        """These seconds less what so many units take; None: the pace is not known."""
-        if self._seconds <= 0:
-            return None
-        return Cost(max(seconds * self._units / self._seconds - units, 0.0), of_start)

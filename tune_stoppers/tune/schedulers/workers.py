@@ -26,6 +26,7 @@ class Slot:
     asked: float  # when it was first seen pending, seconds of the scheduler's clock
     chosen: bool  # by the scheduler; else it started by itself
     since: float | None = None  # when a worker came free for it; None: it still waits
+    presumed: bool = False  # there only seemed to be room for it
     running: bool = False
 
 
@@ -36,7 +37,8 @@ class Workers:
         self.slots: dict[str, Slot] = {}
         self.most = 0  # trials seen running at a time
         self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
-        self.given: int | None = None  # how many the cluster has; None: Ray is asked
+        self.given: int | None = None  # that can run at a time, as a replay says; None: ask Ray
+        self._size = 0  # that the cluster has room for all together, as last seen; 0: not known
         self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
         self._now = -math.inf  # of the last look
         self._full_until = -math.inf  # the cluster is not looked at again before
@@ -45,8 +47,9 @@ class Workers:
     def add(self, trial: Trial, now: float, *, chosen: bool) -> None:
         """The trial is pending from now on."""
         self.slots.pop(trial.trial_id, None)
-        since = now if len(self.slots) < max(self.most, self._room) else None
-        self.slots[trial.trial_id] = Slot(trial, now, chosen, since)
+        presumed = self.most <= len(self.slots) < self._room
+        since = now if presumed or len(self.slots) < self.most else None
+        self.slots[trial.trial_id] = Slot(trial, now, chosen, since, presumed)
 
     def look(self, now: float) -> list[str]:
         """See who has started; the ids of those that have left since the last look."""
@@ -62,7 +65,8 @@ class Workers:
                 del self.slots[trial_id]
                 gone.append(slot)
         if running > self.most:
-            self.most = self._ahead = running
+            self.most = running
+            self._ahead = running if running > self._size else 1  # it grows, or is not known
         for slot in gone:
             if slot.running:
                 self._pass_on(now)
@@ -71,8 +75,8 @@ class Workers:
     def _pass_on(self, now: float) -> None:
         """A worker came free: it goes to the first in line."""
         for slot in self.slots.values():
-            if slot.since is None and not slot.running:
-                slot.since, self._ahead = now, 1
+            if not slot.running and (slot.since is None or slot.presumed):
+                slot.since, slot.presumed, self._ahead = now, False, 1
                 return
 
     def since(self, trial_id: str) -> float | None:
@@ -97,25 +101,26 @@ class Workers:
             return False
         waiting = [p for p in self.slots.values() if p.chosen and not p.running]
         in_line = sum(slot.since is None for slot in waiting)
-        return self.free > 0 or in_line < self._ahead or self._cluster_has_room()
+        return self.free > 0 or self._cluster_has_room() or in_line < self._ahead
 
     def _cluster_has_room(self) -> bool:
         """Whether one more trial could start by now: many take long to, and all at the same time.
 
         Without this the second would be asked for when the first is there, then two more, and so
-        on. A cluster that others use may look free and not be: as many as it has room for wait in
-        line there at most.
+        on. What Ray has free is a sum: in pieces too small for a trial, or soon taken by others, it
+        looks like room and is none. Then some are asked for too early, at most as many as the
+        cluster would hold by itself.
         """
         if self.given is not None:
-            self._room = self.given
+            self._size = self._room = self.given
             return len(self.slots) < self.given
         if self._now < self._full_until or not self.slots:
             return False
         like = next(reversed(self.slots.values())).trial
-        has = capacity(like) > len(self.slots) and capacity(like, free=True) > 0
-        if has:
-            self._room = len(self.slots) + 1
-        else:
+        self._size = capacity(like)
+        has = self._size > len(self.slots) and capacity(like, free=True) > 0
+        self._room = len(self.slots) + 1 if has else 0
+        if not has:
             self._full_until = self._now + LOOK_EVERY
         return has
 
