@@ -1,5 +1,6 @@
 """Drivers that are killed with all their processes at chosen moments, and started again."""
 
+import contextlib
 import json
 import os
 import random
@@ -163,11 +164,12 @@ def _death(storage: Path, name: str) -> Death:
 
 
 def _terminated(folder: Path) -> frozenset[str]:
-    newest = max(folder.glob("experiment_state-*.json"), default=None)
-    if newest is None:
-        return frozenset()
-    trials = (json.loads(trial) for trial, _ in json.loads(newest.read_text())["trial_data"])
-    return frozenset(t["trial_id"] for t in trials if t["status"] == "TERMINATED")
+    for newest in sorted(folder.glob("experiment_state-*.json"), reverse=True):
+        with contextlib.suppress(json.JSONDecodeError):  # Ray died while it wrote this one
+            known = json.loads(newest.read_text())["trial_data"]
+            trials = (json.loads(trial) for trial, _ in known)
+            return frozenset(t["trial_id"] for t in trials if t["status"] == "TERMINATED")
+    return frozenset()
 
 
 def _outcome(storage: Path, name: str) -> Path:

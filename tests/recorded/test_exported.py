@@ -185,3 +185,15 @@ def test_a_row_per_value():
     frame.loc[3] = ("r", 2, "eval", 6.0)
     with pytest.raises(ValueError, match="'r' has 'eval' twice at step 2"):
         Sweep.from_frame(frame, metric="eval", mode="min")
+
+
+@pytest.mark.parametrize("name", ["step", "loss"])
+@pytest.mark.parametrize("huge", [10**400, -(10**400)])
+def test_an_integer_that_no_float_can_hold_is_refused(name: str, huge: int):
+    """In words; as a time in seconds, which is only told, it counts as none."""
+    cells = {"trial_id": ["a"], "step": [1], "loss": [1.0], "time_total_s": [huge]}
+    frame = pd.DataFrame({key: pd.Series(values, dtype=object) for key, values in cells.items()})
+    assert len(Sweep.from_frame(frame)) == 1
+    frame[name] = pd.Series([huge], dtype=object)
+    with pytest.raises(ValueError, match=f"{name} has an integer that is too large"):
+        Sweep.from_frame(frame)

@@ -82,7 +82,7 @@ def _renamed(
     frame = _merged(frame, source[TRIAL], time, source.get(SECONDS))
     columns: dict[str, Any] = {TRIAL: frame[source[TRIAL]]}
     told = [f"Trials by {source[TRIAL]!r}"]
-    numbers = pd.to_numeric(frame[time], errors="coerce")
+    numbers = _as_numbers(frame[time])
     if (numbers.notna() & (numbers % 1 != 0)).any():  # epochs
         _check_rising(frame, numbers, source)
         columns[TIME] = frame.groupby(source[TRIAL], sort=False, dropna=False).cumcount() + 1
@@ -91,7 +91,7 @@ def _renamed(
         columns[TIME] = frame[time]
         told.append(f"time by {time!r}")
     if SECONDS in source:
-        columns[SECONDS] = pd.to_numeric(frame[source[SECONDS]], errors="coerce")
+        columns[SECONDS] = _as_numbers(frame[source[SECONDS]])
         told.append(f"seconds by {source[SECONDS]!r}")
     used = set(source.values()) - ({time} if not time.startswith("_") else set())
     found, left_out = [], []
@@ -109,7 +109,7 @@ def _renamed(
             left_out.append(name)
         elif name in (time, metric):
             columns[name] = column
-        elif name == STEP and pd.to_numeric(column, errors="coerce").isna().any():
+        elif name == STEP and _as_numbers(column).isna().any():
             left_out.append(name)
         elif constant and (several or _is_text(column)):
             columns[CONFIG + name] = column
@@ -133,6 +133,21 @@ def _plain(name: str) -> str:
     return name.lower().replace(" ", "_")
 
 
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """The cells as numbers, NaN where they are none; for an integer beyond floats pandas raises."""
+    try:
+        return pd.to_numeric(column, errors="coerce")
+    except OverflowError:
+        return pd.Series([_as_float(cell) for cell in column], index=column.index, dtype=float)
+
+
+def _as_float(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def _find(frame: pd.DataFrame, key: str) -> str | None:
     """The column that is known to hold it, or None.
 
@@ -141,7 +156,7 @@ def _find(frame: pd.DataFrame, key: str) -> str | None:
     by_name = {_plain(name): name for name in reversed(frame.columns)}
     found = [by_name[name] for name in NAMES[key].split() if name in by_name]
     if key == TIME:
-        whole = (n for n in found if pd.to_numeric(frame[n], errors="coerce").notna().all())
+        whole = (n for n in found if _as_numbers(frame[n]).notna().all())
         return next(whole, found[0] if found else None)
     if key == TRIAL:
         shared = (n for n in found if frame[n].duplicated().any())  # "id" may be that of the row
@@ -231,7 +246,7 @@ def _is_constant(column: pd.Series[Any], trials: pd.Series[Any]) -> bool:
 
 def _rises(frame: pd.DataFrame, name: str, trial: str) -> bool:
     """Whether it can be a clock: that of a whole run, in each of its rows, is none."""
-    seconds = pd.to_numeric(frame[name], errors="coerce")
+    seconds = _as_numbers(frame[name])
     passed = seconds.groupby(frame[trial], sort=False, dropna=False).diff()
     stands = passed.notna().any() and not (passed > 0).any()
     return bool((seconds.dropna() >= 0).any() and not (passed < 0).any() and not stands)
@@ -323,7 +338,7 @@ def _one_row_a_time(frame: pd.DataFrame, asked: dict[str, str | None]) -> pd.Dat
     wide = pd.DataFrame(
         {name: as_objects(row.get(name) for row in rows.values()) for name in names}
     )
-    order = pd.to_numeric(wide[time], errors="coerce").argsort(kind="stable")
+    order = _as_numbers(wide[time]).argsort(kind="stable")
     return wide.iloc[order].reset_index(drop=True)  # it had one metric after the other
 
 
