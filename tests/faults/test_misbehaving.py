@@ -41,6 +41,7 @@ from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import ENDED, Line
 from tune_stoppers.journal.rerun import judge_again, same
 from tune_stoppers.report.data.explain import verify
+from tune_stoppers.report.terminal.explained import verdict
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
@@ -131,7 +132,7 @@ def check_again(sweep: Sweep) -> None:
     for run in sweep.runs:
         verified = verify(run)
         assert verified.rerun is not None
-        assert not verified.failed
+        assert not verified.failed, verdict(verified)
 
 
 def check_rungs(sweep: Sweep, rule: Any, owner: str, worst: bool) -> None:

@@ -113,6 +113,11 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         """Choose anew."""
         self._beliefs.turn += 1
 
+    def on_trial_result(self, controller: Controller, trial: Trial, result: dict[str, Any]) -> str:
+        """Judge a report; any may change what is expected of all, for a worker that waits."""
+        self._beliefs.turn += 1
+        return super().on_trial_result(controller, trial, result)
+
     def on_trials_restored(self) -> None:
         """All trials that were there before a restore have been added, in the order of a set."""
         super().on_trials_restored()
