@@ -66,7 +66,11 @@ def test_all_that_a_cluster_takes_start_at_the_same_time() -> None:
     for number in range(4):
         workers.slots[f"t{number}"].trial.status = "RUNNING"
     workers.look(4.0)
-    assert not workers.room  # the size is known: no more are chosen before they can be compared
+    ahead = 1
+    while workers.room:
+        workers.add(trial(f"ahead{ahead}"), 4.0, chosen=True)
+        ahead += 1
+    assert ahead == 4  # as many again, until one has to wait
 
 
 def resources(monkeypatch: pytest.MonkeyPatch, size: int, free: int) -> dict[str, int]:
@@ -110,7 +114,7 @@ def test_a_cluster_that_others_fill_gets_one_in_line(monkeypatch: pytest.MonkeyP
     workers.add(trial("waiting"), 2.0, chosen=True)
     assert workers.since("waiting") is None
     workers.look(4.0)
-    assert not workers.room
+    assert not workers.room  # one runs, so one waits
 
 
 def test_room_in_pieces_too_small_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,6 @@ class Workers:
         self.most = 0  # trials seen running at a time
         self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
         self.given: int | None = None  # that can run at a time, as a replay says; None: ask Ray
-        self._size = 0  # that the cluster has room for all together, as last seen; 0: not known
         self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
         self._now = -math.inf  # of the last look
         self._full_until = -math.inf  # the cluster is not looked at again before
@@ -65,8 +64,9 @@ class Workers:
                 del self.slots[trial_id]
                 gone.append(slot)
         if running > self.most:
-            self.most = running
-            self._ahead = running if running > self._size else 1  # it grows, or is not known
+            # So many again may be chosen before there is much to compare: the cluster may grow, and
+            # what is learnt of them is worth more than choosing among few (small_sweeps).
+            self.most = self._ahead = running
         for slot in gone:
             if slot.running:
                 self._pass_on(now)
@@ -112,13 +112,12 @@ class Workers:
         cluster would hold by itself.
         """
         if self.given is not None:
-            self._size = self._room = self.given
+            self._room = self.given
             return len(self.slots) < self.given
         if self._now < self._full_until or not self.slots:
             return False
         like = next(reversed(self.slots.values())).trial
-        self._size = capacity(like)
-        has = self._size > len(self.slots) and capacity(like, free=True) > 0
+        has = capacity(like) > len(self.slots) and capacity(like, free=True) > 0
         self._room = len(self.slots) + 1 if has else 0
         if not has:
             self._full_until = self._now + LOOK_EVERY
