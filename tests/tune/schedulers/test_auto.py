@@ -74,7 +74,7 @@ def test_the_first_workers_do_not_run_to_their_ends_for_nothing() -> None:
     """A hopeless trial among the first four is paused at its first rungs."""
     result = run(curves(seed=1), order="recorded")
     firsts = result.trials.set_index("trial_id").loc[["t00", "t01", "t02", "t03"]]
-    assert firsts["reports"].min() <= HORIZON / 6
+    assert firsts["reports"].min() <= 3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -117,7 +117,7 @@ def test_dear_starts_and_many_workers_still_save_time() -> None:
     whole = replay(sweep, None, **costs)
     assert np.mean([result.seconds for result in runs]) < 0.65 * whole.seconds
     assert np.mean([result.work for result in runs]) < 0.55 * whole.work
-    assert np.mean([result.regret for result in runs]) < 0.05
+    assert np.mean([result.regret for result in runs]) < 0.02
     begins = runs[0].journal[runs[0].journal["action"] == "start"]
     assert (begins["time"] == 5.0).sum() == 6  # their starts take so long
 
@@ -156,6 +156,30 @@ def test_where_ends_cannot_be_foreseen_it_halves_carefully_and_says_so(
     assert reasons.str.contains("times as far from where they were expected").any()
 
 
+def graded(seed: int) -> Sweep:
+    """An accuracy on five items, with the luck of the draw, and the loss that it comes from."""
+    sweep, dice = curves(40, seed=seed), np.random.default_rng(seed)
+    for curve in sweep.curves:
+        losses = 1 + dice.uniform() + np.exp(-np.arange(1, HORIZON + 1) / 6)
+        curve.metrics["train_loss"] = losses
+        right = dice.binomial(5, np.exp(-losses / 2))
+        curve.metrics["loss"] = 1 - right / 5
+    return sweep
+
+
+def test_where_the_metric_is_coarse_the_training_loss_finds_the_best() -> None:
+    """It tells those apart that have the same accuracy."""
+    lost: dict[tuple[str, ...], list[float]] = {(): [], ("no such metric", "train_loss"): []}
+    for signals, found in lost.items():
+        for seed in range(6):
+            result = run(graded(seed), AutoScheduler(HORIZON, signals=signals))
+            ends = {c.trial_id: c.metrics["train_loss"].min() for c in result.sweep.curves}
+            whole = result.trials[result.trials["reports"] == HORIZON]["trial_id"]
+            found.append(min(ends[trial_id] for trial_id in whole) - min(ends.values()))
+    without, informed = map(np.mean, lost.values())
+    assert informed < without / 2
+
+
 def test_a_pool_smaller_than_what_it_needs_is_run_whole() -> None:
     """Of two trials nothing can be learnt that would spare one."""
     result = run(curves(2), workers=2)
@@ -185,7 +209,7 @@ def test_diverged_trials_are_dropped_and_the_best_is_found() -> None:
 
 def test_noise_does_not_hide_the_best() -> None:
     """An evaluation that was lucky is not taken for a lead that nobody can catch up."""
-    assert np.mean([run(curves(30, seed=seed, noise=0.3)).regret for seed in range(8)]) < 0.15
+    assert np.mean([run(curves(30, seed=seed, noise=0.3)).regret for seed in range(3)]) < 0.1
 
 
 def test_the_floor_keeps_a_sweep_going() -> None:

@@ -54,9 +54,7 @@ class StartCostMeter:
         pause, last = self._pauses.pop(trial_id, None), self._last.get(trial_id)
         self._last[trial_id] = (now, step)
         if pause is not None:
-            if since is None or step <= pause.step:
-                return None
-            if self._seconds <= 0:
+            if since is None or step <= pause.step or self._seconds <= 0:
                 return None
             saving = 0.0 if pause.left is None else pause.left - pause.decided
             usual = (now - since + saving) * self._units / self._seconds

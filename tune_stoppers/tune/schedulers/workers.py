@@ -23,9 +23,9 @@ class Slot:
     """A trial that has a worker or waits for one."""
 
     trial: Trial
-    asked: float  # when it was first seen pending, seconds of the scheduler's clock
     chosen: bool  # by the scheduler; else it started by itself
-    since: float | None = None  # when a worker came free for it; None: it still waits
+    since: float | None = None  # when a worker came free for it, seconds of the scheduler's clock;
+    # None: it still waits, or that is not known
     presumed: bool = False  # there only seemed to be room for it
     running: bool = False
 
@@ -48,7 +48,7 @@ class Workers:
         self.slots.pop(trial.trial_id, None)
         presumed = self.most <= len(self.slots) < self._room
         since = now if presumed or len(self.slots) < self.most else None
-        self.slots[trial.trial_id] = Slot(trial, now, chosen, since, presumed)
+        self.slots[trial.trial_id] = Slot(trial, chosen, since, presumed)
 
     def look(self, now: float) -> list[str]:
         """See who has started; the ids of those that have left since the last look."""
