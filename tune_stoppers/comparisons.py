@@ -24,13 +24,15 @@ from tune_stoppers.surrogate.acquisition.expected_improvement import (
 )
 from tune_stoppers.surrogate.loss_scale import Curve, curve_of
 
-FIRST = 6  # trials that start in the order given
+FIRST = 3  # trials that start in the order given
 LEAST_PROGRESS = 1e-3  # that a report counts as
 PAUSED = "PAUSED"  # the status of a trial that waits for a worker
 EXPECTED = (
     "expected to end at {expected:loss} ± {spread:.2g}; the best is {best:loss}; {chance:.1%} to "
     "pass it"
 )
+
+LEADS, AT_TARGET = "the best so far goes on: ", "trials end by themselves at a target: "
 
 Curves = tuple[Curve, Curve | None]  # of the metric, and of what else the trial reports
 Made = tuple[int, float, Times, Curves]  # from how many points, the newest at which time
@@ -116,6 +118,11 @@ def compare(
     return Said(compared, [*new, *known], len(new))
 
 
+def text_of(offer: Offer) -> str:
+    """What is said of an offer: `EXPECTED`, and why that is believed or counts."""
+    return (AT_TARGET if offer.at_target else LEADS if offer.leads else "") + EXPECTED
+
+
 def numbers_of(offer: Offer) -> dict[str, float]:
     """Those that `EXPECTED` tells."""
     return {
@@ -147,6 +154,7 @@ def _course(
         waits=course.paused and trial.status == PAUSED,
         runs=not trial.is_finished() and not course.paused,
         signal=signal,
+        ended=trial_id in record.ended,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tune_stoppers.comparisons import EXPECTED, PAUSED, Said, compare, numbers_of
+from tune_stoppers.comparisons import EXPECTED, PAUSED, Said, compare, numbers_of, text_of
 from tune_stoppers.core import Decision
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import (
@@ -146,9 +146,9 @@ def _expected(rule: ExpectedImprovement, said: Said[Known], trial: Known, line: 
     best = said.compared.best
     if line["event"] == GIVEN_UP and mine is not None:
         words = why_of(line).partition(BEGINS_WITH)
-        text = EXPECTED + "".join(words[2].partition(" to pass it")[2])
+        text = text_of(mine) + "".join(words[2].partition(" to pass it")[2])
         return rule.stop(text, **numbers_of(mine))
     if said.trials[best.place] is not trial:
         text = "{other} is worth more: " + EXPECTED
         return rule.keep(text, other=said.trials[best.place].trial_id, **numbers_of(best))
-    return rule.keep(EXPECTED, **numbers_of(best))
+    return rule.keep(text_of(best), **numbers_of(best))

@@ -63,7 +63,7 @@ class ExpectedImprovement(PausingRule):
     """
 
     scheduler: ClassVar[str] = "AutoScheduler"
-    version: ClassVar[int] = 2  # 1 measured no starts, and resumed trials that had diverged
+    version: ClassVar[int] = 3  # 2 knew no targets, and did not favour the best so far
 
     least_gain: float | None = None
     floor: float = 0.25

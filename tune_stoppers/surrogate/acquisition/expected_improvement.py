@@ -19,12 +19,15 @@ from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
 from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
 from tune_stoppers.surrogate.prior import Prior
 from tune_stoppers.surrogate.signals import sharpened
+from tune_stoppers.surrogate.targets import Target, target_of
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 MOST_KNOWN = 100  # trials that the belief is made of
 MOST_ASKED = 80  # new configurations that are compared for one choice
 LEAST_RESUME = 0.02  # of the horizon, or trials would change places for next to nothing
 MOST_ERROR = 1.75  # of the model, in units of what it believes, with which it is relied on
+
+Mask = npt.NDArray[np.bool_]
 
 
 class Course(NamedTuple):
@@ -35,6 +38,7 @@ class Course(NamedTuple):
     waits: bool  # it can be resumed
     runs: bool
     signal: Curve | None = None  # what else it reports
+    ended: bool = False  # by itself, or by a stopper
 
 
 class Offer(NamedTuple):
@@ -47,6 +51,17 @@ class Offer(NamedTuple):
     expected: float  # loss at its end
     spread: float  # standard deviation of that
     best: float  # loss of the best so far
+    leads: bool  # it is the best so far, and no other as good runs or has ended
+    at_target: bool  # it is believed to end at a target, as others have by themselves
+
+
+class Moves(NamedTuple):
+    """What a worker could do, a row each."""
+
+    rows: Indices  # of the configurations
+    done: Floats  # progress of the trials
+    again: Floats  # what starting or resuming them costs, as a share of the horizon
+    leads: Mask  # as in `Offer`
 
 
 class Comparison(NamedTuple):
@@ -61,6 +76,8 @@ class Comparison(NamedTuple):
     gain_of_running: float  # the largest `gain` of the trials that have a worker
     least_gain: float
     surprise: float  # how far ends were from what was believed, as `JointModel` has it
+    leads: Mask  # as in `Offer`
+    at_target: bool  # likewise, of all
 
     @property
     def most_gain(self) -> float:
@@ -77,7 +94,7 @@ class Comparison(NamedTuple):
         """Whether that is so far that the model is no guide."""
         return self.error > MOST_ERROR
 
-    def without(self, rows: npt.NDArray[np.bool_]) -> Comparison:
+    def without(self, rows: Mask) -> Comparison:
         """The same, with nothing expected of these."""
         kept = ~rows
         return self._replace(
@@ -86,8 +103,13 @@ class Comparison(NamedTuple):
 
     @property
     def best(self) -> Offer:
-        """What is worth most, of those that promise at least `least_gain`, if any does."""
+        """What is worth most, of those that promise at least `least_gain`, if any does.
+
+        The best so far goes before all others.
+        """
         promising = self.gain >= self.least_gain
+        if (promising & self.leads).any():
+            promising &= self.leads
         worth = np.where(promising, self.worth, -np.inf) if promising.any() else self.worth
         return self._offer(int(np.argmax(worth)))
 
@@ -111,6 +133,8 @@ class Comparison(NamedTuple):
             expected=self.scale.loss(mean),
             spread=(self.scale.loss(mean + sd) - self.scale.loss(mean - sd)) / 2,
             best=self.scale.best,
+            leads=bool(self.leads[row]),
+            at_target=self.at_target,
         )
 
 
@@ -125,9 +149,14 @@ class ExpectedImprovementAcquisition:
 
     the first part is paid in any case, the rest only if it still promises something there. The
     target is the best score so far, 0; for an end also the lowest end that is expected of a trial
-    that runs, if that is lower. Nothing is expected of a trial that has diverged
-    (`LossScale.diverged`): its best state stays, and the curves of the others, which the belief
-    goes by, say nothing of how one that has diverged goes on.
+    that runs, if that is lower.
+
+    Three things are decided without that. The trial with the best loss so far goes before all
+    others, while `least_gain` is expected of it: nothing shows sooner what the others may come to.
+    Where trials end by themselves at a target (`surrogate.targets`), all are believed to end as
+    those did, and are worth EI / (start or resume + way to where those ended). Nothing is expected
+    of a trial that has diverged (`LossScale.diverged`): its best state stays, and the curves of the
+    others, which the belief goes by, say nothing of how one that has diverged goes on.
 
     The belief is made of the better half of 100 trials, and others at random; at most 80 new
     configurations, at random, are compared. Deterministic: a choice depends on what it is given,
@@ -181,6 +210,10 @@ class ExpectedImprovementAcquisition:
         waiting = [place for place in known if begun[place].waits or place == arriving]
         diverged = {p for p in known if recoverable and scale.diverged(begun[p].curve)}
         running = [p for p in known if begun[p].runs and p != arriving and p not in diverged]
+        target = target_of(curves, [begun[place].ended for place in known], scale)
+        first = {p for p in known if begun[p].curve.bests[-1] <= scale.best} - diverged
+        if not first <= set(waiting):
+            first = set()
         if not len(asked) and not waiting:
             return None
         configs = [*new, *(course.config for course in begun), *awaited]
@@ -193,8 +226,10 @@ class ExpectedImprovementAcquisition:
             done = np.array([0.0] * len(asked) + [begun[p].curve.progress[-1] for p in waiting])
             resume = max(resume, LEAST_RESUME)
             again = np.array([start] * len(asked) + [resume * (p != arriving) for p in waiting])
+            leads = np.isin(rows, [len(new) + place for place in first])
             busy = np.array([len(new) + place for place in running], dtype=np.intp)
-            found = self._compare(scale, rows, done, again, busy, np.array(rungs), least_gain)
+            moves = Moves(rows, done, again, leads)
+            found = self._compare(scale, moves, busy, np.array(rungs), least_gain, target)
         lost = [False] * len(asked) + [place in diverged for place in waiting]
         return found.without(np.array(lost)) if any(lost) else found
 
@@ -203,13 +238,13 @@ class ExpectedImprovementAcquisition:
     def _compare(
         self,
         scale: LossScale,
-        rows: Indices,
-        done: Floats,
-        again: Floats,
+        moves: Moves,
         busy: Indices,
         rungs: Floats,
         least_gain: float,
+        target: Target | None,
     ) -> Comparison:
+        rows, done, again, leads = moves
         marks = np.append(rungs, 1.0)
         last = len(marks) - 1
         first = np.minimum(np.searchsorted(marks, done + 1e-9, side="right"), last)
@@ -220,19 +255,26 @@ class ExpectedImprovementAcquisition:
         horizons = np.concatenate([whole, ahead, marks[second], np.ones(len(busy))])
         belief = self.model.at(np.concatenate([rows, rows, rows, busy]), horizons)
         end = Belief(belief.mean[:count], belief.sd[:count])
-        target, running = 0.0, 0.0
+        aim, running = 0.0, 0.0
         if len(busy):
             theirs = Belief(belief.mean[3 * count :], belief.sd[3 * count :])
-            target = min(0.0, float(theirs.mean.min()))
+            aim = min(0.0, float(theirs.mean.min()))
             running = float(improvement(theirs, 0.0)[0].max())
-        aims = np.repeat([target, 0.0, 0.0], count)
+        aims = np.repeat([aim, 0.0, 0.0], count)
         three = Belief(belief.mean[: 3 * count], belief.sd[: 3 * count])
         gain, odds = improvement(three, aims)
         cost = np.tile(ahead - done + again, 3) + odds * (horizons[: 3 * count] - np.tile(ahead, 3))
         worth = (gain / cost).reshape(3, count).max(axis=0)
-        chance = improvement(end, 0.0)[1]
+        gain, chance = gain[:count], improvement(end, 0.0)[1]
+        if target is not None:
+            end = Belief(np.repeat(target.end.mean, count), np.repeat(target.end.sd, count))
+            gain, chance = improvement(end, 0.0)
+            running = float(gain[0]) if len(busy) else 0.0
+            worth = gain / (np.maximum(ahead, target.progress) - done + again)
         return Comparison(
-            rows, worth, gain[:count], chance, end, scale, running, least_gain, self.model.surprise
+            *(rows, worth, gain, chance, end, scale, running, least_gain, self.model.surprise),
+            leads=leads,
+            at_target=target is not None,
         )
 
 

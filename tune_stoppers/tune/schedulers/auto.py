@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from tune_stoppers.comparisons import EXPECTED, Said, numbers_of
+from tune_stoppers.comparisons import AT_TARGET, Said, numbers_of, text_of
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import GIVEN_UP, RESUMED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
@@ -28,6 +28,11 @@ FEWEST = 8  # that must have reported before the sweep may end
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
 LEAST_SHARE, FEWEST_TO_STOP, LEAST_CHANCE, LEAST_GAIN = 1 / 12, 4, 0.3, 0.003
+
+NO_GAIN = (
+    "no trial is expected to improve the best by more than {least:.2g} of its distance to the "
+    "median trial"
+)
 
 
 class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
@@ -157,8 +162,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
 
     def decide(self, *, fresh: bool, over: bool, idle: bool) -> Choice | None:
         """The new trial or the paused one that is worth most; None: nothing is worth a worker."""
-        if self._beliefs.hopeless:
-            return self._last_one()
+        if self._beliefs.over:
+            return self._last_one(self._beliefs.over)
         said = self._compare()
         if said.misleads:
             choice = self._halve(said, fresh)
@@ -169,8 +174,9 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if over and self._is_over(said):
             if not idle:
                 return None
-            self._beliefs.hopeless = True
-            return self._last_one()
+            at_target = said.compared is not None and said.compared.at_target
+            self._beliefs.over = (AT_TARGET if at_target else "") + NO_GAIN
+            return self._last_one(self._beliefs.over)
         if said.compared and self._may_idle(said, said.compared.best, others=not idle):
             return None
         choice = self._choice(said, fresh)
@@ -234,12 +240,12 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if expected is None:
             return Choice("start", trial.trial_id, self._keep(offer))
         why = self.rule.keep(
-            EXPECTED + "; {earlier}", **numbers_of(offer), earlier=told(expected[0])
+            text_of(offer) + "; {earlier}", **numbers_of(offer), earlier=told(expected[0])
         )
         return Choice("start", trial.trial_id, why)
 
     def _keep(self, offer: Offer) -> Decision:
-        return self.rule.keep(EXPECTED, **numbers_of(offer))
+        return self.rule.keep(text_of(offer), **numbers_of(offer))
 
     def _compare(self, arriving: Trial | None = None) -> Said[Trial]:
         """What a worker could do: now, or with the trial that has just come to a rung."""
@@ -248,7 +254,9 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     def _is_over(self, said: Said[Trial]) -> bool:
         """Whether what is still expected of any trial is not worth going on."""
         record, count = self.record, len(self._live.trials)
-        if said.compared is None or said.misleads or not record.leader:
+        if said.compared is None or said.misleads:
+            return False
+        if not (record.leader or said.compared.at_target):
             return False
         if len(record.courses) < min(FEWEST, count):
             return False
@@ -257,9 +265,15 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         return said.compared.most_gain < said.compared.least_gain
 
     def _floor_is_done(self) -> bool:
-        """Whether all trials together have trained as much as is done in any case."""
-        done = sum(min(max(c.time, 0.0), self.rule.max_t) for c in self.record.courses.values())
-        return done >= self.rule.floor * len(self._live.trials) * self.rule.max_t
+        """Whether all trials together have trained as much as is done in any case.
+
+        One that has ended by itself has done all that it had to.
+        """
+        whole, done = self.rule.max_t, 0.0
+        for trial_id, course in self.record.courses.items():
+            ended = trial_id in self.record.ended
+            done += whole if ended else min(max(course.time, 0.0), whole)
+        return done >= self.rule.floor * len(self._live.trials) * whole
 
     def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
@@ -274,7 +288,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         due = known and self._floor_is_done()
         return offer.gain <= 0 or (due and offer.gain < self._least_gain)
 
-    def _last_one(self, halving: Said[Trial] | None = None) -> Choice | None:
+    def _last_one(self, why: str = NO_GAIN, halving: Said[Trial] | None = None) -> Choice | None:
         """One of those that wait, or were not started, is given up; None: all are."""
         waiting = (trial_id for rung in self.record.paused for _, trial_id in rung)
         trial_id = next(waiting, None)
@@ -286,11 +300,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             trial_id = held[0].trial_id if held else None
         if trial_id is None:
             return None
-        text = (
-            "no trial is expected to improve the best by more than {least:.2g} of its distance "
-            "to the median trial"
-        )
-        return self.rule.give_up(trial_id, text, least=self._least_gain)
+        return self.rule.give_up(trial_id, why, least=self._least_gain)
 
     def _stop_or_continue(self, trial: Trial) -> str:
         """Without checkpoints: a trial that is stopped cannot come back."""
@@ -320,7 +330,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         over = bool(self.record.leader) and mine.gain < LEAST_GAIN
         if not over and not (outdone and mine.chance < LEAST_CHANCE):
             return CONTINUE
-        why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
+        why = text_of(mine) + ("" if over else "; a new trial is worth twice as much")
         return self._drop_for_good(trial_id, self.rule.stop(why, **numbers_of(mine)))
 
     def _drop_for_good(self, trial_id: str, decision: Decision) -> str:

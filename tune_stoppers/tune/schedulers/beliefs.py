@@ -18,7 +18,7 @@ class Beliefs(Live):
         self.said: tuple[int, Said[Trial]] | None = None  # at which turn, and what
         self.judged: dict[str, int] = {}  # at which rung a trial was last compared, without a pause
         self.curves: dict[str, Made] = {}  # of each trial, as last made
-        self.hopeless = False
+        self.over = ""  # why the sweep ends: who waits is given up
 
     def compare(
         self,
