@@ -50,6 +50,34 @@ def test_the_trial_that_is_ahead_is_resumed():
     assert best(begun).place == 1
 
 
+def test_the_best_so_far_goes_before_all_others():
+    """Though new ones are worth more; not where one as good runs, or nothing more is expected."""
+    begun = [course(1e-2, 2.0, 1.9), course(1e-1, 4.0), course(1e-4, 4.1)]
+    compared = compare(begun, NEW, resume=2.0)
+    assert compared is not None
+    assert compared.best.place == len(NEW) and compared.best.leads
+    assert compared.worth.max() > compared.best.worth
+    as_good = course(1e-2, 2.0, 1.9, waits=False)
+    followed = compare([*begun, as_good], NEW)
+    assert followed is not None
+    assert not followed.leads.any()
+    assert best(begun, NEW, resume=2.0, least_gain=10.0).place < len(NEW)
+
+
+def test_where_trials_end_at_a_target_none_is_expected_to_end_far_below():
+    """Without it the curves promise more; the one that is nearest its end is worth most."""
+    ends = [(4.0, 2.0), (4.0, 3.0, 1.9), (3.9, 2.05), (3.8, 3.0, 1.95)]
+    begun = [course(1e-2, 4.0), course(1e-3, 4.0, 3.0), course(1e-4, 4.1)]
+    over = [course(10.0**-k, *losses, waits=False) for k, losses in enumerate(ends)]
+    promised = compare([*begun, *(each._replace(runs=False) for each in over)])
+    told = compare([*begun, *(each._replace(runs=False, ended=True) for each in over)])
+    assert promised is not None and told is not None
+    assert not promised.at_target and told.at_target
+    assert told.most_gain < promised.most_gain / 2
+    assert told.best.place == 1
+    assert 1.8 < told.best.expected < 2.1
+
+
 def test_a_new_configuration_near_good_ones_starts_and_one_near_bad_ones_does_not():
     """The model of configurations orders those that have not begun."""
     begun = [course(10.0**-k, *[2.0 + abs(k - 3) - 0.5 * t for t in range(4)]) for k in (0, 1, 5)]

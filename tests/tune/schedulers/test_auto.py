@@ -180,6 +180,46 @@ def test_where_the_metric_is_coarse_the_training_loss_finds_the_best() -> None:
     assert informed < without / 2
 
 
+def to_target(seed: int) -> Sweep:
+    """Fine-tunes that end by themselves once their loss is below 2, some sooner than others."""
+    dice = np.random.default_rng(seed)
+    rows = []
+    for number in range(30):
+        pace, rate, loss = dice.uniform(0.2, 0.6), float(10 ** dice.uniform(-6, 0)), 4.0
+        for time in range(1, HORIZON + 1):
+            loss -= pace * dice.uniform(0.5, 1.5)
+            rows.append(
+                {
+                    "trial_id": f"t{number:02d}",
+                    "training_iteration": time,
+                    "loss": loss,
+                    "config/lr": rate,
+                }
+            )
+            if loss < 2:
+                break
+    return Sweep.from_frame(pd.DataFrame(rows), name="to target", metric="loss", mode="min")
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_where_trials_end_at_a_target_the_first_gets_there_soon_and_few_follow(
+    workers: int,
+) -> None:
+    """They end long before the horizon, and it would go on as none has come there."""
+    for seed in range(3):
+        sweep = to_target(seed)
+        took = {}
+        for name, scheduler in {"auto": AutoScheduler(HORIZON), "none": None}.items():
+            result = replay(sweep, scheduler, workers=workers, resume_cost=0.5, order="recorded")
+            best = result.incumbent
+            took[name] = float(best["time"][best["value"] < 2].iloc[0])
+            if scheduler is not None:
+                assert result.savings > 0.4
+                reasons = result.journal["reason"].dropna()
+                assert reasons.str.contains("end by themselves at a target: no trial").any()
+        assert took["auto"] < 2 * took["none"]
+
+
 def test_a_pool_smaller_than_what_it_needs_is_run_whole() -> None:
     """Of two trials nothing can be learnt that would spare one."""
     result = run(curves(2), workers=2)
