@@ -58,6 +58,8 @@ def test_the_best_so_far_goes_before_all_others():
     assert compared.best.place == len(NEW) and compared.best.leads
     assert compared.worth.max() > compared.best.worth
     as_good = course(1e-2, 2.0, 1.9, waits=False)
+    many = compare(begun, [{"lr": 10.0 ** -(k / 20)} for k in range(81)], resume=2.0)
+    assert many is not None and not many.best.leads
     followed = compare([*begun, as_good], NEW)
     assert followed is not None
     assert not followed.leads.any()

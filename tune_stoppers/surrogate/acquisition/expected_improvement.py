@@ -51,7 +51,7 @@ class Offer(NamedTuple):
     expected: float  # loss at its end
     spread: float  # standard deviation of that
     best: float  # loss of the best so far
-    leads: bool  # it is the best so far, and no other as good runs or has ended
+    leads: bool  # as the best so far it goes before others: none as good runs or has ended
     at_target: bool  # it is believed to end at a target, as others have by themselves
 
 
@@ -153,10 +153,12 @@ class ExpectedImprovementAcquisition:
 
     Three things are decided without that. The trial with the best loss so far goes before all
     others, while `least_gain` is expected of it: nothing shows sooner what the others may come to.
-    Where trials end by themselves at a target (`surrogate.targets`), all are believed to end as
-    those did, and are worth EI / (start or resume + way to where those ended). Nothing is expected
-    of a trial that has diverged (`LossScale.diverged`): its best state stays, and the curves of the
-    others, which the belief goes by, say nothing of how one that has diverged goes on.
+    (Not where over 80 new configurations wait: it cost area on TaskSet, as better ones than the
+    first are found among so many.) Where trials end by themselves at a target
+    (`surrogate.targets`), all are believed to end as those did, and are worth EI / (start or
+    resume + way to where those ended). Nothing is expected of a trial that has diverged
+    (`LossScale.diverged`): its best state stays, and the curves of the others, which the belief
+    goes by, say nothing of how one that has diverged goes on.
 
     The belief is made of the better half of 100 trials, and others at random; at most 80 new
     configurations, at random, are compared. Deterministic: a choice depends on what it is given,
@@ -212,7 +214,7 @@ class ExpectedImprovementAcquisition:
         running = [p for p in known if begun[p].runs and p != arriving and p not in diverged]
         target = target_of(curves, [begun[place].ended for place in known], scale)
         first = {p for p in known if begun[p].curve.bests[-1] <= scale.best} - diverged
-        if not first <= set(waiting):
+        if len(new) > MOST_ASKED or not first <= set(waiting):
             first = set()
         if not len(asked) and not waiting:
             return None
