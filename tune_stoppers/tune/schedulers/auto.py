@@ -48,12 +48,14 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     (`surrogate.joint_model`), learning from this sweep alone. Whenever a worker is free, and
     whenever a trial comes to a rung, the new trials, the paused ones and the one that has just
     reported are compared by the improvement that can be expected of each
-    (`surrogate.acquisition.expected_improvement`): the best of them runs, the others wait. What
-    starting and resuming a trial costs is measured and counts; of a trial that has diverged nothing
-    is expected. Trials that wait can be resumed as long as the sweep runs. It ends when `floor` of
-    all training is done, one trial has run to its end, and no trial is expected to improve the best
-    loss by `least_gain` of what lies between the best and the median trial; those that wait then
-    are given up, and so are those not started.
+    (`surrogate.acquisition.expected_improvement`): the best of them runs, the others wait. First
+    comes the trial with the best loss so far, while anything is expected of it, unless over 80 new
+    ones wait. What starting and resuming a trial costs is measured and counts; of a trial that has
+    diverged nothing is expected. Trials that wait can be resumed as long as the sweep runs. It ends
+    when `floor` of all training is done, one trial has run to its end, and no trial is expected to
+    improve the best loss by `least_gain` of what lies between the best and the median trial; those
+    that wait then are given up, and so are those not started. Where trials end by themselves at a
+    target, as four of them have shown (`surrogate.targets`), all are expected to end as those did.
 
     The model is checked as the sweep goes: where trials end more than 1.75 times as far from where
     they were expected as it believes (`JointModel.surprise`), it is not relied on. All trials then
