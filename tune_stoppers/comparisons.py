@@ -32,7 +32,7 @@ EXPECTED = (
     "pass it"
 )
 
-LEADS, AT_TARGET = "the best so far goes on: ", "trials end by themselves at a target: "
+LEADS, AT_TARGET = "as the best so far; ", "trials end by themselves at a target: "
 
 Curves = tuple[Curve, Curve | None]  # of the metric, and of what else the trial reports
 Made = tuple[int, float, Times, Curves]  # from how many points, the newest at which time

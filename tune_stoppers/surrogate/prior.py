@@ -31,7 +31,7 @@ def most_expected(expected: Floats, picks: int, every: int = RANDOM) -> int | No
     Args:
         expected: of those that wait, in the order given.
         picks: how many were chosen before.
-        every: one in so many is the next given, or a history that is wrong could not be seen to be.
+        every: one in so many is the next given, so that a wrong history shows.
     """
     if not len(expected) or picks % every == every - 1:
         return None

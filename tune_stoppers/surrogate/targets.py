@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import compress
 
 import numpy as np
 
@@ -13,33 +13,39 @@ from tune_stoppers.surrogate.loss_scale import Curve, LossScale, median
 
 FEWEST = 4  # that have ended so
 FULL = 0.8  # of the horizon: who ends from there on has run to its end
+APART = 0.2  # of the median time at which they ended: how far these times lie apart, at least
 
 
-class Target(NamedTuple):
-    """Where trials end that end at a target."""
+def end_at_target(
+    curves: Sequence[Curve], ended: Sequence[bool], scale: LossScale
+) -> Belief | None:
+    """Where a trial to come ends, if trials have shown that they end at a target; else None.
 
-    end: Belief  # of a trial to come, in scores
-    progress: float  # the median one at which they ended
+    At least four have ended by themselves before 0.8 of the horizon, each with a report that was
+    better than all those (of a long curve: those that are kept) that any trial has gone on from.
+    They are most of the trials that have ended at their best, and came there at different times.
+    A trial to come ends where those did: a normal belief about its score, with their mean, and
+    their deviation times √(1 + 1 / count).
 
-
-def target_of(curves: Sequence[Curve], ended: Sequence[bool], scale: LossScale) -> Target | None:
-    """The target, if trials have shown that there is one.
-
-    At least four have ended by themselves before 0.8 of the horizon, not all at one time, each
-    with a report that was better than all reports that a trial has gone on from. A trial to come
-    ends where those did: a normal belief with their mean, and their deviation √(1 + 1 / count).
-    `ended`: of each curve, whether its trial has ended by itself, or by a stopper.
+    Args:
+        curves: of all trials.
+        ended: of each, whether it has ended by itself, or by a stopper.
+        scale: that of the scores.
     """
-    floor, last = math.inf, []
-    for curve, over in zip(curves, ended, strict=True):
-        over = over and len(curve.losses) > 1 and curve.losses[-1] <= curve.bests[-1]
-        floor = min(floor, curve.bests[-2 if over else -1])
-        if over and curve.progress[-1] < FULL:
-            last.append((curve.losses[-1], curve.progress[-1]))
-    found = np.array([pair for pair in last if pair[0] < floor])
-    if len(found) < FEWEST or np.ptp(found[:, 1]) <= 0:
+    floor = min((curve.bests[-2] for curve in curves if len(curve.bests) > 1), default=-math.inf)
+    last = [
+        (curve.losses[-1], curve.progress[-1])
+        for curve in compress(curves, ended)
+        if len(curve.bests) > 1
+        and curve.losses[-1] <= curve.bests[-1]
+        and curve.progress[-1] < FULL
+    ]
+    found = np.array([(loss, time) for loss, time in last if loss < floor])
+    if len(found) < FEWEST or 2 * len(found) <= len(last):
         return None
-    scores = scale.scores(found[:, 0])
+    losses, times = found.T
+    if np.ptp(times) < APART * median(times):
+        return None
+    scores = scale.scores(losses)
     spread = float(scores.std(ddof=1)) * math.sqrt(1 + 1 / len(found))
-    end = Belief(scores.mean(keepdims=True), np.array([max(spread, 1e-9)]))
-    return Target(end, median(found[:, 1]))
+    return Belief(scores.mean(keepdims=True), np.array([max(spread, 1e-9)]))

@@ -41,9 +41,11 @@ def train(config: dict[str, Any]) -> None:
             )
 
 
-def fit(scheduler: Any, folder: Path, space: dict[str, Any], **options: Any) -> Any:
+def fit(
+    scheduler: Any, folder: Path, space: dict[str, Any], trainable: Any = train, **options: Any
+) -> Any:
     return tune.Tuner(
-        train,
+        trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
             metric="eval/loss", mode="min", scheduler=scheduler, reuse_actors=True, **options

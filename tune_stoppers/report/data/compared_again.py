@@ -65,9 +65,15 @@ def compare_again(rule: ExpectedImprovement, lines: Iterable[Line], sign: int) -
         differing=tuple(
             Difference(line, now)
             for line, now in judged
-            if now is not None and not why_of(line).endswith(now.say(sign))
+            if now is not None and _words(line) != now.say(sign)
         ),
     )
+
+
+def _words(line: Line) -> str:
+    """Why, without what goes before it: that a trial goes on at once, or the scheduler's name."""
+    why = why_of(line)
+    return why.partition(": ")[2] if line["event"] == GIVEN_UP else why.removeprefix(AT_ONCE)
 
 
 def _says_expected(line: Line) -> bool:
@@ -146,9 +152,9 @@ def _expected(rule: ExpectedImprovement, said: Said[Known], trial: Known, line: 
     best = said.compared.best
     if line["event"] == GIVEN_UP and mine is not None:
         words = why_of(line).partition(BEGINS_WITH)
-        text = text_of(mine) + "".join(words[2].partition(" to pass it")[2])
+        text = EXPECTED + "".join(words[2].partition(" to pass it")[2])
         return rule.stop(text, **numbers_of(mine))
     if said.trials[best.place] is not trial:
-        text = "{other} is worth more: " + EXPECTED
+        text = "{other} is worth more: " + text_of(best)
         return rule.keep(text, other=said.trials[best.place].trial_id, **numbers_of(best))
     return rule.keep(text_of(best), **numbers_of(best))

@@ -19,7 +19,7 @@ from tune_stoppers.surrogate.joint_model import Belief, JointModel, observations
 from tune_stoppers.surrogate.loss_scale import Curve, Indices, LossScale, scale_of
 from tune_stoppers.surrogate.prior import Prior
 from tune_stoppers.surrogate.signals import sharpened
-from tune_stoppers.surrogate.targets import Target, target_of
+from tune_stoppers.surrogate.targets import end_at_target
 from tune_stoppers.surrogate.trial_scores import BLAS, some_of
 
 MOST_KNOWN = 100  # trials that the belief is made of
@@ -51,8 +51,8 @@ class Offer(NamedTuple):
     expected: float  # loss at its end
     spread: float  # standard deviation of that
     best: float  # loss of the best so far
-    leads: bool  # as the best so far it goes before others: none as good runs or has ended
-    at_target: bool  # it is believed to end at a target, as others have by themselves
+    leads: bool  # as the best so far, it goes before all others
+    at_target: bool  # others have ended by themselves at a target
 
 
 class Moves(NamedTuple):
@@ -108,8 +108,8 @@ class Comparison(NamedTuple):
         The best so far goes before all others.
         """
         promising = self.gain >= self.least_gain
-        if (promising & self.leads).any():
-            promising &= self.leads
+        if self.leads.any():
+            promising = self.leads
         worth = np.where(promising, self.worth, -np.inf) if promising.any() else self.worth
         return self._offer(int(np.argmax(worth)))
 
@@ -141,24 +141,24 @@ class Comparison(NamedTuple):
 class ExpectedImprovementAcquisition:
     """The trial that is worth most to a free worker.
 
-    A trial with belief m ± s about its score at progress h, where the target is t, is expected to
-    improve on it by EI = s (z Φ(z) + φ(z)), z = (t - m) / s, and does with probability Φ(z). Going
-    on with it is worth the largest, over the horizons h of its next two rungs and its end, of
+    A trial with belief m ± s about its score at progress h, where t is to be passed, is expected to
+    pass it by EI = s (z Φ(z) + φ(z)), z = (t - m) / s, and does with probability Φ(z). Going on
+    with it is worth the largest, over the horizons h of its next two rungs and its end, of
 
         EI / (start or resume + way to the next rung + Φ(z) · way from there to h):
 
-    the first part is paid in any case, the rest only if it still promises something there. The
-    target is the best score so far, 0; for an end also the lowest end that is expected of a trial
+    the first part is paid in any case, the rest only if it still promises something there. To be
+    passed is the best score so far, 0; at an end also the lowest end that is expected of a trial
     that runs, if that is lower.
 
     Three things are decided without that. The trial with the best loss so far goes before all
-    others, while `least_gain` is expected of it: nothing shows sooner what the others may come to.
-    (Not where over 80 new configurations wait: it cost area on TaskSet, as better ones than the
-    first are found among so many.) Where trials end by themselves at a target
-    (`surrogate.targets`), all are believed to end as those did, and are worth EI / (start or
-    resume + way to where those ended). Nothing is expected of a trial that has diverged
-    (`LossScale.diverged`): its best state stays, and the curves of the others, which the belief
-    goes by, say nothing of how one that has diverged goes on.
+    others, while `least_gain` is expected of it and no trial that is as good runs or has ended:
+    nothing shows sooner what the others may come to. (Not where over 80 new configurations wait: it
+    cost area on TaskSet, as better ones than the first are found among so many.) Where trials end
+    by themselves at a target (`surrogate.targets`), none is expected to end lower, or to gain more,
+    than a trial to come. Nothing is expected of a trial that has diverged (`LossScale.diverged`):
+    its best state stays, and the curves of the others, which the belief goes by, say nothing of how
+    one that has diverged goes on.
 
     The belief is made of the better half of 100 trials, and others at random; at most 80 new
     configurations, at random, are compared. Deterministic: a choice depends on what it is given,
@@ -212,7 +212,7 @@ class ExpectedImprovementAcquisition:
         waiting = [place for place in known if begun[place].waits or place == arriving]
         diverged = {p for p in known if recoverable and scale.diverged(begun[p].curve)}
         running = [p for p in known if begun[p].runs and p != arriving and p not in diverged]
-        target = target_of(curves, [begun[place].ended for place in known], scale)
+        target = end_at_target(curves, [begun[place].ended for place in known], scale)
         first = {p for p in known if begun[p].curve.bests[-1] <= scale.best} - diverged
         if len(new) > MOST_ASKED or not first <= set(waiting):
             first = set()
@@ -244,7 +244,7 @@ class ExpectedImprovementAcquisition:
         busy: Indices,
         rungs: Floats,
         least_gain: float,
-        target: Target | None,
+        target: Belief | None,
     ) -> Comparison:
         rows, done, again, leads = moves
         marks = np.append(rungs, 1.0)
@@ -269,13 +269,13 @@ class ExpectedImprovementAcquisition:
         worth = (gain / cost).reshape(3, count).max(axis=0)
         gain, chance = gain[:count], improvement(end, 0.0)[1]
         if target is not None:
-            end = Belief(np.repeat(target.end.mean, count), np.repeat(target.end.sd, count))
-            gain, chance = improvement(end, 0.0)
-            running = float(gain[0]) if len(busy) else 0.0
-            worth = gain / (np.maximum(ahead, target.progress) - done + again)
+            end = Belief(np.maximum(end.mean, target.mean), end.sd)
+            most, likeliest = improvement(target, 0.0)
+            gain, chance = np.minimum(gain, most), np.minimum(chance, likeliest)
+            running = min(running, float(most[0]))
         return Comparison(
             *(rows, worth, gain, chance, end, scale, running, least_gain, self.model.surprise),
-            leads=leads,
+            leads=leads & (gain >= least_gain),
             at_target=target is not None,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from tune_stoppers.comparisons import AT_TARGET, Said, numbers_of, text_of
+from tune_stoppers.comparisons import AT_TARGET, EXPECTED, Said, numbers_of, text_of
 from tune_stoppers.core import Action, Decision
 from tune_stoppers.journal.lines import GIVEN_UP, RESUMED
 from tune_stoppers.result_keys import CHECKPOINT_NAME
@@ -24,7 +24,7 @@ from tune_stoppers.tune.schedulers.beliefs import Beliefs
 from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
 from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
-GIVEN = 2  # of the trials that a history chooses first, one in so many is the next given
+NEXT_IN_ORDER = 2  # of the first trials with a history, one in so many is the next given
 FEWEST = 8  # that must have reported before the sweep may end
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
@@ -221,7 +221,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         offer = said.compared.best
         if offer.place < said.new:
             return self._starts(said.trials[offer.place], offer)
-        if fresh and not said.new and offer.chance * (len(self.record.courses) + 1) < 1:
+        unlikely = offer.chance * (len(self.record.courses) + 1) < 1 and not offer.leads
+        if fresh and not said.new and unlikely:
             return Choice(
                 "start", "", self.rule.keep("a new one promises more than those that wait")
             )
@@ -233,8 +234,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         expected = self.expected_of(held, known.values())
         if expected is None or not held:
             return None
-        place = most_expected(expected, len(known) - len(held), GIVEN)
-        why = NEXT_GIVEN.format(every=GIVEN)
+        place = most_expected(expected, len(known) - len(held), NEXT_IN_ORDER)
+        why = NEXT_GIVEN.format(every=NEXT_IN_ORDER)
         if place is not None:
             why = f"{told(expected[place])}, most of all that wait"
         return Choice("start", held[place or 0].trial_id, self.rule.keep("{why}", why=why))
@@ -265,18 +266,19 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             return False
         if len(record.courses) < min(FEWEST, count):
             return False
-        if not self._floor_is_done():
+        if not self._floor_is_done(said):
             return False
         return said.compared.most_gain < said.compared.least_gain
 
-    def _floor_is_done(self) -> bool:
+    def _floor_is_done(self, said: Said[Trial]) -> bool:
         """Whether all trials together have trained as much as is done in any case.
 
-        One that has ended by itself has done all that it had to.
+        Where trials end at a target, one that has ended has done all that it had to.
         """
+        at_target = said.compared is not None and said.compared.at_target
         whole, done = self.rule.max_t, 0.0
         for trial_id, course in self.record.courses.items():
-            ended = trial_id in self.record.ended
+            ended = at_target and trial_id in self.record.ended
             done += whole if ended else min(max(course.time, 0.0), whole)
         return done >= self.rule.floor * len(self._live.trials) * whole
 
@@ -290,7 +292,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if not (others and runs):
             return False
         known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
-        due = known and self._floor_is_done()
+        due = known and self._floor_is_done(said)
         return offer.gain <= 0 or (due and offer.gain < self._least_gain)
 
     def _last_one(self, why: str = NO_GAIN, halving: Said[Trial] | None = None) -> Choice | None:
@@ -335,7 +337,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         over = bool(self.record.leader) and mine.gain < LEAST_GAIN
         if not over and not (outdone and mine.chance < LEAST_CHANCE):
             return CONTINUE
-        why = text_of(mine) + ("" if over else "; a new trial is worth twice as much")
+        why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
         return self._drop_for_good(trial_id, self.rule.stop(why, **numbers_of(mine)))
 
     def _drop_for_good(self, trial_id: str, decision: Decision) -> str:
