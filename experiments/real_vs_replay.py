@@ -1,8 +1,9 @@
 """Does the replay tell the truth? A real LLM sweep in full, then with a scheduler, then replayed.
 
 Runs the sweep of `make sweep` with 16 trials to their ends and records it; runs the same 16
-configurations again for real under `BoundASHAScheduler`; replays the recording under the same
-scheduler; and writes the three side by side. Takes some 15 minutes on two CPU cores.
+configurations again for real under `AutoScheduler`, or `--scheduler bound_asha`; replays the
+recording under the same scheduler; and writes the three side by side, a section for each
+scheduler. Takes some 15 minutes on two CPU cores.
 """
 
 import argparse
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from tune_stoppers import BoundASHAScheduler
+from benchmarks.results import insert
+from tune_stoppers import AutoScheduler, BoundASHAScheduler
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.report.terminal.tables import markdown
 
 STEPS, EVERY, CONCURRENT = 24, 4, 2
+SCHEDULERS = {"auto": AutoScheduler, "bound_asha": BoundASHAScheduler}
 
 
 def run_sweep(storage: Path, scheduler: str, trials: int, seed: int) -> Path:
@@ -31,9 +34,9 @@ def run_sweep(storage: Path, scheduler: str, trials: int, seed: int) -> Path:
     return max((storage / scheduler).iterdir())
 
 
-def measure(full: Sweep, real: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(full: Sweep, real: Sweep, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The three runs side by side, and the last step of each configuration in the last two."""
-    scheduler = BoundASHAScheduler(STEPS, grace_period=EVERY, time_attr="step")
+    scheduler = SCHEDULERS[name](STEPS, grace_period=EVERY, time_attr="step")
     again = replay(
         full,
         scheduler,
@@ -45,8 +48,8 @@ def measure(full: Sweep, real: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     rows = {
         "in full, real": _summary(full),
-        "BoundASHAScheduler, real": _summary(real),
-        "BoundASHAScheduler, replayed": {
+        f"{type(scheduler).__name__}, real": _summary(real),
+        f"{type(scheduler).__name__}, replayed": {
             "reports": again.reports,
             "training seconds": again.work,
             "best eval loss": again.best,
@@ -76,9 +79,9 @@ def _summary(sweep: Sweep) -> dict[str, float]:
 
 
 def _matched(full: Sweep, real: Sweep) -> list[int]:
-    """Reports of the trial of `real` with each configuration of `full`."""
+    """Reports of the trial of `real` with each configuration of `full`; 0: it never started."""
     reports = {str(sorted(c.config.items())): len(c.iterations) for c in real}
-    return [reports[str(sorted(curve.config.items()))] for curve in full]
+    return [reports.get(str(sorted(curve.config.items())), 0) for curve in full]
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -87,22 +90,24 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def main() -> int:
-    """Run, measure and write `experiments/RESULTS.md`."""
+    """Run, measure and write a section of `experiments/RESULTS.md`."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.real_vs_replay", description=__doc__
     )
+    parser.add_argument("--scheduler", choices=SCHEDULERS, default="auto")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--storage", type=Path, default=Path("results/real_vs_replay"))
     parser.add_argument("--out", type=Path, default=Path("experiments/RESULTS.md"))
     args = parser.parse_args()
     full = Sweep.from_ray(run_sweep(args.storage, "none", args.trials, args.seed))
-    real = Sweep.from_ray(run_sweep(args.storage, "bound_asha", args.trials, args.seed))
-    table, steps = measure(full, real)
+    real = Sweep.from_ray(run_sweep(args.storage, args.scheduler, args.trials, args.seed))
+    table, steps = measure(full, real, args.scheduler)
     agree = int((steps["reports, real"] == steps["reports, replayed"]).sum())
     text = (
-        "# The replay against reality\n\n"
-        f"`python -m experiments.real_vs_replay --trials {args.trials} --seed {args.seed}`, "
+        f"# The replay against reality: {SCHEDULERS[args.scheduler].__name__}\n\n"
+        f"`python -m experiments.real_vs_replay --scheduler {args.scheduler} "
+        f"--trials {args.trials} --seed {args.seed}`, "
         f"{time.strftime('%Y-%m-%d')}, two CPU cores, {CONCURRENT} trials at a time: LoRA "
         f"fine-tunes of SmolLM2-135M, {STEPS} steps, an evaluation every {EVERY} and one before "
         "the first. Both real runs had the same configurations; seconds are of training, start-up "
@@ -110,9 +115,9 @@ def main() -> int:
         f"{_markdown(table.reset_index(names='run'))}\n\n"
         f"Reports of each configuration (equal in {agree} of {len(steps)}; trials that run at the "
         "same time report in another order in each run):\n\n"
-        f"{_markdown(steps)}\n"
+        f"{_markdown(steps)}"
     )
-    args.out.write_text(text)
+    insert(args.out, f"real_vs_replay {args.scheduler}", text)
     print(text)
     return 0
 

@@ -14,13 +14,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, Stopper
 from ray.tune.stopper import CombinedStopper, NoopStopper
-from ray.tune.utils.serialization import TuneFunctionEncoder, _loads_with_cloudpickle
+from ray.tune.utils.serialization import TuneFunctionEncoder
 
 from tune_stoppers.experiment.configs import as_data
 from tune_stoppers.result_keys import DONE, STOP_REASON
@@ -34,6 +35,13 @@ from tune_stoppers.tune.ray_internals.types import (
     StoredTrial,
     Trial,
 )
+
+try:
+    from ray.tune.utils.serialization import _loads_with_cloudpickle
+except ImportError:  # before Ray 2.60 its decoder unpickles by itself
+    from ray.tune.utils.serialization import TuneFunctionDecoder
+
+    _loads_with_cloudpickle = partial(json.loads, cls=TuneFunctionDecoder)
 
 logger = logging.getLogger("tune_stoppers")
 
