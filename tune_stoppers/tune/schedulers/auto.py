@@ -1,4 +1,7 @@
-"""`AutoScheduler`: what to take without choosing."""
+"""`AutoScheduler`: what to take without choosing.
+
+Over 350 lines, as all that follows from one comparison is to be read in one place.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
