@@ -154,7 +154,7 @@ def _course(
         waits=course.paused and trial.status == PAUSED,
         runs=not trial.is_finished() and not course.paused,
         signal=signal,
-        ended=trial_id in record.ended,
+        ended=trial_id in record.ended and not rule.is_whole(record, trial_id),
     )
 
 

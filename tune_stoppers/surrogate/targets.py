@@ -12,7 +12,6 @@ from tune_stoppers.surrogate.joint_model import Belief
 from tune_stoppers.surrogate.loss_scale import Curve, LossScale, median
 
 FEWEST = 4  # that have ended so
-FULL = 0.8  # of the horizon: who ends from there on has run to its end
 APART = 0.2  # of the median time at which they ended: how far these times lie apart, at least
 
 
@@ -21,24 +20,22 @@ def end_at_target(
 ) -> Belief | None:
     """Where a trial to come ends, if trials have shown that they end at a target; else None.
 
-    At least four have ended by themselves before 0.8 of the horizon, each with a report that was
-    better than all those (of a long curve: those that are kept) that any trial has gone on from.
-    They are most of the trials that have ended at their best, and came there at different times.
+    At least four have ended by themselves before the horizon, each with a report that was better
+    than all those (of a long curve: those that are kept) that any trial has gone on from. They are
+    most of the trials that have ended at their best, and came there at different times.
     A trial to come ends where those did: a normal belief about its score, with their mean, and
     their deviation times √(1 + 1 / count).
 
     Args:
         curves: of all trials.
-        ended: of each, whether it has ended by itself, or by a stopper.
+        ended: of each, whether it has ended before the horizon, by itself or by a stopper.
         scale: that of the scores.
     """
     floor = min((curve.bests[-2] for curve in curves if len(curve.bests) > 1), default=-math.inf)
     last = [
         (curve.losses[-1], curve.progress[-1])
         for curve in compress(curves, ended)
-        if len(curve.bests) > 1
-        and curve.losses[-1] <= curve.bests[-1]
-        and curve.progress[-1] < FULL
+        if len(curve.bests) > 1 and curve.losses[-1] <= curve.bests[-1]
     ]
     found = np.array([(loss, time) for loss, time in last if loss < floor])
     if len(found) < FEWEST or 2 * len(found) <= len(last):

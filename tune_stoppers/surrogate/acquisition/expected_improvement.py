@@ -38,7 +38,7 @@ class Course(NamedTuple):
     waits: bool  # it can be resumed
     runs: bool
     signal: Curve | None = None  # what else it reports
-    ended: bool = False  # by itself, or by a stopper
+    ended: bool = False  # by itself or by a stopper, before the horizon
 
 
 class Offer(NamedTuple):

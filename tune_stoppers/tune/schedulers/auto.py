@@ -58,7 +58,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     when `floor` of all training is done, one trial has run to its end, and no trial is expected to
     improve the best loss by `least_gain` of what lies between the best and the median trial; those
     that wait then are given up, and so are those not started. Where trials end by themselves at a
-    target, as four of them have shown (`surrogate.targets`), all are expected to end as those did.
+    target, as four of them have shown (`surrogate.targets`), none is expected to end below those.
 
     The model is checked as the sweep goes: where trials end more than 1.75 times as far from where
     they were expected as it believes (`JointModel.surprise`), it is not relied on. All trials then
@@ -237,9 +237,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if expected is None or not held:
             return None
         place = most_expected(expected, len(known) - len(held))
-        why = NEXT_GIVEN
-        if place is not None:
-            why = f"{told(expected[place])}, most of all that wait"
+        why = NEXT_GIVEN if place is None else f"{told(expected[place])}, most of all that wait"
         return Choice("start", held[place or 0].trial_id, self.rule.keep("{why}", why=why))
 
     def _starts(self, trial: Trial, offer: Offer) -> Choice:
