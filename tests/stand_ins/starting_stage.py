@@ -77,9 +77,11 @@ class Stage:
         self._starting.append(trial)
         self.started.append(trial.trial_id)
 
-    def report(self, trial: Any, step: int, loss: float) -> str:
-        """A report with a checkpoint; what is decided is carried out."""
-        result = {"training_iteration": step, "loss": loss, "checkpoint_dir_name": "checkpoint_0"}
+    def report(self, trial: Any, step: int, loss: float, *, saved: bool = True) -> str:
+        """A report, with a checkpoint if it is `saved`; what is decided is carried out."""
+        result: dict[str, Any] = {"training_iteration": step, "loss": loss}
+        if saved:
+            result["checkpoint_dir_name"] = "checkpoint_0"
         action = str(self.scheduler.on_trial_result(self, trial, result))
         trial.last_result = result
         if action == "PAUSE":

@@ -12,6 +12,7 @@ import pytest
 from ray import tune
 
 import benchmarks
+from tests.stand_ins.starting_stage import Stage
 from tests.tune.schedulers.test_promotion_asha_ray import MAX_T, fit, journal, paths, statuses
 from tune_stoppers import AutoScheduler, Sweep, replay
 from tune_stoppers.backtest.cluster import Cluster
@@ -108,6 +109,32 @@ def test_trials_that_have_diverged_do_not_go_on(others: int) -> None:
         made.append(result.trials.set_index("trial_id").loc[diverged, "reports"].max())
     assert max(made) <= 8  # some go on while nothing is known of others
     assert np.mean(made) <= 5
+
+
+def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
+    """As a Trainer's callback saves improvements only. One that is only behind goes on."""
+    ray = Stage(AutoScheduler(HORIZON), 2, reuse=True)
+    ray.search_alg.set_finished()
+    ray.add(*(f"t{number}" for number in range(8)))
+    steps: dict[str, int] = {}
+    best = dict.fromkeys(range(8), np.inf)
+    for _ in range(200):
+        ray.turn()
+        if not ray.running:
+            continue
+        trial = min(ray.running, key=lambda trial: steps.get(trial.trial_id, 0))
+        step = steps[trial.trial_id] = steps.get(trial.trial_id, 0) + 1
+        number = int(trial.trial_id[1:])
+        loss = {1: 4 * step**2 if step > 2 else 3 - step / 10, 2: 3.5 + 0.01 * step}.get(
+            number, 4 - number / 10 - step / 20
+        )
+        saved = number not in (1, 2) or loss < best[number]
+        best[number] = min(best[number], loss)
+        ray.report(trial, step, float(loss), saved=saved)
+    assert {trial.status for trial in ray.trials} == {"TERMINATED"}
+    assert steps["t1"] <= 6
+    assert "it has diverged" in ray.scheduler.explain("t1")
+    assert "diverged" not in ray.scheduler.explain("t2")
 
 
 def test_dear_starts_and_many_workers_still_save_time() -> None:

@@ -65,9 +65,10 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     go on to a quarter of the horizon, the better half of them to half of it, and the better half of
     those to the end; the reasons say so.
 
-    Where reports come without checkpoints nothing can be paused: a trial is stopped at a rung
-    where it has less than 30 % to become the best and a new trial is worth twice as much, or,
-    once one has run to its end, where it promises next to nothing.
+    A trial that has diverged and reports no checkpoint, as where only improvements are saved, is
+    stopped. Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung
+    where it has less than 30 % to become the best and a new trial is worth twice as much, or, once
+    one has run to its end, where it promises next to nothing.
 
     New trials are held back, and Ray shows them as PAUSED; searchers, class trainables, Ray Train
     and result buffering: as `PausingScheduler` says.
@@ -158,7 +159,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             self._resume(trial.trial_id, self._keep(offer))
             return CONTINUE
         if self._curves.saves:
-            return CONTINUE  # it is compared at its next checkpoint
+            return self._stop_if_diverged(trial)
         return self._stop_or_continue(trial)
 
     def goes_on_alone(self, controller: Controller, trial: Trial) -> bool:
@@ -308,6 +309,19 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if trial_id is None:
             return None
         return self.rule.give_up(trial_id, why, least=self._least_gain)
+
+    def _stop_if_diverged(self, trial: Trial) -> str:
+        """Without a checkpoint, though trials save some: it is compared at its next one.
+
+        But a trial that has diverged may never come to one, if only improvements are saved, and
+        would not be resumed.
+        """
+        said = self._compare(arriving=trial)
+        if said.compared is None or not self._beliefs.diverged(said, trial.trial_id):
+            return CONTINUE
+        text = "it has diverged: {loss:loss}; training starts from {start:loss}"
+        loss, start = self.record.courses[trial.trial_id].loss, said.compared.scale.cap
+        return self._drop_for_good(trial.trial_id, self.rule.stop(text, loss=loss, start=start))
 
     def _stop_or_continue(self, trial: Trial) -> str:
         """Without checkpoints: a trial that is stopped cannot come back."""

@@ -36,3 +36,10 @@ class Beliefs(Live):
         )
         self.said = self.turn, said
         return said
+
+    def diverged(self, said: Said[Trial], trial_id: str) -> bool:
+        """Whether a trial that was compared has diverged, as `LossScale` has it."""
+        if said.compared is None or trial_id not in self.curves:
+            return False
+        curve, _ = self.curves[trial_id][-1]
+        return said.compared.scale.diverged(curve)
