@@ -25,7 +25,7 @@ def running(workers: Workers, count: int, now: float = 0.0) -> list[Any]:
 
 
 def test_one_waits_in_line_and_more_while_the_cluster_takes_them() -> None:
-    """The number chosen ahead doubles with the trials that run, until one has to wait."""
+    """Of a cluster of unknown size: as many as run, until one has to wait."""
     workers = Workers()
     first, *others = (trial(f"t{i}") for i in range(9))
     workers.add(first, 0.0, chosen=True)
@@ -66,11 +66,7 @@ def test_all_that_a_cluster_takes_start_at_the_same_time() -> None:
     for number in range(4):
         workers.slots[f"t{number}"].trial.status = "RUNNING"
     workers.look(4.0)
-    ahead = 1
-    while workers.room:
-        workers.add(trial(f"ahead{ahead}"), 4.0, chosen=True)
-        ahead += 1
-    assert ahead == 4  # as many again, until one has to wait
+    assert not workers.room  # the cluster stays as it is: one is in line
 
 
 def resources(monkeypatch: pytest.MonkeyPatch, size: int, free: int) -> dict[str, int]:
@@ -102,6 +98,29 @@ def test_ray_is_asked_how_many_more_can_start(monkeypatch: pytest.MonkeyPatch) -
     said["size"] = 4  # a node has come
     workers.look(1.5)
     assert workers.room
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_more_wait_in_line_only_where_the_cluster_has_grown(
+    grown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would be chosen before there is anything to compare, and gain nothing by it."""
+    said = resources(monkeypatch, size=2, free=2)
+    workers = Workers()
+    running(workers, 2)
+    if grown:
+        said["size"] = 4
+    for number in range(2):
+        each = trial(f"later{number}", "RUNNING")
+        workers.add(each, 1.0, chosen=True)
+    workers.look(2.0)
+    said["free"] = 0
+    workers.look(4.0)
+    ahead = 0
+    while workers.room:
+        workers.add(trial(f"ahead{ahead}"), 4.0, chosen=True)
+        ahead += 1
+    assert ahead == (4 if grown else 1)
 
 
 def test_a_cluster_that_others_fill_gets_one_in_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ class Workers:
         self.most = 0  # trials seen running at a time
         self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
         self.given: int | None = None  # that can run at a time, as a replay says; None: ask Ray
-        self._ahead = 1  # how many may wait in line: doubled while the cluster takes them all
+        self._ahead = 1  # how many may wait in line: more while the cluster grows
+        self._first_size: int | None = None  # trials that it could run when it was first looked at
         self._now = -math.inf  # of the last look
         self._full_until = -math.inf  # the cluster is not looked at again before
         self._room = 0  # trials that it was seen to have room for, all together
@@ -64,13 +65,24 @@ class Workers:
                 del self.slots[trial_id]
                 gone.append(slot)
         if running > self.most:
-            # So many again may be chosen before there is much to compare: the cluster may grow, and
-            # what is learnt of them is worth more than choosing among few (small_sweeps).
-            self.most = self._ahead = running
+            self.most = running
+            self._ahead = running if self._grows() else 1
         for slot in gone:
             if slot.running:
                 self._pass_on(now)
         return [slot.trial.trial_id for slot in gone]
+
+    def _grows(self) -> bool:
+        """Whether the cluster may take as many again: it has grown before, or its size is unknown.
+
+        An autoscaler adds nodes for those that wait in line; one at a time would be slow. Where
+        the cluster stays as it is they only wait, chosen before there is anything to compare.
+        """
+        like = next(slot.trial for slot in self.slots.values() if slot.running)
+        size = capacity(like) if self.given is None else self.given
+        if self._first_size is None:
+            self._first_size = size
+        return size == 0 or size > self._first_size
 
     def _pass_on(self, now: float) -> None:
         """A worker came free: it goes to the first in line."""
