@@ -14,7 +14,7 @@ import numpy as np
 from tune_stoppers.surrogate.encoding import Floats
 
 RANDOM = 5  # of the trials that a history chooses first, one in so many is the next given
-NEXT_GIVEN = f"one in {RANDOM} of the first trials is the next in the order given"
+NEXT_GIVEN = "one in {every} of the first trials is the next in the order given"
 SLOPE, SLOPE_SD = 0.8, 0.5  # of standings on what was expected of them, before any is seen
 
 
@@ -25,14 +25,15 @@ class Prior(Protocol):
         """The standing of each, in normal scores (lower is better); None: nothing is known."""
 
 
-def most_expected(expected: Floats, picks: int) -> int | None:
+def most_expected(expected: Floats, picks: int, every: int = RANDOM) -> int | None:
     """The place of the trial to start, by a history alone; None: the next in the order given.
 
     Args:
         expected: of those that wait, in the order given.
-        picks: how many were chosen before: each `RANDOM`th is the next given.
+        picks: how many were chosen before.
+        every: one in so many is the next given, so that a wrong history shows.
     """
-    if not len(expected) or picks % RANDOM == RANDOM - 1:
+    if not len(expected) or picks % every == every - 1:
         return None
     return int(np.argmin(expected))
 

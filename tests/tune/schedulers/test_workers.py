@@ -123,6 +123,23 @@ def test_more_wait_in_line_only_where_the_cluster_has_grown(
     assert ahead == (4 if grown else 1)
 
 
+@pytest.mark.parametrize(
+    ("trials", "workers_", "line"), [(40, 4, 4), (40, 2, 2), (40, 8, 1), (8, 4, 1), (8, 2, 2)]
+)
+def test_the_first_trials_wait_in_line_up_to_eight_or_half_of_them(
+    trials: int, workers_: int, line: int
+) -> None:
+    """As many as run, so that something is known early; but half of the sweep at most."""
+    workers = Workers()
+    workers.given, workers.trials = workers_, trials
+    running(workers, workers_)
+    ahead = 0
+    while workers.room:
+        workers.add(trial(f"ahead{ahead}"), 4.0, chosen=True)
+        ahead += 1
+    assert ahead == line
+
+
 def test_a_cluster_that_others_fill_gets_one_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has room by itself, and none is free."""
     resources(monkeypatch, size=8, free=0)

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from tune_stoppers.core import require_number
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.prior import NEXT_GIVEN, Prior, most_expected, told, trust
+from tune_stoppers.surrogate.prior import NEXT_GIVEN, RANDOM, Prior, most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     ConfigModel,
@@ -137,7 +137,7 @@ class FreezeThawAcquisition:
             return Candidate(0, 1.0, 1.0, f"the first {self.least} trials start in the order given")
         place = most_expected(expected[:new], picks)
         if place is None:
-            return Candidate(0, 1.0, 1.0, NEXT_GIVEN)
+            return Candidate(0, 1.0, 1.0, NEXT_GIVEN.format(every=RANDOM))
         return Candidate(place, 1.0, 1.0, f"{told(expected[place])}, most of all that wait")
 
     def _beliefs(

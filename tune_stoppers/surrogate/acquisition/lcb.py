@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from tune_stoppers.core import require_number
 from tune_stoppers.surrogate.encoding import Floats
-from tune_stoppers.surrogate.prior import NEXT_GIVEN, Prior, most_expected, told, trust
+from tune_stoppers.surrogate.prior import NEXT_GIVEN, RANDOM, Prior, most_expected, told, trust
 from tune_stoppers.surrogate.trial_scores import (
     BLAS,
     MOST_KNOWN,
@@ -136,5 +136,5 @@ class LowerConfidenceBound:
             return NextStart(0, f"the first {self.least} trials start in the order given")
         place = most_expected(expected[:waiting], picks)
         if place is None:
-            return NextStart(0, NEXT_GIVEN)
+            return NextStart(0, NEXT_GIVEN.format(every=RANDOM))
         return NextStart(place, f"{told(expected[place])}, most of all that wait")

@@ -27,6 +27,7 @@ from tune_stoppers.tune.schedulers.beliefs import Beliefs
 from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
 from tune_stoppers.tune.schedulers.pausing import PausingScheduler
 
+NEXT_IN_ORDER = 2  # of the first trials with a history, one in so many is the next given
 FEWEST = 8  # that must have reported before the sweep may end
 # A trial that cannot be paused is stopped from this share of the horizon on, once so many have
 # reported, with less than this probability to pass the best, or this expected improvement.
@@ -237,8 +238,10 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         expected = self.expected_of(held, known.values())
         if expected is None or not held:
             return None
-        place = most_expected(expected, len(known) - len(held))
-        why = NEXT_GIVEN if place is None else f"{told(expected[place])}, most of all that wait"
+        place = most_expected(expected, len(known) - len(held), NEXT_IN_ORDER)
+        why = NEXT_GIVEN.format(every=NEXT_IN_ORDER)
+        if place is not None:
+            why = f"{told(expected[place])}, most of all that wait"
         return Choice("start", held[place or 0].trial_id, self.rule.keep("{why}", why=why))
 
     def _starts(self, trial: Trial, offer: Offer) -> Choice:

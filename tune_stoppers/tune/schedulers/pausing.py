@@ -208,6 +208,7 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         now = self._clock()
         self._look(now)
         self._live.workers.limit = most_at_a_time(controller.search_alg)
+        self._live.workers.trials = len(self._live.trials)
         first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first

@@ -15,6 +15,7 @@ import ray
 from tune_stoppers.tune.ray_internals.controller import request_of, takes_process
 from tune_stoppers.tune.ray_internals.types import PENDING, RUNNING, Controller, Trial
 
+FIRST = 8  # trials that may be chosen before there is much to choose by
 LOOK_EVERY = 1.0  # seconds between two looks at what a full cluster has free
 
 
@@ -38,7 +39,8 @@ class Workers:
         self.most = 0  # trials seen running at a time
         self.limit = 0  # how many may run at a time by the user's wish; 0: as many as can
         self.given: int | None = None  # that can run at a time, as a replay says; None: ask Ray
-        self._ahead = 1  # how many may wait in line: more while the cluster grows
+        self.trials = 0  # of the sweep, as far as they are known
+        self._ahead = 1  # how many may wait in line
         self._first_size: int | None = None  # trials that it could run when it was first looked at
         self._now = -math.inf  # of the last look
         self._full_until = -math.inf  # the cluster is not looked at again before
@@ -66,7 +68,7 @@ class Workers:
                 gone.append(slot)
         if running > self.most:
             self.most = running
-            self._ahead = running if self._grows() else 1
+            self._ahead = running if self._grows() else self._first_ones(running)
         for slot in gone:
             if slot.running:
                 self._pass_on(now)
@@ -75,14 +77,21 @@ class Workers:
     def _grows(self) -> bool:
         """Whether the cluster may take as many again: it has grown before, or its size is unknown.
 
-        An autoscaler adds nodes for those that wait in line; one at a time would be slow. Where
-        the cluster stays as it is they only wait, chosen before there is anything to compare.
+        An autoscaler adds nodes for those that wait in line; one at a time would be slow.
         """
         like = next(slot.trial for slot in self.slots.values() if slot.running)
         size = capacity(like) if self.given is None else self.given
         if self._first_size is None:
             self._first_size = size
         return size == 0 or size > self._first_size
+
+    def _first_ones(self, running: int) -> int:
+        """How many may wait where the cluster stays as it is: as many as run, while they are few.
+
+        What is learnt of the first ones is worth more than choosing among fewer; of more than
+        `FIRST`, or half of the sweep, it is not (`benchmarks.small_sweeps`).
+        """
+        return max(min(FIRST - running, self.trials // 2 - running, running), 1)
 
     def _pass_on(self, now: float) -> None:
         """A worker came free: it goes to the first in line."""
