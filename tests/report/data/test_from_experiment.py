@@ -122,6 +122,36 @@ def test_a_paused_trial_goes_on_where_it_was(tmp_path):
     assert story_trial.events[0].time == pytest.approx(2.0)
 
 
+def test_a_trial_that_went_on_at_once_was_not_paused(tmp_path):
+    """Nor does one that was given up show as lost besides."""
+    trial(tmp_path, "a0000", [3.0, 2.0, 1.5], done=True)
+    line = {"trial": "a0000", "owner": "AutoScheduler"}
+    pause = line | {"action": "PAUSE", "rule": "ExpectedImprovement", "reason": "at a rung"}
+    journal(
+        tmp_path,
+        pause | {"time": BEGIN, "step": 1},
+        line | {"time": BEGIN, "event": "resumed", "numbers": {"why": "goes on at once: so"}},
+        pause | {"time": BEGIN + 1, "step": 2},
+        line | {"time": BEGIN + 2, "event": "given up"},
+        line | {"time": BEGIN + 2, "event": "lost"},
+    )
+    (story_trial,) = experiment_story(tmp_path, "loss", "min").trials
+    assert [event.kind for event in story_trial.events] == ["given up"]
+
+
+def test_a_pause_that_no_scheduler_told_is_seen_from_its_decision(tmp_path):
+    """But one that was given up there instead did not pause."""
+    for name in ("a0000", "b0001"):
+        trial(tmp_path, name, [3.0, 2.0], done=True)
+    line = {"time": BEGIN, "step": 1, "owner": "AutoScheduler"}
+    pause = line | {"action": "PAUSE", "rule": "ExpectedImprovement", "reason": "at a rung"}
+    given_up = line | {"trial": "b0001", "event": "given up"}
+    journal(tmp_path, pause | {"trial": "a0000"}, pause | {"trial": "b0001"}, given_up)
+    first, second = by_id(experiment_story(tmp_path, "loss", "min")).values()
+    assert [event.kind for event in first.events] == ["paused"]
+    assert [event.kind for event in second.events] == ["given up"]
+
+
 def test_a_trial_stopped_by_hand(tmp_path):
     """Whoever asked is named as a person."""
     trial(tmp_path, "a0000", [3.0, 2.0], done=True, reason="user: looks wrong")

@@ -256,13 +256,17 @@ def test_rungs_thresholds_events_and_a_dry_run_are_drawn(tmp_path):
         tmp_path,
         stop_line("b0000", 3, dry_run=True, numbers={"parts": [{"rule": "X", "rung": 3}]}),
         stop_line("b0000", 4, dry_run=True, rule="Threshold", numbers={"threshold": 2.0}),
-        {"time": 1_700_000_002, "trial": "a0000", "event": "paused", "owner": "S"},
+        *(
+            {"time": 1_700_000_002, "trial": "a0000", "event": event, "owner": "S"}
+            for event in ("started", "paused", "resumed", "paused")
+        ),
     )
     reader = Reader(page(experiment_story(tmp_path, "loss", "min")))
     assert {"stopped there", "best of those"} <= set(reader.texts)  # the table of rungs
     for kind, tag in {"rung": "path", "threshold": "path", "would": "g", "event": "g"}.items():
         assert reader.count(tag, kind) >= 1, kind
     assert {"threshold 2", "3", "paused", "continued"} <= set(reader.texts)
+    assert "2 × paused, resumed" in reader.texts  # in the table
     assert any(text.startswith("The dry run took no decision. Had it, 1") for text in reader.texts)
 
 

@@ -14,7 +14,10 @@ from tune_stoppers.journal.lines import (
     CONFIG,
     ENDED,
     FORGOT,
+    GIVEN_UP,
+    LOST,
     OVER,
+    RESUMED,
     SAVING,
     TRIAL,
     UNJUDGED,
@@ -28,7 +31,8 @@ UNSHOWN = (
     *(ENDED, UNJUDGED, FORGOT, TRIAL, CONFIG, OVER, AGAIN, SAVING),
     *("cost", "start cost", "out of order"),
 )
-PAUSED = ("pause", "paused")
+PAUSED = "paused"
+WENT_ON = ("goes on at once: ", "continues at once: ")  # why a trial "resumed" that did not pause
 
 
 def would_stop(line: Line) -> bool:
@@ -48,16 +52,28 @@ def rule_of(lines: Sequence[Line]) -> str:
 
 
 def events_of(lines: Sequence[Line], begin: float) -> Iterator[Event]:
-    """What the journal tells beside judgements; decisions to pause too, if no pause is told."""
-    told = any(line.get("event") in PAUSED for line in lines)
-    for line in lines:
-        kind = line.get("event")
-        if not told and line.get("action") == Action.PAUSE.value and not line.get("dry_run"):
-            kind = kind or PAUSED[0]
-        if kind and kind not in UNSHOWN:
+    """What the journal tells beside judgements; decisions to pause too, if no pause is told.
+
+    Not of a trial that was to pause and went on at once or was given up, nor that one given up is
+    gone.
+    """
+    told = any(line.get("event") == PAUSED or _went_on(line) for line in lines)
+    events = [str(line.get("event") or "") for line in lines]
+    for line, kind, before, after in zip(
+        lines, events, ["", *events], [*events[1:], ""], strict=False
+    ):
+        decided = line.get("action") == Action.PAUSE.value and not line.get("dry_run")
+        if decided and not told and after != GIVEN_UP:
+            kind = kind or PAUSED
+        gone = kind == LOST and before == GIVEN_UP
+        if kind and kind not in UNSHOWN and not gone and not _went_on(line):
             time = number(line.get("time"))
             moment = math.nan if time is None else time - begin
-            yield Event(moment, step_of(line), str(kind), why_of(line))
+            yield Event(moment, step_of(line), kind, why_of(line))
+
+
+def _went_on(line: Line) -> bool:
+    return line.get("event") == RESUMED and why_of(line).startswith(WENT_ON)
 
 
 def numbers_of(lines: Sequence[Line], key: str, rule: str | None = None) -> Iterator[float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from typing import NamedTuple
 
+from tune_stoppers.journal.lines import STARTED
 from tune_stoppers.report.data.rungs import rungs_of
 from tune_stoppers.report.data.story import Story, TrialStory, is_number
 from tune_stoppers.report.data.totals import known
@@ -139,7 +141,7 @@ def _in_css(text: str) -> str:
 
 
 def _columns(story: Story) -> list[Column]:
-    """What identifies and sums up a trial, its hyperparameters, then the details."""
+    """What sums up a trial, its hyperparameters and why it ended, then the details."""
     columns = [
         Column("trial", "", lambda t, _: f'<td class="id">{escape(t.trial_id)}</td>'),
         Column(f"best {story.metric}", "n", lambda t, _: cell(t.best_value)),
@@ -149,13 +151,16 @@ def _columns(story: Story) -> list[Column]:
     for parameter in story.swept:
         kind = "n" if parameter.numeric else ""
         columns.append(Column(parameter.name, kind, partial(_value, parameter.name)))
+    columns.append(Column("why", "", _why))
     columns.append(Column("last", "n", lambda t, _: cell(t.last_step)))
     columns.append(Column("reports", "n", lambda t, _: cell(float(t.reports))))
     if story.clock == "s":
         columns.append(Column("spent", "n", partial(_spent, story), "s"))
-    if any(trial.events for trial in story.trials):
-        columns.append(Column("events", "", lambda t, _: f"<td>{escape(_events(t))}</td>"))
-    return [*columns, Column("why", "", _why)]
+    if any(_events(trial) for trial in story.trials):
+        columns.append(
+            Column("events", "", lambda t, _: f'<td class="id">{escape(_events(t))}</td>')
+        )
+    return columns
 
 
 def _spent(story: Story, trial: TrialStory, ref: TrialRef) -> str:
@@ -193,5 +198,6 @@ def _tip(story: Story, trial: TrialStory) -> str:
 
 
 def _events(trial: TrialStory) -> str:
-    kinds = [event.kind for event in trial.events]
-    return ", ".join(f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds))
+    """What happened to it, and how often; that it started goes without saying."""
+    kinds = Counter(event.kind for event in trial.events if event.kind != STARTED)
+    return ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tune_stoppers.journal.lines import RESUMED, STARTED
 from tune_stoppers.report.data.story import Span, Story
 from tune_stoppers.report.pictures.picture import (
     Axis,
@@ -22,7 +23,6 @@ SHAPES = {  # of events, by the journal's word for them
     "paused": "e-pause",
     "promotion": "e-promotion",
     "promoted": "e-promotion",
-    "resumed": "e-resume",
     "rollback": "e-rollback",
     "rewind": "e-rollback",
     "recovery": "e-rollback",
@@ -32,6 +32,7 @@ SHAPES = {  # of events, by the journal's word for them
     "given up": "e-end",
     "user": "e-end",
 }
+CHOSEN = (STARTED, RESUMED)  # the bar that follows shows it
 OPENINGS = {"resume": "continued", "restart": "went back"}
 SPANS = 6000  # that are drawn: the longest
 MOMENTS = 250  # events and openings that are marked; more would hide the bars
@@ -105,7 +106,7 @@ def _events(
         spans = sorted(where.get(trial.trial_id, ()), key=lambda item: item[0].begin)
         for event in trial.events:
             before = [level for span, level in spans if span.begin <= event.time]
-            if before:
+            if before and event.kind not in CHOSEN:
                 shape = SHAPES.get(event.kind, "e-event")
                 name = event.kind if event.kind in SHAPES else "other event"
                 ref = refs[trial.trial_id]
