@@ -73,6 +73,11 @@ def test_keys_become_lines(keys, lines, left):
     [
         (folders.stop_line("a", 3) | {"kind": "decision"}, "+3 s  a step 3: STOP, PatienceStopper"),
         (folders.stop_line("a", 3, dry_run=True) | {"kind": "decision"}, "STOP (dry run)"),
+        (
+            {"kind": "event", "time": folders.BEGIN, "trial": "a", "event": "given up"}
+            | {"numbers": {"why": "it has diverged: 9"}},
+            "+0 s  a: given up: it has diverged: 9",
+        ),
         ({"kind": "status", "time": folders.BEGIN, "trial": "a", "status": "ERROR"}, "a: ERROR"),
         ({"kind": "end", "trials": {"TERMINATED": 2}}, "the sweep has ended: 2 TERMINATED"),
     ],
@@ -82,7 +87,9 @@ def test_an_event_is_a_sentence(event, expected):
     assert expected in sentence(event, folders.BEGIN)
 
 
-def test_decisions_to_continue_are_no_sentence():
+def test_decisions_to_continue_and_accounts_are_no_sentence():
     """They would bury the others."""
+    cost = {"kind": "event", "trial": "a", "event": "cost", "numbers": {"cost": 4.2}}
+    assert sentence(cost, folders.BEGIN) == ""
     line = folders.stop_line("a", 3) | {"kind": "decision", "action": "CONTINUE"}
     assert sentence(line, folders.BEGIN) == ""

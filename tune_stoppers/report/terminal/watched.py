@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_stoppers.experiment.journals import merged, objective_of
+from tune_stoppers.journal.lines import GIVEN_UP, RESUMED, STARTED
 from tune_stoppers.metrics import number
 from tune_stoppers.report import compute
 from tune_stoppers.report.data.explain import Explained, TrialTold, number_of
@@ -22,6 +23,7 @@ from tune_stoppers.report.scales import duration
 HINT = "stop TRIAL [why] and Enter asks for a trial to be stopped; q and Enter leaves"
 BESIDE = 9  # lines of a window beside the trials
 HEADER = ("trial", "status", "step", "value", "best", "why")
+CHOSEN = (STARTED, RESUMED, GIVEN_UP)  # what a scheduler does beside judging reports
 NUMBERS = ("step", "value", "best")
 
 
@@ -90,7 +92,7 @@ def view(watch: Watch, height: int, said: str = "", typed: str | None = None) ->
 
 
 def sentence(event: Event, begin: float) -> str:
-    """An event in a line; "" for those that nobody waits for: decisions to continue."""
+    """An event in a line; "" for those that nobody waits for: decisions to continue, accounts."""
     at = f"+{(number(event.get('time')) or begin) - begin:.0f} s"
     kind, trial = event["kind"], event.get("trial") or "the sweep"
     if kind == "best":
@@ -100,7 +102,10 @@ def sentence(event: Event, begin: float) -> str:
     if kind == "end":
         counts = ", ".join(f"{many} {status}" for status, many in event["trials"].items())
         return f"{at}  the sweep has ended: {counts}"
-    if kind == "event" or event["action"] == "CONTINUE":
+    if kind == "event":
+        why = why_of(event)
+        return f"{at}  {trial}: {event['event']}: {why}" if event["event"] in CHOSEN and why else ""
+    if event["action"] == "CONTINUE":
         return ""
     step = number(event.get("step")) or 0.0
     dry = " (dry run)" if event.get("dry_run") else " (not yet)" if event.get("early") else ""
