@@ -137,6 +137,26 @@ def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
     assert "diverged" not in ray.scheduler.explain("t2")
 
 
+def test_a_worker_waits_for_a_first_report_rather_than_for_nothing() -> None:
+    """While the last trial of eight starts, those that promise next to nothing do not go on."""
+    ray = Stage(AutoScheduler(HORIZON), 2, reuse=True)
+    ray.search_alg.set_finished()
+    ray.add(*(f"t{number}" for number in range(8)))
+    steps: dict[str, int] = {}
+    for _ in range(400):
+        ray.turn()
+        for trial in [t for t in ray.running if t.trial_id != "t7"][:1]:
+            step = steps[trial.trial_id] = steps.get(trial.trial_id, 0) + 1
+            ray.report(trial, step, 4 - (step / 8 if trial.trial_id == "t1" else step / 1000))
+    assert [trial.trial_id for trial in ray.running] == ["t7"]
+    assert steps["t1"] == HORIZON
+    assert sum(steps.values()) < 0.4 * 8 * HORIZON
+    ray.report(ray.running[0], 1, 4.0)
+    for _ in range(5):
+        ray.turn()
+    assert {trial.status for trial in ray.trials} == {"TERMINATED"}
+
+
 def test_dear_starts_and_many_workers_still_save_time() -> None:
     """All workers start at once, trials change places less, and none idles while work is due."""
     sweep = shared_gpu()

@@ -290,13 +290,19 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         """Whether a worker rather waits for what the others come to: nothing promises enough.
 
         Without this the first trials would all run to their ends where workers are many. Below the
-        floor a worker waits only for what has diverged: the work is done in any case.
+        floor a worker waits only for what has diverged: the work is done in any case. While a trial
+        has yet to make its first report, nothing that promises too little goes on meanwhile.
         """
+        known, live = self.record.courses, self._live
+        awaited = any(
+            trial_id not in known and trial_id not in live.held and not trial.is_finished()
+            for trial_id, trial in live.trials.items()
+        )
         runs = said.compared is not None and said.compared.gain_of_running > 0
-        if not (others and runs):
+        if not (others and (runs or awaited)):
             return False
-        known = len(self.record.courses) >= min(FEWEST, len(self._live.trials))
-        due = known and self._floor_is_done(said)
+        enough = awaited or len(known) >= min(FEWEST, len(live.trials))
+        due = enough and self._floor_is_done(said)
         return offer.gain <= 0 or (due and offer.gain < self._least_gain)
 
     def _last_one(self, why: str = NO_GAIN, halving: Said[Trial] | None = None) -> Choice | None:
