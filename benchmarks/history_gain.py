@@ -1,11 +1,12 @@
 """What earlier sweeps are worth to AutoScheduler: each sweep, with the others of its family known.
 
 python -m benchmarks.history_gain CURVES_DIR [--families lora] [--pools 16 40] [--draws 4]
-    [--workers 4] [--all]
+    [--workers 4] [--all] [--beside taskset]
 
 Pools as in `benchmarks.small_sweeps`. "shuffled": the same history with its outcomes given to other
 configurations at random, as one that knows nothing would be. Where sweeps share configurations
-(TaskSet's do), those of the pool are left out of the history.
+(TaskSet's do), those of the pool are left out of the history. With `--beside` the sweeps of those
+families are in the history too.
 
 With `--all` also: a history in which the worst is the best; the other schedulers that take one; and
 what can be done by hand with Ray's ASHA. "points_to_evaluate": the pool in the order in which
@@ -80,11 +81,13 @@ def runs_of(
     draws: int,
     workers: Sequence[int] = (4,),
     everything: bool = False,
+    beside: Sequence[Task] = (),
 ) -> pd.DataFrame:
-    """A row for each pool, number of workers and rule."""
+    """A row for each pool, number of workers and rule; `beside`: more sweeps for each history."""
     rows: list[dict[str, Any]] = []
     for index, task in enumerate(tasks):
         others = [t.sweep for t in tasks if t.family == task.family and t is not task]
+        others += [t.sweep for t in beside if t.family != task.family]
         if not others:
             continue
         for size in pools:
@@ -186,13 +189,15 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--pools", nargs="+", type=int, default=[16, 40])
     parser.add_argument("--draws", type=int, default=4, help="of each pool")
     parser.add_argument("--workers", nargs="+", type=int, default=[4])
+    parser.add_argument("--beside", nargs="+", default=[], choices=list(FILES), help="families")
     parser.add_argument("--all", action="store_true", help="other schedulers and baselines too")
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
     args = parser.parse_args(given)
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tasks = load(args.curves, tuple(args.families))
-    text = table(runs_of(tasks, args.pools, args.draws, args.workers, args.all))
+    beside = load(args.curves, tuple(args.beside))
+    text = table(runs_of(tasks, args.pools, args.draws, args.workers, args.all, beside))
     command = (
         f"python -m benchmarks.history_gain CURVES_DIR {' '.join((given or sys.argv[1:])[1:])}"
     )

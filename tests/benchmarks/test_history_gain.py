@@ -1,5 +1,7 @@
 """What a history is worth, on sweeps where that is known."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from benchmarks.history_gain import (
@@ -35,6 +37,14 @@ def a_task(name: str, shift: float) -> Task:
         for t in range(1, 13)
     ]
     return Task("lora", Sweep.from_frame(pd.DataFrame(rows), name=name, metric="loss", mode="min"))
+
+
+def test_sweeps_of_other_families_are_a_history_where_they_are_asked_for() -> None:
+    """A sweep without relatives is left out otherwise."""
+    mine, other = a_task("a", 0.0), replace(a_task("b", 0.3), family="taskset")
+    assert runs_of([mine], [12], 1).empty
+    runs = runs_of([mine], [12], 1, beside=[mine, other])
+    assert f"AutoScheduler, {KNOWN}" in set(runs["rule"])
 
 
 def test_a_history_that_is_right_finds_the_best_sooner() -> None:
