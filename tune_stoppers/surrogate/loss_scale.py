@@ -61,17 +61,28 @@ class LossScale(NamedTuple):
         above = (np.minimum(losses, self.cap) - self.best) / self.gap
         return np.where(above > 0, np.log1p(np.maximum(above, 0.0)), above)
 
-    def diverged(self, curve: Curve) -> bool:
-        """Whether a trial's newest loss is far above what training starts from.
+    def diverged(self, curve: Curve, reports: int = 1) -> bool:
+        """Whether a trial's newest losses, so many, are far above what training starts from.
 
         Above `cap` by more than the largest of: how far the best is below it, `gap`, five standard
         deviations of first losses and of an evaluation. And its own best is as far below its
         newest, or it has reported thrice: a slow start is no divergence.
         """
-        usual = FAR * max(self.spread, self.noise * self.gap)
-        far, newest = max(self.cap - self.best, self.gap, usual), curve.losses[-1]
-        settled = len(curve.losses) >= FEWEST_REPORTS or newest > curve.bests[-1] + far
-        return bool(newest > self.cap + far and settled)
+        far, newest = max(self.cap - self.best, self.gap, self._usual), curve.losses[-reports:]
+        settled = len(curve.losses) >= FEWEST_REPORTS or newest[-1] > curve.bests[-1] + far
+        return bool(newest.min() > self.cap + far and settled)
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the best has come further below the first losses than these differ.
+
+        Before, `diverged` goes by next to nothing where all start alike.
+        """
+        return self.cap - self.best > self.spread
+
+    @property
+    def _usual(self) -> float:
+        return FAR * max(self.spread, self.noise * self.gap)
 
     def loss(self, score: float) -> float:
         """The loss that has this score."""

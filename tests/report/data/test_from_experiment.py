@@ -140,13 +140,14 @@ def test_a_trial_that_went_on_at_once_was_not_paused(tmp_path):
 
 
 def test_a_pause_that_no_scheduler_told_is_seen_from_its_decision(tmp_path):
-    """But one that was given up there instead did not pause."""
+    """But where starts are told, or that one was given up, no pause is one that was not made."""
     for name in ("a0000", "b0001"):
         trial(tmp_path, name, [3.0, 2.0], done=True)
     line = {"time": BEGIN, "step": 1, "owner": "AutoScheduler"}
     pause = line | {"action": "PAUSE", "rule": "ExpectedImprovement", "reason": "at a rung"}
     given_up = line | {"trial": "b0001", "event": "given up"}
-    journal(tmp_path, pause | {"trial": "a0000"}, pause | {"trial": "b0001"}, given_up)
+    pauses = [pause | {"trial": "b0001", "step": step} for step in (1, 2)]
+    journal(tmp_path, pause | {"trial": "a0000"}, *pauses, given_up)
     first, second = by_id(experiment_story(tmp_path, "loss", "min")).values()
     assert [event.kind for event in first.events] == ["paused"]
     assert [event.kind for event in second.events] == ["given up"]

@@ -78,6 +78,11 @@ def test_keys_become_lines(keys, lines, left):
             | {"numbers": {"why": "it has diverged: 9"}},
             "+0 s  a: given up: it has diverged: 9",
         ),
+        (
+            {"kind": "event", "time": folders.BEGIN, "trial": "a", "event": "resumed"}
+            | {"numbers": {"why": "goes on at once: as the best so far"}},
+            "+0 s  a: goes on at once: as the best so far",
+        ),
         ({"kind": "status", "time": folders.BEGIN, "trial": "a", "status": "ERROR"}, "a: ERROR"),
         ({"kind": "end", "trials": {"TERMINATED": 2}}, "the sweep has ended: 2 TERMINATED"),
     ],

@@ -132,9 +132,36 @@ def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
         best[number] = min(best[number], loss)
         ray.report(trial, step, float(loss), saved=saved)
     assert {trial.status for trial in ray.trials} == {"TERMINATED"}
-    assert steps["t1"] <= 6
+    assert steps["t1"] <= HORIZON / 2  # it waits until another has come that far
     assert "it has diverged" in ray.scheduler.explain("t1")
     assert "diverged" not in ray.scheduler.explain("t2")
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers", "losses"),
+    [
+        (1, 1, [2.30, 2.31, 2.32, 2.1]),  # alone: a poor second report is no divergence
+        (4, 4, [2.30, 2.31, 2.32, 2.1]),
+        (16, 8, [2.30, 2.36, 2.37, 2.1]),  # all start alike, and nothing has been learnt yet
+        (16, 4, [4.0, 9.0, 3.5, 3.0]),  # one outlier
+    ],
+)
+def test_a_poor_start_is_not_taken_for_divergence(
+    trials: int, workers: int, losses: list[float]
+) -> None:
+    """A stop without a checkpoint is for good."""
+    ray = Stage(AutoScheduler(HORIZON), workers, reuse=True)
+    ray.search_alg.set_finished()
+    ray.add(*(f"t{number}" for number in range(trials)))
+    steps: dict[str, int] = {}
+    for _ in range(60):
+        ray.turn()
+        for trial in list(ray.running):
+            step = steps[trial.trial_id] = steps.get(trial.trial_id, 0) + 1
+            loss = losses[min(step, len(losses)) - 1] - step / 1000
+            loss += int(trial.trial_id[1:]) / 10_000
+            ray.report(trial, step, loss, saved=step == 1 or loss < losses[0] - 0.01)
+    assert all("diverged" not in ray.scheduler.explain(name) for name in steps)
 
 
 def test_a_worker_waits_for_a_first_report_rather_than_for_nothing() -> None:

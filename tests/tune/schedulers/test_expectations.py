@@ -58,6 +58,16 @@ def test_the_first_trials_are_those_of_which_most_is_expected(make: Make) -> Non
     assert warm.regret < 0.02
 
 
+def test_every_second_of_the_first_trials_is_the_next_in_the_order_given() -> None:
+    """Of `AutoScheduler`: so that a history that is wrong shows."""
+    scheduler = AutoScheduler(HORIZON, history=curves(40, seed=7))
+    began = starts(replay(NEW, scheduler, workers=4, order="recorded"))
+    given = [curve.trial_id for curve in NEW.curves]
+    for place in (1, 3, 5, 7):
+        assert began[place] == next(name for name in given if name not in began[:place])
+    assert began[:8] != given[:8]
+
+
 @EVERY
 def test_the_best_is_found_after_a_history_that_is_the_wrong_way_round(make: Make) -> None:
     """As well as without one: the mean of ten sweeps, of which either loses some."""

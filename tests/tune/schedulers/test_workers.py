@@ -140,6 +140,29 @@ def test_the_first_trials_wait_in_line_up_to_eight_or_half_of_them(
     assert ahead == line
 
 
+def test_a_smaller_request_is_no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of such trials fit into the same cluster."""
+
+    def asking(name: str, cpus: int, status: str = "RUNNING") -> Any:
+        request = SimpleNamespace(required_resources={"CPU": cpus})
+        return SimpleNamespace(trial_id=name, status=status, placement_group_factory=request)
+
+    def capacity(like: Any, *, free: bool = False) -> int:
+        return 0 if free else int(8 / like.placement_group_factory.required_resources["CPU"])
+
+    monkeypatch.setattr(module, "capacity", capacity)
+    workers = Workers()
+    large = asking("large", 4)
+    workers.add(large, 0.0, chosen=True)
+    workers.look(0.0)
+    large.status = "TERMINATED"
+    for number in range(8):
+        workers.add(asking(f"t{number}", 1), 1.0, chosen=True)
+    workers.look(2.0)
+    workers.add(asking("waiting", 1, "PENDING"), 3.0, chosen=True)
+    assert not workers.room
+
+
 def test_a_cluster_that_others_fill_gets_one_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has room by itself, and none is free."""
     resources(monkeypatch, size=8, free=0)

@@ -19,6 +19,7 @@ from tune_stoppers.journal.lines import (
     OVER,
     RESUMED,
     SAVING,
+    STARTED,
     TRIAL,
     UNJUDGED,
     Line,
@@ -52,27 +53,26 @@ def rule_of(lines: Sequence[Line]) -> str:
 
 
 def events_of(lines: Sequence[Line], begin: float) -> Iterator[Event]:
-    """What the journal tells beside judgements; decisions to pause too, if no pause is told.
+    """What the journal tells beside judgements; decisions to pause too, if it tells no pauses.
 
-    Not of a trial that was to pause and went on at once or was given up, nor that one given up is
-    gone.
+    Whoever tells starts tells pauses: the other decisions to pause were not carried out. Nothing of
+    a trial that was to pause and went on at once, nor that one given up is gone.
     """
-    told = any(line.get("event") == PAUSED or _went_on(line) for line in lines)
-    events = [str(line.get("event") or "") for line in lines]
-    for line, kind, before, after in zip(
-        lines, events, ["", *events], [*events[1:], ""], strict=False
-    ):
-        decided = line.get("action") == Action.PAUSE.value and not line.get("dry_run")
-        if decided and not told and after != GIVEN_UP:
+    told = any(line.get("event") in (PAUSED, STARTED, RESUMED, GIVEN_UP) for line in lines)
+    before = None
+    for line in lines:
+        kind = line.get("event")
+        if not told and line.get("action") == Action.PAUSE.value and not line.get("dry_run"):
             kind = kind or PAUSED
-        gone = kind == LOST and before == GIVEN_UP
-        if kind and kind not in UNSHOWN and not gone and not _went_on(line):
+        gone, before = kind == LOST and before == GIVEN_UP, kind
+        if kind and kind not in UNSHOWN and not gone and not went_on(line):
             time = number(line.get("time"))
             moment = math.nan if time is None else time - begin
-            yield Event(moment, step_of(line), kind, why_of(line))
+            yield Event(moment, step_of(line), str(kind), why_of(line))
 
 
-def _went_on(line: Line) -> bool:
+def went_on(line: Line) -> bool:
+    """Whether a trial was resumed that did not pause first."""
     return line.get("event") == RESUMED and why_of(line).startswith(WENT_ON)
 
 

@@ -16,7 +16,7 @@ from tune_stoppers.journal.lines import GIVEN_UP, RESUMED, STARTED
 from tune_stoppers.metrics import number
 from tune_stoppers.report import compute
 from tune_stoppers.report.data.explain import Explained, TrialTold, number_of
-from tune_stoppers.report.data.journalled import why_of
+from tune_stoppers.report.data.journalled import went_on, why_of
 from tune_stoppers.report.data.watching import Event, Watch, open_first, seconds_left
 from tune_stoppers.report.scales import duration
 
@@ -104,7 +104,10 @@ def sentence(event: Event, begin: float) -> str:
         return f"{at}  the sweep has ended: {counts}"
     if kind == "event":
         why = why_of(event)
-        return f"{at}  {trial}: {event['event']}: {why}" if event["event"] in CHOSEN and why else ""
+        if event["event"] not in CHOSEN or not why:
+            return ""
+        told = why if went_on(event) else f"{event['event']}: {why}"
+        return f"{at}  {trial}: {told}"
     if event["action"] == "CONTINUE":
         return ""
     step = number(event.get("step")) or 0.0

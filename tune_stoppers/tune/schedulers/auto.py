@@ -21,7 +21,7 @@ from tune_stoppers.rules.sweep.pausing import Choice
 from tune_stoppers.surrogate.acquisition.expected_improvement import Offer
 from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
-from tune_stoppers.tune.ray_internals.types import Controller, Trial
+from tune_stoppers.tune.ray_internals.types import RUNNING, Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
 from tune_stoppers.tune.schedulers.beliefs import Beliefs
 from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
@@ -66,8 +66,9 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     go on to a quarter of the horizon, the better half of them to half of it, and the better half of
     those to the end; the reasons say so.
 
-    A trial that has diverged and reports no checkpoint, as where only improvements are saved, is
-    stopped. Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung
+    A trial that has diverged, in two reports running and while another has come half the way, is
+    stopped at a report without a checkpoint: where only improvements are saved it would have no
+    other. Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung
     where it has less than 30 % to become the best and a new trial is worth twice as much, or, once
     one has run to its end, where it promises next to nothing.
 
@@ -150,11 +151,12 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
                     return CONTINUE
                 return super().act(controller, trial, result, halves)
             offer = said.compared.best if said.compared is not None else None
+            over = controller.search_alg.is_finished()
             if (
                 offer is None
                 or said.trials[offer.place] is not trial
                 or self._is_over(said)
-                or self._may_idle(said, offer, others=True)
+                or self._may_idle(said, offer, others=True, over=over)
             ):
                 return super().act(controller, trial, result, decision)
             self._resume(trial.trial_id, self._keep(offer))
@@ -184,7 +186,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             at_target = said.compared is not None and said.compared.at_target
             self._beliefs.over = (AT_TARGET if at_target else "") + NO_GAIN
             return self._last_one(self._beliefs.over)
-        if said.compared and self._may_idle(said, said.compared.best, others=not idle):
+        if said.compared and self._may_idle(said, said.compared.best, others=not idle, over=over):
             return None
         choice = self._choice(said, fresh)
         self._beliefs.turn += choice is not None
@@ -286,16 +288,16 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             done += whole if ended else min(max(course.time, 0.0), whole)
         return done >= self.rule.floor * len(self._live.trials) * whole
 
-    def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool) -> bool:
+    def _may_idle(self, said: Said[Trial], offer: Offer, *, others: bool, over: bool) -> bool:
         """Whether a worker rather waits for what the others come to: nothing promises enough.
 
         Without this the first trials would all run to their ends where workers are many. Below the
-        floor a worker waits only for what has diverged: the work is done in any case. While a trial
-        has yet to make its first report, nothing that promises too little goes on meanwhile.
+        floor a worker waits only for what has diverged: the work is done in any case. While the
+        last trials make their first report, nothing that promises too little goes on meanwhile.
         """
         known, live = self.record.courses, self._live
-        awaited = any(
-            trial_id not in known and trial_id not in live.held and not trial.is_finished()
+        awaited = over and any(
+            trial.status == RUNNING and trial_id not in known
             for trial_id, trial in live.trials.items()
         )
         runs = said.compared is not None and said.compared.gain_of_running > 0
@@ -325,6 +327,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         But a trial that has diverged may never come to one, if only improvements are saved, and
         would not be resumed.
         """
+        if self._is_early(trial):
+            return CONTINUE
         said = self._compare(arriving=trial)
         if said.compared is None or not self._beliefs.diverged(said, trial.trial_id):
             return CONTINUE
@@ -339,8 +343,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         if self._beliefs.judged.get(trial_id) == course.reached:
             return CONTINUE
         self._beliefs.judged[trial_id] = course.reached
-        early = course.time < LEAST_SHARE * self.rule.max_t
-        if early or len(self.record.courses) < FEWEST_TO_STOP:
+        if self._is_early(trial):
             return CONTINUE
         said = self._compare(arriving=trial)
         if said.compared is None:
@@ -362,6 +365,12 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             return CONTINUE
         why = EXPECTED if over else EXPECTED + "; a new trial is worth twice as much"
         return self._drop_for_good(trial_id, self.rule.stop(why, **numbers_of(mine)))
+
+    def _is_early(self, trial: Trial) -> bool:
+        """Whether too little is known to stop a trial that cannot come back."""
+        courses = self.record.courses
+        early = courses[trial.trial_id].time < LEAST_SHARE * self.rule.max_t
+        return early or len(courses) < FEWEST_TO_STOP
 
     def _drop_for_good(self, trial_id: str, decision: Decision) -> str:
         self.decisions[trial_id] = replace(decision, action=Action.STOP)

@@ -3,6 +3,7 @@
 from tune_stoppers.comparisons import Made, Said, compare
 from tune_stoppers.rules.sweep.expected_improvement import CurvesRecord, ExpectedImprovement
 from tune_stoppers.surrogate.acquisition.expected_improvement import ExpectedImprovementAcquisition
+from tune_stoppers.surrogate.joint_model import LATE
 from tune_stoppers.tune.live import Live
 from tune_stoppers.tune.ray_internals.types import Trial
 from tune_stoppers.tune.schedulers.expectations import Expectations
@@ -34,12 +35,18 @@ class Beliefs(Live):
         said = compare(
             self.order, rule, record, live.held.trials, begun, arriving=arriving, made=self.curves
         )
-        self.said = self.turn, said
+        if arriving is None:  # else it is of a trial that has its worker still
+            self.said = self.turn, said
         return said
 
     def diverged(self, said: Said[Trial], trial_id: str) -> bool:
-        """Whether a trial that was compared has diverged, as `LossScale` has it."""
+        """Whether a trial that was compared has diverged, beyond a doubt: it is stopped for good.
+
+        As `LossScale` has it, in two reports running, and once one trial has come half the way:
+        how much there is to learn is known then.
+        """
         if said.compared is None or trial_id not in self.curves:
             return False
-        curve, _ = self.curves[trial_id][-1]
-        return said.compared.scale.diverged(curve)
+        scale, (curve, _) = said.compared.scale, self.curves[trial_id][-1]
+        far = max(float(made[-1][0].progress[-1]) for made in self.curves.values())
+        return far >= LATE and scale.learnt and scale.diverged(curve, reports=2)

@@ -130,6 +130,7 @@ class OrderedScheduler(WithHistory, SweepScheduler[R], Generic[R]):
             return super().choose_trial_to_run(controller)
         self._begin_to_choose(controller)
         now = time.monotonic()
+        self._live.workers.trials = len(self._live.held) + len(self._live.started)
         self._live.workers.look(now)
         first = self._live.workers.for_process(controller, now)
         if first is not None:

@@ -206,9 +206,9 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         if self.dry_run or self._sweep.over:
             return super().choose_trial_to_run(controller)
         now = self._clock()
+        self._live.workers.trials = len(self._live.trials)
         self._look(now)
         self._live.workers.limit = most_at_a_time(controller.search_alg)
-        self._live.workers.trials = len(self._live.trials)
         first = self._live.workers.for_process(controller, now)
         if first is not None:
             return first

@@ -41,7 +41,7 @@ class Workers:
         self.given: int | None = None  # that can run at a time, as a replay says; None: ask Ray
         self.trials = 0  # of the sweep, as far as they are known
         self._ahead = 1  # how many may wait in line
-        self._first_size: int | None = None  # trials that it could run when it was first looked at
+        self._sizes: dict[str, int] = {}  # trials that the cluster could run first, by request
         self._now = -math.inf  # of the last look
         self._full_until = -math.inf  # the cluster is not looked at again before
         self._room = 0  # trials that it was seen to have room for, all together
@@ -79,11 +79,15 @@ class Workers:
 
         An autoscaler adds nodes for those that wait in line; one at a time would be slow.
         """
+        if self.given is not None:
+            return False
         like = next(slot.trial for slot in self.slots.values() if slot.running)
-        size = capacity(like) if self.given is None else self.given
-        if self._first_size is None:
-            self._first_size = size
-        return size == 0 or size > self._first_size
+        size = capacity(like)
+        if not size:
+            return True
+        request = request_of(like)
+        asked = str(None if request is None else sorted(request.required_resources.items()))
+        return size > self._sizes.setdefault(asked, size)
 
     def _first_ones(self, running: int) -> int:
         """How many may wait where the cluster stays as it is: as many as run, while they are few.
