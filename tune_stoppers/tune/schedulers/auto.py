@@ -21,7 +21,7 @@ from tune_stoppers.rules.sweep.pausing import Choice
 from tune_stoppers.surrogate.acquisition.expected_improvement import Offer
 from tune_stoppers.surrogate.prior import NEXT_GIVEN, most_expected, told
 from tune_stoppers.tune.class_checkpoints import saves_when_asked
-from tune_stoppers.tune.ray_internals.types import RUNNING, Controller, Trial
+from tune_stoppers.tune.ray_internals.types import Controller, Trial
 from tune_stoppers.tune.schedulers.base import CONTINUE, STOP, Common
 from tune_stoppers.tune.schedulers.beliefs import Beliefs
 from tune_stoppers.tune.schedulers.expectations import Asked, WithHistory
@@ -296,10 +296,8 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         last trials make their first report, nothing that promises too little goes on meanwhile.
         """
         known, live = self.record.courses, self._live
-        awaited = over and any(
-            trial.status == RUNNING and trial_id not in known
-            for trial_id, trial in live.trials.items()
-        )
+        begun = [s for s in live.workers.slots.values() if s.running or s.since is not None]
+        awaited = over and any(slot.trial.trial_id not in known for slot in begun)
         runs = said.compared is not None and said.compared.gain_of_running > 0
         if not (others and (runs or awaited)):
             return False
