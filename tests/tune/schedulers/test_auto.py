@@ -132,7 +132,7 @@ def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
         best[number] = min(best[number], loss)
         ray.report(trial, step, float(loss), saved=saved)
     assert {trial.status for trial in ray.trials} == {"TERMINATED"}
-    assert steps["t1"] <= HORIZON / 2  # it waits until another has come that far
+    assert steps["t1"] <= HORIZON / 2  # until any has come that far
     assert "it has diverged" in ray.scheduler.explain("t1")
     assert "diverged" not in ray.scheduler.explain("t2")
 

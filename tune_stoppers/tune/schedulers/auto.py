@@ -66,11 +66,11 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     go on to a quarter of the horizon, the better half of them to half of it, and the better half of
     those to the end; the reasons say so.
 
-    A trial that has diverged, in two reports running and while another has come half the way, is
-    stopped at a report without a checkpoint: where only improvements are saved it would have no
-    other. Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung
-    where it has less than 30 % to become the best and a new trial is worth twice as much, or, once
-    one has run to its end, where it promises next to nothing.
+    A trial that has diverged, in two reports running and once any has come half the way, is stopped
+    at a report without a checkpoint: where only improvements are saved it would have no other.
+    Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung where it
+    has less than 30 % to become the best and a new trial is worth twice as much, or, once one has
+    run to its end, where it promises next to nothing.
 
     New trials are held back, and Ray shows them as PAUSED; searchers, class trainables, Ray Train
     and result buffering: as `PausingScheduler` says.
