@@ -49,3 +49,17 @@ def test_pages_are_gathered_where_their_links_lead(tmp_path: Path) -> None:
         assert (tmp_path / "docs" / page).read_bytes() == (ROOT / page).read_bytes()
     assert (tmp_path / "docs/reference/rules.md").exists()
     assert not (tmp_path / "docs/old").exists()
+
+
+def test_every_picture_of_a_page_is_gathered_with_it(tmp_path: Path) -> None:
+    """The strict build refuses a page whose picture is missing."""
+    script = stage()
+    script.STAGED = tmp_path / "docs"
+    script.main()
+    shown = [
+        page.parent / picture
+        for page in script.STAGED.rglob("*.md")
+        for picture in re.findall(r"!\[[^]]*\]\(([^):]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(shown) >= 4
+    assert [picture for picture in shown if not picture.exists()] == []
