@@ -22,12 +22,11 @@ from tune_stoppers.journal.lines import (
     Line,
 )
 from tune_stoppers.journal.rerun import UNFIT, Difference, Rerun
-from tune_stoppers.report.data.journalled import why_of
+from tune_stoppers.report.data.journalled import AT_ONCE, why_of
 from tune_stoppers.rules.sweep.expected_improvement import ExpectedImprovement
 from tune_stoppers.surrogate.acquisition.expected_improvement import ExpectedImprovementAcquisition
 
 BEGINS_WITH = EXPECTED.split("{", maxsplit=1)[0]
-AT_ONCE = "goes on at once: "
 GONE = "TERMINATED"
 
 

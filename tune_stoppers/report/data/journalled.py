@@ -33,7 +33,8 @@ UNSHOWN = (
     *("cost", "start cost", "out of order"),
 )
 PAUSED = "paused"
-WENT_ON = ("goes on at once: ", "continues at once: ")  # why a trial "resumed" that did not pause
+AT_ONCE = "goes on at once: "
+WENT_ON = (AT_ONCE, "continues at once: ")  # why a trial "resumed" that did not pause
 
 
 def would_stop(line: Line) -> bool:
