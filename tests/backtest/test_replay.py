@@ -15,6 +15,7 @@ from tune_stoppers import BoundASHAScheduler, PatienceStopper
 from tune_stoppers.backtest.cluster import StalledError
 from tune_stoppers.backtest.replay import replay
 from tune_stoppers.recorded.sweep import Sweep
+from tune_stoppers.recorded.table import Curve
 
 
 def sweep(curves: dict[str, list[float]], mode: str = "min", **options) -> Sweep:
@@ -273,3 +274,36 @@ def test_the_journal_says_why_a_rule_stopped_a_trial():
     assert "3 of 2 evaluations without improvement" in reasons["a"]
     plain = replay(flat, stopper=MaximumIterationStopper(2)).journal
     assert set(plain["reason"]) == {""}
+
+
+@pytest.mark.parametrize("names", [("loss", "loss/val"), ("loss/val", "loss")])
+def test_a_metric_may_begin_with_the_name_of_another(names):
+    """ "loss" beside "loss/val", in either order, also of hyperparameters: a stopper sees both."""
+    rows = [
+        {"trial_id": "a", "training_iteration": i}
+        | dict.fromkeys(names, 1.0)
+        | {"config/opt": "adam", "config/opt/lr": 0.1}
+        for i in range(1, 11)
+    ]
+    recorded = Sweep.from_frame(pd.DataFrame(rows), metric="loss", mode="min")
+    for name in names:
+        assert replay(recorded, None, PatienceStopper(name, "min", patience=2)).reports == 3
+
+
+def test_a_trial_that_never_reported_the_metric_is_in_the_log():
+    """Without a value, as in `Curve.losses`."""
+    curves = [
+        Curve(trial, {}, np.array([1, 2]), {name: np.ones(2)})
+        for trial, name in (("a", "value"), ("b", "other"))
+    ]
+    recorded = Sweep(curves, name="mixed")
+    log = replay(recorded, metric="value", mode="min").log
+    assert log.groupby("trial_id")["value"].count().to_dict() == {"a": 2, "b": 0}
+
+
+def test_seconds_that_are_all_zero_are_no_clock():
+    """A replay would take no time, and nothing could be saved."""
+    recorded = sweep(CURVES).frame.assign(time_total_s=0.0)
+    recorded = Sweep.from_frame(recorded, metric="value", mode="min")
+    with pytest.raises(ValueError, match="all times of sweep 'sweep' are 0 s; use cost='reports'"):
+        replay(recorded, cost="seconds")

@@ -61,3 +61,17 @@ def test_other_metrics_can_be_dropped():
     """The objective stays, and the sweep still knows it."""
     slim = only_metrics(sweep({"a": 3}), "loss")
     assert (slim.metrics, slim.metric, slim.reports) == (("loss",), "loss", 3)
+
+
+def test_an_evaluation_is_not_lost_behind_training_logs():
+    """Evaluated at 5 and 10 of 12, logged at each: stretches of 4 keep the evaluations, and what
+    is reported after them; a stretch without one still has none."""
+    rows = [
+        {"trial_id": "a", "training_iteration": i, "train_loss": float(i)}
+        | ({"eval_loss": 100.0 + i} if i in (5, 10) else {})
+        for i in range(1, 13)
+    ]
+    recorded = Sweep.from_frame(pd.DataFrame(rows), metric="eval_loss", mode="min")
+    (curve,) = thin(recorded, 3)
+    assert [row.get("eval_loss") for row in curve.rows()] == [None, 105.0, 110.0]
+    assert [row["train_loss"] for row in curve.rows()] == [4.0, 8.0, 12.0]

@@ -373,3 +373,26 @@ def test_a_history_that_is_not_there_is_one_line(capsys, parquet):
         assert (status, out) == (2, "")
         assert err.startswith("error: --history: there is nothing at /nowhere/at/all.")
         assert err.count("\n") == 1
+
+
+def test_sweeps_of_one_name_are_called_by_their_paths(capsys, tmp_path):
+    """As the histories of two projects, or two folders `wandb`."""
+    paths = []
+    for project in ("a", "b"):
+        (tmp_path / project).mkdir()
+        paths.append(str(tmp_path / project / "history.csv"))
+        recorded().frame.to_csv(paths[-1], index=False)
+    quick = ("--orderings", "1", "--processes", "1", "--metric", "loss", "--mode", "min")
+    status, out, err = told(capsys, "compare", *paths, *quick, "--json")
+    assert (status, err) == (0, "")
+    assert list(json.loads(out)["reading"]) == paths
+
+
+def test_machines_are_told_all_digits(capsys, tmp_path):
+    """A learning rate of 1e-12 is not 0."""
+    frame = recorded().frame
+    frame["config/lr"] = 1.23456789e-12
+    frame.to_csv(tmp_path / "h.csv", index=False)
+    asked = ("--metric", "loss", "--mode", "min", "--json")
+    out = json.loads(told(capsys, "replay", str(tmp_path / "h.csv"), *asked)[1])
+    assert out["trials"][0]["config/lr"] == 1.23456789e-12

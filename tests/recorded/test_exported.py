@@ -158,7 +158,8 @@ def test_words_that_are_numbers():
 
 
 def test_a_chart_with_a_column_per_run():
-    """`RUN - METRIC`, with the bounds that W&B adds; a run has the steps that it logged."""
+    """`RUN - METRIC`, with the bounds that W&B adds; a run has the steps that it logged, and may
+    have " - " in its name."""
     frame = pd.DataFrame(
         {
             "Step": [0, 1, 2],
@@ -167,12 +168,14 @@ def test_a_chart_with_a_column_per_run():
             "sage-1 - eval/loss__MAX": [3.0, 2.0, 1.0],
             "dust - 2 - _step": [0, 1, NAN],
             "dust-2 - eval/loss": [4.0, 5.0, NAN],
+            "adam - lr 0.1 - eval/loss": [6.0, NAN, NAN],
         }
     ).drop(columns="dust - 2 - _step")
     sweep = Sweep.from_frame(frame, metric="eval/loss", mode="min")
     assert {c.trial_id: c.metrics["eval/loss"].tolist() for c in sweep} == {
         "sage-1": [3.0, 2.0, 1.0],
         "dust-2": [4.0, 5.0],
+        "adam - lr 0.1": [6.0],
     }
 
 

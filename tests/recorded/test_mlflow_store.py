@@ -184,6 +184,24 @@ def test_values_without_a_step_are_numbered(tmp_path):
     assert "numbered, as all values were logged without one." in sweep.reading
 
 
+def test_a_value_without_a_step_stands_where_the_run_had_come_to(tmp_path):
+    """Logged at the end, it neither begins the run nor holds up its first step; what was measured
+    on the machine, by samples, makes no rows and takes no step from the others."""
+    values = [("loss", step, 3.0 - step, 1000 * (step + 1)) for step in range(3)]
+    machine = [("system/cpu", sample, 50.0, 100 * sample) for sample in range(60)]
+    write_run(tmp_path / "1" / "a", "x", {}, [*values, ("test_acc", 0, 0.9, 9000), *machine])
+    (curve,) = Sweep.from_mlflow(tmp_path).curves
+    assert [row.get("test_acc") for row in curve.rows()] == [None, None, 0.9]
+    assert curve.seconds.tolist() == [1.0, 2.0, 9.0]
+    assert sorted(curve.metrics) == ["loss", "test_acc"]
+
+    unstepped = [("loss", 0, 3.0, 10), ("loss", 0, 2.0, 20), ("test_acc", 0, 0.9, 30)]
+    write_run(tmp_path / "2" / "a", "x", {}, [*unstepped, *machine])
+    (curve,) = Sweep.from_mlflow(tmp_path / "2").curves
+    assert [row["loss"] for row in curve.rows()] == [3.0, 2.0]
+    assert [row.get("test_acc") for row in curve.rows()] == [None, 0.9]
+
+
 def test_a_value_that_is_being_written_is_left_out(tmp_path):
     """Of old versions, lines have no step."""
     folder = write_run(tmp_path / "1" / "a", "x", {}, [])

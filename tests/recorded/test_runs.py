@@ -77,6 +77,26 @@ def test_seconds_never_run_backwards_and_gaps_are_filled(known, expected):
     assert (None if seconds is None else seconds.tolist()) == expected
 
 
+def test_a_value_logged_at_the_end_without_a_step_does_not_hold_up_the_first():
+    """It stands at step 0, with the time of the end; alone it is all that is known."""
+    run = Run("a")
+    for step in (1, 2, 3):
+        run.report(step, "loss", 1.0, 10.0 * step)
+    run.report(0, "test_acc", 0.9, 31.0)
+    assert curves_of([run], None)[0][0].seconds.tolist() == [0.0, 10.0, 20.0, 30.0]
+    alone = Run("b")
+    alone.report(0, "test_acc", 0.9, 31.0)
+    assert curves_of([alone], None)[0][0].seconds.tolist() == [31.0]
+
+
+def test_a_tracker_counts_by_itself():
+    """What Ray logs as `training_iteration` may count from one where the tracker's step does from
+    zero; a rule is told one of them."""
+    run = made("a", loss={0: 1.0, 1: 0.5}, training_iteration={0: 1.0, 1: 2.0})
+    (curve,) = curves_of([run], "loss")[0]
+    assert [row["training_iteration"] for row in curve.rows()] == [0, 1]
+
+
 def test_hyperparameters_are_flat_and_plain():
     """Lists and objects as their text, None left out by the curve."""
     assert flat({"a": {"b": 1, "c": None}, "d": [1, 2], "e": "x"}) == {

@@ -351,3 +351,33 @@ def test_what_was_a_number_to_a_rule_is_one_in_the_sweep(tmp_path):
     (curve,) = Sweep.from_ray(tmp_path, metric="array", mode="min")
     found = {name: values.tolist() for name, values in curve.metrics.items()}
     assert found == {"array": [0.5, 0.5], "fraction": [0.25, 0.25], "flag": [1.0, 1.0]}
+
+
+def test_a_target_is_of_the_metric_it_was_written_for(tmp_path):
+    """Judged by another one, the sweep has none."""
+    path = tmp_path / "s.parquet"
+    frame = table(acc=[0.1, 0.2, 0.3, 0.1, 0.2], loss=[3.0, 2.0, 1.0, 4.0, 1.0])
+    Sweep.from_frame(frame, metric="loss", mode="min", target=1.5).to_parquet(path)
+    assert Sweep.from_parquet(path).target == 1.5
+    assert Sweep.from_parquet(path, metric="loss").target == 1.5
+    assert Sweep.from_parquet(path, metric="acc", mode="max").target is None
+
+
+def test_ids_are_texts():
+    """1 and "1" name one trial, as in two exports put together."""
+    columns = {"trial_id": [1, 1, "1", "2"], "training_iteration": [1, 2, 3, 1]}
+    frame = pd.DataFrame(columns | {"loss": [3.0, 2.0, 1.0, 4.0]})
+    sweep = Sweep.from_frame(frame, metric="loss", mode="min")
+    assert {c.trial_id: c.metrics["loss"].tolist() for c in sweep} == {
+        "1": [3.0, 2.0, 1.0],
+        "2": [4.0],
+    }
+
+
+def test_words_for_nothing_are_texts_among_texts(tmp_path):
+    """A run called "none", and a schedule that is "None"; among numbers they are empty cells."""
+    path = tmp_path / "h.csv"
+    path.write_text("trial_id,training_iteration,loss,config/schedule\nnone,1,NA,None\nx,1,2,cos\n")
+    sweep = Sweep.from_csv(path, metric="loss", mode="min")
+    assert sweep.configs == {"none": {"schedule": "None"}, "x": {"schedule": "cos"}}
+    assert [row.get("loss") for curve in sweep for row in curve.rows()] == [None, 2.0]

@@ -98,6 +98,32 @@ def test_the_parts_of_a_keras_run_are_one_run(tmp_path):
     assert sweep.curves[0].metrics["validation/epoch_loss"].tolist() == [1.0, 0.5]
 
 
+def test_a_keras_run_with_hyperparameters_is_one_run(tmp_path):
+    """Its HParams callback writes into the folder above `train` and `validation`."""
+    for part, value in (("train", 2.0), ("validation", 1.0)):
+        write(tmp_path / "run-0" / part, {"epoch_loss": {0: value, 1: value / 2}})
+    write(tmp_path / "run-0", {}, {"lr": 0.5})
+    sweep = Sweep.from_tensorboard(tmp_path, metric="validation/epoch_loss", mode="min")
+    assert sweep.configs == {"run-0": {"lr": 0.5}}
+    assert sweep.curves[0].metrics["validation/epoch_loss"].tolist() == [1.0, 0.5]
+
+
+def test_curves_that_were_drawn_together_are_of_one_run(tmp_path):
+    """`add_scalars` has a folder for each: "loss_train" by PyTorch, "loss/train" by tensorboardX,
+    both with the tag "loss"; a folder that is a run of its own stays one."""
+    for number, shape in enumerate(("{}_{}", "{}/{}")):
+        run = tmp_path / f"trial-{number}"
+        write(run, {"acc": {1: 0.5}}, {"lr": 0.5})
+        for key in ("train", "val"):
+            write(run / shape.format("loss", key), {"loss": {1: 1.0 + number}})
+    write(tmp_path / "trial-0" / "again", {"loss": {1: 9.0}})
+    sweep = Sweep.from_tensorboard(tmp_path, metric="loss/val", mode="min")
+    assert sweep.configs == {"trial-0": {"lr": 0.5}, "trial-1": {"lr": 0.5}}
+    assert sweep.metrics == ("acc", "loss/train", "loss/val")
+    own = Sweep.from_tensorboard(tmp_path / "trial-0" / "again", metric="loss", mode="min")
+    assert own.trial_ids == ["again"]
+
+
 def test_a_run_that_was_resumed(tmp_path):
     """Two files: what it did again counts once, and the time between them is none."""
     for number, (steps, start) in enumerate([((1, 2, 3, 5), 0.0), ((2, 3, 4), 1000.0)]):

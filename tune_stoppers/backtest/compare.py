@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tune_stoppers.backtest.comparison import NO_STOPPING, Comparison, finish
 from tune_stoppers.backtest.histories import leave_out
+from tune_stoppers.backtest.process import require_times
 from tune_stoppers.backtest.replay import ReplayResult, replay
 from tune_stoppers.backtest.score import RegretCurve, area, regret_curve, value_at
 from tune_stoppers.backtest.thinning import thin
@@ -301,8 +302,7 @@ def _typical(sweep: Sweep, cost: Literal["reports", "seconds"]) -> tuple[float, 
     """What the median trial costs to its recorded end, and what the median report does."""
     if cost == "reports":
         return float(np.median([len(curve) for curve in sweep])), 1.0
-    if not sweep.has_times:
-        raise ValueError(f"sweep {sweep.name!r} has no time_total_s; use cost='reports'.")
+    require_times(sweep)
     durations = [curve.durations() for curve in sweep]
     full = float(np.median([seconds.sum() for seconds in durations]))
     return full, float(np.median(np.concatenate(durations)))

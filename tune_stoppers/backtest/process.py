@@ -9,6 +9,7 @@ import numpy as np
 from ray.tune.utils import flatten_dict
 
 from tune_stoppers.backtest.trial import CheckpointResult, ReplayCheckpoint, ReplayTrial, nest
+from tune_stoppers.recorded.sweep import Sweep
 from tune_stoppers.recorded.table import Curve, Rows
 
 
@@ -35,6 +36,14 @@ class Costs:
             return [1.0] * len(curve)
         durations: list[float] = curve.durations().tolist()
         return durations
+
+
+def require_times(sweep: Sweep) -> None:
+    """ValueError where nothing is known of what its reports took."""
+    if not sweep.has_times:
+        raise ValueError(f"sweep {sweep.name!r} has no time_total_s; use cost='reports'.")
+    if not any(curve.durations().any() for curve in sweep):
+        raise ValueError(f"all times of sweep {sweep.name!r} are 0 s; use cost='reports'.")
 
 
 @dataclass(frozen=True)

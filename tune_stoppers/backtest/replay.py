@@ -27,7 +27,7 @@ from ray.tune.stopper import Stopper
 from tune_stoppers.backtest.clock import StalledError
 from tune_stoppers.backtest.cluster import Cluster
 from tune_stoppers.backtest.histories import leave_out
-from tune_stoppers.backtest.process import Costs, Faults
+from tune_stoppers.backtest.process import Costs, Faults, require_times
 from tune_stoppers.backtest.searching import prepared
 from tune_stoppers.backtest.trial import Entry
 from tune_stoppers.history.sources import contents_of
@@ -136,8 +136,8 @@ def replay(
         raise ValueError(f"on_stall must be 'raise' or 'end', got {on_stall!r}.")
     if cost not in ("reports", "seconds"):
         raise ValueError(f"cost must be 'reports' or 'seconds', got {cost!r}.")
-    if cost == "seconds" and not sweep.has_times:
-        raise ValueError(f"sweep {sweep.name!r} has no time_total_s; use cost='reports'.")
+    if cost == "seconds":
+        require_times(sweep)
     if scheduler is not None and not isinstance(scheduler, TrialScheduler):
         raise TypeError(f"scheduler must be a Ray TrialScheduler, got {type(scheduler).__name__}.")
     if stopper is not None:
@@ -321,10 +321,11 @@ class ReplayResult:
     def trials(self) -> pd.DataFrame:
         """A row per trial, in the order in which they were handed out.
 
-        `trial_id, status, reports, started, ended, best, ended_by, pauses, failures, config/…`;
-        `started` and `ended` are NaN and `ended_by` is empty where that never happened; `best` is
-        the best finite value reported. `ended_by`: scheduler, stopper, stop_all, trial (it ran
-        its recorded course) or error; a trial that was never handed out is PENDING.
+        `trial_id, status, reports, first_time, last_time, best, ended_by, pauses, failures,
+        config/…`; the times, of the first and the last report, are NaN and `ended_by` is empty
+        where that never happened; `best` is the best finite value reported. `ended_by`: scheduler,
+        stopper, stop_all, trial (it ran its recorded course) or error; a trial that was never
+        handed out is PENDING.
         """
         times: dict[str, tuple[float, float]] = {}
         for time, trial, _ in self.cluster.log:
@@ -365,12 +366,16 @@ class ReplayResult:
     def log(self) -> pd.DataFrame:
         """Every report in order of time: `time, trial_id, training_iteration, value`."""
         log = self.cluster.log
+        values = {
+            curve.trial_id: curve.metrics.get(self.metric, np.full(len(curve), np.nan))
+            for curve in self.sweep
+        }
         return pd.DataFrame(
             {
                 "time": [time for time, _, _ in log],
                 "trial_id": [trial.trial_id for _, trial, _ in log],
                 "training_iteration": [int(t.curve.iterations[row]) for _, t, row in log],
-                "value": [t.curve.metrics[self.metric][row] for _, t, row in log],
+                "value": [values[t.trial_id][row] for _, t, row in log],
             }
         )
 

@@ -18,7 +18,9 @@ def thin(sweep: Sweep, most: int) -> Sweep:
 
     Iterations are cut into stretches of equal length, the same for every trial: of each stretch
     the last report stays, so also a trial's last one, and its iteration becomes the number of the
-    stretch. What happened in between is not seen by any rule, nor by the score.
+    stretch. A metric that this report lacks keeps the last value that the stretch has of it: an
+    evaluation is not lost behind the training logs that follow. What else happened in between is
+    not seen by any rule, nor by the score.
     """
     if most < 1:
         raise ValueError(f"thin to at least 1 report a trial, got {most}.")
@@ -74,15 +76,24 @@ def only_metrics(sweep: Sweep, *names: str) -> Sweep:
 
 
 def _keep(curve: Curve, bins: Ints) -> Curve:
-    """Of reports with the same bin, the last one, at the bin's number as iteration."""
+    """Of reports with the same bin, the last one, at the bin's number as iteration.
+
+    Each metric is the last one that was reported in the bin.
+    """
     rows = np.flatnonzero(np.diff(bins, append=bins[-1] + 1))
+    first = np.concatenate([[0], rows[:-1] + 1])
+    newest = {}
+    for name, absent in curve.missing.items():
+        told = np.maximum.accumulate(np.where(absent, -1, np.arange(len(bins))))[rows]
+        newest[name] = np.where(told >= first, told, rows)
+    missing = {name: absent[newest[name]] for name, absent in curve.missing.items()}
     return replace(
         curve,
         iterations=bins[rows],
-        metrics={name: values[rows] for name, values in curve.metrics.items()},
+        metrics={name: values[newest.get(name, rows)] for name, values in curve.metrics.items()},
         steps=None if curve.steps is None else curve.steps[rows],
         seconds=None if curve.seconds is None else curve.seconds[rows],
-        missing={name: absent[rows] for name, absent in curve.missing.items()},
+        missing={name: absent for name, absent in missing.items() if absent.any()},
     )
 
 

@@ -18,10 +18,16 @@ from tune_stoppers.recorded.table import Curve
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"eval/loss": 1}` to `{"eval": {"loss": 1}}`: the shape in which Ray reports results."""
+    """`{"eval/loss": 1}` to `{"eval": {"loss": 1}}`: the shape in which Ray reports results.
+
+    Beside "eval" itself "eval/loss" stays as it is: a value cannot hold another.
+    """
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *folders, leaf = key.split("/")
+        if any("/".join(folders[:depth]) in flat for depth in range(1, len(folders) + 1)):
+            nested[key] = value
+            continue
         target = nested
         for folder in folders:
             target = target.setdefault(folder, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -161,7 +162,7 @@ def replay(
         "time_to_target": result.time_to_target,
         "stalled": result.stalled,
         "notes": [*said, *result.notes],
-        "trials": json.loads(result.trials.to_json(orient="records")),
+        "trials": result.trials.to_dict("records"),
     }
     typer.echo(json.dumps(clean(facts), indent=2))
 
@@ -213,6 +214,7 @@ def compare(
     reading = Reading(metric, mode, nan, trial, time, seconds, study)
     loaded = [_load(path, reading) for path in paths]
     recorded = [sweep for sweep, _ in loaded]
+    _tell_apart(recorded, paths)
     with mistakes("--rules"):
         chosen = default_rules() if rules is None else _read_rules(rules, recorded)
     known = _history(history, metric, mode)
@@ -240,8 +242,8 @@ def compare(
             "budget": budget,
             "kind": {sweep.name: kind for sweep, kind in loaded},
             "reading": {sweep.name: sweep.reading for sweep in recorded},
-            "table": json.loads(table.reset_index().to_json(orient="records")),
-            "runs": json.loads(found.runs.to_json(orient="records")),
+            "table": table.reset_index().to_dict("records"),
+            "runs": found.runs.to_dict("records"),
         }
         typer.echo(json.dumps(clean(facts), indent=2))
         return
@@ -275,6 +277,14 @@ def _load(path: str, reading: Reading, generation: int = 0) -> tuple[Sweep, str]
         kind = kind_at(path)
         read = kind.sweep(**reading._asdict(), generation=generation)
         return _with_objective(read, reading.metric, reading.mode), kind.what
+
+
+def _tell_apart(sweeps: list[Sweep], paths: list[str]) -> None:
+    """Sweeps that share a name, as two folders `wandb` do, are called by their paths."""
+    count = Counter(sweep.name for sweep in sweeps)
+    for sweep, path in zip(sweeps, paths, strict=True):
+        if count[sweep.name] > 1:
+            sweep.name = path
 
 
 def _history(paths: list[str] | None, metric: str | None, mode: str | None) -> Knowledge | None:

@@ -24,7 +24,8 @@ NAMES = {
 PARAMETER = {TRIAL: "trial", TIME: "time", SECONDS: "seconds"}  # of `Sweep.from_frame`
 PREFIXES = (CONFIG, "config.", "params.", "params_", "param/", "hparams/", "hparams.")
 BOOKKEEPING = re.compile(r"_(?!step$|runtime$)|Unnamed: \d+$|timestamp$|$", re.IGNORECASE)
-BESIDE = re.compile(r"(?P<trial>.+?) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")  # W&B's charts
+# W&B's charts; a run's name may have " - " in it too
+BESIDE = re.compile(r"(?P<trial>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 NAMING = ("key", "metric", "tag", "metric_name")  # a row per value: what it is of
 WORDS = {"nan": math.nan, "inf": math.inf, "infinity": math.inf}  # that are numbers
 SHOWN = 6  # columns named in a sentence

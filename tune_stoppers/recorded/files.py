@@ -133,7 +133,8 @@ def csv_frame(path: str | os.PathLike[str], trial: str | None = None) -> pd.Data
 
 
 def _texts(texts: tuple[str, ...]) -> Any:
-    return as_objects(None if text.strip().lower() in EMPTY else text for text in texts)
+    """Only what is empty is so: a run may be called "none", and a schedule be "None"."""
+    return as_objects(text if text.strip() else None for text in texts)
 
 
 def _cells(texts: tuple[str, ...]) -> Any:

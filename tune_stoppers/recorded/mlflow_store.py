@@ -11,7 +11,8 @@ import math
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from tune_stoppers.recorded.runs import Kept, Run, TrackerError, files_in
 SQLITE = b"SQLite format 3\0"  # how such a file begins
 TABLES = frozenset({"experiments", "runs", "metrics", "params"})
 META, METRICS, PARAMS, TRASH = "meta.yaml", "metrics", "params", ".trash"
+SYSTEM = "system/"  # before the metrics of the machine: their steps count samples, not training
 ACTIVE = "active"
 LARGEST_TEXT = 2**20  # bytes, of a description or a parameter
 INFINITE = sys.float_info.max  # how the database keeps an infinity
@@ -83,7 +85,8 @@ def read(path: Path, experiment: str | None = None) -> Kept:
     if path.is_dir() and database.is_file() and tables_of(database) >= TABLES:
         path = database
     kind = "database" if path.is_file() else "file store"
-    found = [each for each in (_database(path) if path.is_file() else _folder(path)) if each.values]
+    found = [_trained(each) for each in (_database(path) if path.is_file() else _folder(path))]
+    found = [each for each in found if each.values]
     if not found:
         raise TrackerError(f"{path} holds no run of MLflow that logged a metric.")
     names = list(dict.fromkeys(each.experiment for each in found))
@@ -100,17 +103,31 @@ def read(path: Path, experiment: str | None = None) -> Kept:
     chosen = [each for each in found if experiment in (None, each.experiment)]
     name = experiment or names[0]
     said = f"Experiment {name!r} of a {kind}: time by MLflow's step"
-    unstepped = all(value.step == 0 for each in chosen for value in each.values)
-    if unstepped:
+    stepped = {value.metric for each in chosen for value in each.values if value.step != 0}
+    if not stepped:
         said += ", numbered, as all values were logged without one"
-    return Kept([_run(each, unstepped) for each in chosen], f"{said}.", name=name)
+    return Kept([_run(each, stepped) for each in chosen], f"{said}.", name=name)
 
 
-def _run(kind: Kind, unstepped: bool) -> Run:
-    counts: dict[str, int] = {}
+def _trained(kind: Kind) -> Kind:
+    values = [value for value in kind.values if not value.metric.startswith(SYSTEM)]
+    return kind._replace(values=values)
+
+
+def _run(kind: Kind, stepped: Collection[str]) -> Run:
+    """The run with a step for each value: those without one stand where the run had come to.
+
+    Where no metric has steps, the values of each are numbered; one that has a single value stands
+    where the others had come to.
+    """
+    logged = Counter(value.metric for value in kind.values)
+    counts: Counter[str] = Counter()
+    newest = 0 if stepped else 1
     for metric, time, step, value in sorted(kind.values, key=lambda v: (v.time, v.step)):
-        if unstepped:
-            step = counts[metric] = counts.get(metric, 0) + 1
+        if metric not in stepped:
+            counts[metric] += 1
+            step = newest if stepped or logged[metric] == 1 else counts[metric]
+        newest = max(newest, step)
         seconds = None if kind.start is None else (time - kind.start) / 1000
         kind.run.report(step, metric, value, seconds)
     return kind.run

@@ -15,6 +15,7 @@ from tune_stoppers.recorded.table import LARGEST, MOST_SECONDS, Curve
 
 DEEPEST = 8  # folders below the one that was named
 MOST_FILES = 200_000  # looked at
+CLOCK = ("training_iteration", "time_total_s", "time_this_iter_s")  # a curve has its own
 
 
 class TrackerError(ValueError):
@@ -29,7 +30,7 @@ class Run:
     name: str = ""
     config: dict[str, Any] = field(default_factory=dict)  # flat keys
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # by name and step
-    seconds: dict[int, float] = field(default_factory=dict)  # since the run began, by step
+    seconds: dict[str, dict[int, float]] = field(default_factory=dict)  # of those; since its start
 
     def report(self, step: int, metric: str, value: float, seconds: float | None = None) -> None:
         """Take in a value; at a step that had one, the newer replaces it."""
@@ -37,13 +38,13 @@ class Run:
             raise TrackerError(f"run {self.run_id!r}: step {step} of {metric} is beyond 2**53.")
         self.metrics.setdefault(metric, {})[step] = value
         if seconds is not None and 0 <= seconds <= MOST_SECONDS:
-            self.seconds[step] = max(seconds, self.seconds.get(step, 0.0))
+            self.seconds.setdefault(metric, {})[step] = seconds
 
     def rewind(self, metric: str, step: int) -> None:
         """Drop the values of `metric` from `step` on: the run began again from there."""
-        kept = self.metrics.get(metric, {})
-        for later in [each for each in kept if each >= step]:
-            del kept[later]
+        for kept in (self.metrics.get(metric, {}), self.seconds.get(metric, {})):
+            for later in [each for each in kept if each >= step]:
+                del kept[later]
 
 
 class Kept(NamedTuple):
@@ -81,7 +82,7 @@ def _curve(run: Run, name: str, nan_is_missing: bool) -> Curve:
     row_of = {step: row for row, step in enumerate(steps)}
     columns, missing = {}, {}
     for metric, values in run.metrics.items():
-        if not values:
+        if not values or metric in CLOCK:  # Ray's count may be another than the tracker's
             continue
         column, absent = np.full(len(steps), np.nan), np.ones(len(steps), dtype=bool)
         rows = [row_of[step] for step in values]
@@ -103,11 +104,20 @@ def _curve(run: Run, name: str, nan_is_missing: bool) -> Curve:
 
 
 def _seconds(run: Run, steps: Sequence[int]) -> Any:
-    """Seconds at each step, None where none are known; between those known, at an even pace."""
-    known = sorted(step for step in run.seconds if step in set(steps))
+    """Seconds at each step, None where none are known; between those known, at an even pace.
+
+    A metric with one value, at step 0, may have been logged at the end, without a step: it says
+    nothing of the pace where others do.
+    """
+    paces = [times for times in run.seconds.values() if list(times) != [0]]
+    at: dict[int, float] = {}
+    for times_of_metric in paces or run.seconds.values():
+        for step, time in times_of_metric.items():
+            at[step] = max(time, at.get(step, 0.0))
+    known = sorted(at)
     if not known:
         return None
-    times = np.maximum.accumulate([run.seconds[step] for step in known])
+    times = np.maximum.accumulate([at[step] for step in known])
     if len(known) == len(steps):
         return times
     start = min(steps[0], 0)

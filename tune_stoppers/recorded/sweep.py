@@ -235,6 +235,7 @@ class Sweep(TrackedSweeps):
         if metric in (None, primary):
             metric, mode = primary, mode or own_mode
         target = said.pop("target", None)
+        target = target if metric == primary else None
         surrogate = said.pop("surrogate", "surrogate" in str(said.get("kind")).lower())
         told = table.column_names if said.pop("nulls", False) else ()
         return cls._from_table(

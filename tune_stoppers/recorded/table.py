@@ -112,7 +112,10 @@ def cut(
         raise ValueError("the sweep has no metric column beside trial_id and training_iteration.")
     if frame.empty:
         raise ValueError("the sweep is empty: no rows.")
-    codes, ids = pd.factorize(frame["trial_id"])
+    named = frame["trial_id"]
+    if named.dtype == object:  # 1 and "1" are one trial
+        named = named.map(str, na_action="ignore")
+    codes, ids = pd.factorize(named)
     if (codes < 0).any():
         raise ValueError(f"row {int(np.argmax(codes < 0))}: trial_id is missing.")
     trials = [str(trial_id) for trial_id in ids]

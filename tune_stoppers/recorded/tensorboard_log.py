@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ def read(path: Path) -> Kept:
     """The runs of a folder: a run for each folder with event files, or of one event file.
 
     The folders `train`, `validation`, … of one run (Keras) are one run, with those names before
-    its metrics. What `add_hparams` writes beside a run is that run's.
+    its metrics. What `add_hparams` writes beside a run is that run's, and so is what `add_scalars`
+    does: `add_scalars("loss", {"train": …})` is the metric "loss/train".
     """
     top = path if path.is_dir() else path.parent
     found = [p for p in files_in(path) if is_events(p)] if path.is_dir() else [path]
@@ -49,14 +50,11 @@ def read(path: Path) -> Kept:
     clocks: dict[Path, Clock] = {}
     cut = 0
     for file in found:
-        here, prefix, own = file.parent, "", True
-        if OF_HPARAMS.fullmatch(here.name) and here != top and here.parent in folders:
-            here, own = here.parent, False
-        elif here.name in SPLITS and here != top and here.parent not in folders:
-            here, prefix = here.parent, f"{here.name}/"
+        place = _place(file, folders, top)
+        here = place.run
         name = here.relative_to(top).as_posix() if here != top else top.resolve().name
         run = runs.setdefault(here, Run(name, name))
-        cut += _read_file(file, run, clocks.setdefault(here, Clock()), prefix, own)
+        cut += _read_file(file, run, clocks.setdefault(here, Clock()), place)
     said = (
         f"{len(found)} event file{'s' * (len(found) > 1)}: time by its "
         "step, seconds by its wall time."
@@ -64,6 +62,47 @@ def read(path: Path) -> Kept:
     if cut:
         said += f" {cut} of them end{'s' * (cut == 1)} within a record, and count up to there."
     return Kept(list(runs.values()), said)
+
+
+class Place(NamedTuple):
+    """Where a file belongs."""
+
+    run: Path
+    prefix: str = ""  # before its tags
+    suffix: str = ""  # behind them
+    own: bool = True  # its values are the run's
+
+
+def _place(file: Path, folders: Collection[Path], top: Path) -> Place:
+    here = file.parent
+    if here == top:
+        return Place(here)
+    if OF_HPARAMS.fullmatch(here.name) and here.parent in folders:
+        return Place(here.parent, own=False)
+    for run in here.parents:
+        if run in folders and (key := _beside(file, here.relative_to(run).as_posix())):
+            return Place(run, suffix=f"/{key}")
+        if run == top:
+            break
+    return Place(here.parent, prefix=f"{here.name}/") if here.name in SPLITS else Place(here)
+
+
+def _beside(file: Path, folder: str) -> str:
+    """The key of `add_scalars` by which a file lies in that folder of its run; "" if none.
+
+    PyTorch calls the folder "loss_train", tensorboardX "loss/train"; the tag in it is "loss".
+    """
+    with file.open("rb") as opened:
+        for data in records(opened, file):
+            event = None if data is None else _event(data)
+            if event is None:
+                return ""
+            for value in event.summary.value:
+                for head in (value.tag.replace("/", "_") + "_", f"{value.tag}/"):
+                    if folder.startswith(head):
+                        return folder.removeprefix(head)
+                return ""
+    return ""
 
 
 class Clock:
@@ -88,24 +127,19 @@ class Clock:
         return wall_time - self._zero
 
 
-def _read_file(path: Path, run: Run, clock: Clock, prefix: str, own: bool) -> bool:
+def _read_file(path: Path, run: Run, clock: Clock, place: Place) -> bool:
     """Add what a file tells to `run`; True if its end cannot be read.
 
-    `own`: its values are the run's. Where a metric starts in it at a step at which the run was
-    before, the run began again from there, and what it had reported later is dropped.
+    Where a metric starts in it at a step at which the run was before, the run began again from
+    there, and what it had reported later is dropped.
     """
-    from google.protobuf.message import DecodeError
-    from tensorboardX.proto import event_pb2
-
+    own = place.own
     begun: set[str] = set()
     started = False
     with path.open("rb") as file:
         for data in records(file, path):
-            if data is None:
-                return True
-            try:
-                event = event_pb2.Event.FromString(data)
-            except DecodeError:
+            event = None if data is None else _event(data)
+            if event is None:
                 return True
             if not started and own:
                 started = True
@@ -116,7 +150,7 @@ def _read_file(path: Path, run: Run, clock: Clock, prefix: str, own: bool) -> bo
                 number = _number(value) if own else None
                 if number is None:
                     continue
-                metric = prefix + value.tag
+                metric = place.prefix + value.tag + place.suffix
                 if metric not in begun:
                     begun.add(metric)
                     run.rewind(metric, event.step)
@@ -147,6 +181,17 @@ def records(file: BinaryIO, path: Path) -> Iterator[bytes | None]:
             yield None
             return
         yield data
+
+
+def _event(data: bytes) -> Any:
+    """The message of a record; None if it is none."""
+    from google.protobuf.message import DecodeError
+    from tensorboardX.proto import event_pb2
+
+    try:
+        return event_pb2.Event.FromString(data)
+    except DecodeError:
+        return None
 
 
 def _number(value: Any) -> float | None:

@@ -227,3 +227,11 @@ def test_a_moved_experiment_is_read_where_it_lies(tmp_path):
     shutil.move(tmp_path / "here", tmp_path / "there")
     story = experiment_story(str(tmp_path / "there"), "loss", "min")
     assert story.kept.checkpoint.startswith(str(tmp_path / "there"))
+
+
+def test_two_reports_of_an_epoch_are_two(tmp_path):
+    """Neither has been made again: the better one counts, as it does for `best_state`."""
+    trial(tmp_path, "a0000", [3.0, 0.1], epoch=1)
+    trial(tmp_path, "a0000", [0.5, 0.9], first=3, epoch=2)
+    (story_trial,) = experiment_story(tmp_path, "loss", "min", time_attr="epoch").trials
+    assert (story_trial.best_value, len(story_trial.curve)) == (0.1, 4)

@@ -86,3 +86,16 @@ def test_the_best_so_far_without_stopping_is_that_of_such_a_replay(costs):
     assert found == list(best.items())
     assert end == (whole.seconds, whole.best)
     assert replay_story(whole).unstopped == ()  # nothing was stopped: there is nothing to compare
+
+
+def test_a_record_that_counts_from_zero_has_trained_at_zero():
+    """Epochs 0, 1, …: a trial that made one report has a result, and a best may be there."""
+    rows = [
+        {"trial_id": f"t{i}", "training_iteration": t, "loss": float(i), "config/lr": 0.1 * i}
+        for i in range(12)
+        for t in range(5 if i < 6 else 1)
+    ]
+    sweep = Sweep.from_frame(pd.DataFrame(rows), metric="loss", mode="min")
+    story = replay_story(replay(sweep), rule="no stopping")
+    assert story.judged == 12
+    assert sorted(story.outcomes) == [float(i) for i in range(12)]

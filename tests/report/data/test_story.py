@@ -135,3 +135,19 @@ def test_what_is_not_known_is_in_no_sum():
     story = story_of(told([1.0] * 3, saved=1.0, cut_short=True), unknown)
     assert (story.spent, story.saved, story.share) == (4.0, 1.0, 0.2)
     assert math.isnan(story_of(unknown).share)
+
+
+def test_to_lack_a_hyperparameter_is_a_choice():
+    """Clipped at 1 or not at all: it was swept. Of numbers that differ, trials without are left
+    out; of words, none is one."""
+    configs = [
+        {"clip": None, "lr": 0.1, "schedule": "cosine"},
+        {"clip": 1.0, "lr": 0.2, "schedule": "linear"},
+        {"clip": 1.0},
+    ]
+    story = story_of(*(told([1.0], config=config) for config in configs))
+    assert {p.name: (p.distinct, p.numeric) for p in story.swept} == {
+        "clip": (["1.0", "none"], False),
+        "lr": ([0.1, 0.2], True),
+        "schedule": (["cosine", "linear", "none"], False),
+    }

@@ -133,8 +133,8 @@ def _untrained(course: Curve) -> float:
     """The last iteration at which the model had not trained yet."""
     steps, iterations = course.steps, course.iterations
     if steps is None or (steps == iterations - 1).all():  # it counts its reports from 0
-        return 0.0
-    return float(max(iterations[steps == 0], default=0))
+        return -math.inf
+    return float(max(iterations[steps == 0], default=-math.inf))
 
 
 def _points(course: Curve, metric: str, rows: Sequence[int]) -> Points:

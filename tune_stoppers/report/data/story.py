@@ -21,6 +21,7 @@ Kind = Literal["finished", "stopped", "failed", "unexplained", "unfinished"]
 Opening = Literal["start", "resume", "restart"]  # restart: it went back in steps
 Points = tuple[tuple[float, float], ...]  # (step, value)
 EXTRAS = ("grad_norm", "lr", "learning_rate", "train_loss")  # metrics shown beside the objective
+LACKED = "none"  # what a trial without a hyperparameter has, where to lack it is a choice
 KINDS: tuple[Kind, ...] = ("finished", "stopped", "unexplained", "failed", "unfinished")
 
 
@@ -100,7 +101,7 @@ class Parameter:
     """A hyperparameter and the values that were tried."""
 
     name: str
-    values: tuple[Any, ...]  # one per trial, None where a trial lacks it
+    values: tuple[Any, ...]  # one per trial; of a number None where a trial lacks it
     numeric: bool
 
     @cached_property
@@ -326,8 +327,12 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _parameter(name: str, values: Sequence[Any]) -> Parameter:
+    """A parameter; to lack it is a choice like another where it has one value or is no number."""
     given = [value for value in values if value is not None]
-    return Parameter(name, tuple(values), bool(given) and all(map(is_number, given)))
+    numeric = bool(given) and all(map(is_number, given))
+    if given and len(given) < len(values) and (not numeric or len(set(given)) == 1):
+        return Parameter(name, tuple(LACKED if v is None else v for v in values), numeric=False)
+    return Parameter(name, tuple(values), numeric)
 
 
 def _known_first(value: float) -> tuple[bool, float]:

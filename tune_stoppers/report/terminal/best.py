@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,7 +52,7 @@ class Best:
     @property
     def facts(self) -> dict[str, Any]:
         """The same for machines."""
-        trials = json.loads(frame_of(self.states).to_json(orient="records"))
+        trials = frame_of(self.states).to_dict("records")
         return {
             "metric": self.metric,
             "mode": self.mode,
