@@ -35,7 +35,7 @@ from tune_stoppers.report.data.journalled import (
     why_of,
     would_stop,
 )
-from tune_stoppers.report.data.rows import Row, at, seconds, spans_of, value
+from tune_stoppers.report.data.rows import Row, at, made_again, seconds, spans_of, value
 from tune_stoppers.report.data.savings import TrialCourse, costs_of, horizons_of
 from tune_stoppers.report.data.standing import standing
 from tune_stoppers.report.data.story import (
@@ -49,7 +49,7 @@ from tune_stoppers.report.data.story import (
     best_point,
 )
 from tune_stoppers.report.data.totals import Cost
-from tune_stoppers.result_keys import RAYS_OWN, TRAINING_ITERATION, WOULD_STOP_REASON
+from tune_stoppers.result_keys import RAYS_OWN, WOULD_STOP_REASON
 
 NO_JOURNAL = (
     "There is no journal: pauses, retries and decisions to continue were not recorded. Causes are "
@@ -156,7 +156,7 @@ class _Run(NamedTuple):
         timed = [row for row, step in steps if step is not None and math.isfinite(step)]
         rows: list[Row] = []
         for row in timed:
-            while rows and _again(rows[-1], row, time_attr):
+            while rows and made_again(rows[-1], row, time_attr):
                 rows.pop()
             rows.append(row)
         values = [(index, value(row, metric)) for index, row in enumerate(rows)]
@@ -181,17 +181,6 @@ class _Run(NamedTuple):
     def series(self, key: str) -> Points:
         found = [(self.step(i), value(row, key)) for i, row in enumerate(self.rows)]
         return tuple((step, value) for step, value in found if value is not None)
-
-
-def _again(before: Row, row: Row, time_attr: str) -> bool:
-    """Whether a trial was put back before `before` when it made `row`.
-
-    Two reports may have one time, as two of an epoch do; of the same report there is one.
-    """
-    then, now = at(before, time_attr), at(row, time_attr)
-    return then > now or (
-        then == now and at(before, TRAINING_ITERATION) >= at(row, TRAINING_ITERATION)
-    )
 
 
 def _trial(

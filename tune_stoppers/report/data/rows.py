@@ -8,7 +8,7 @@ from typing import Any
 
 from tune_stoppers.metrics import flat_keys, lookup, number, recorded
 from tune_stoppers.report.data.story import Opening, Span
-from tune_stoppers.result_keys import SINCE_RESTORE
+from tune_stoppers.result_keys import SINCE_RESTORE, TRAINING_ITERATION
 
 GAP = 2.0  # seconds: time stamps are whole, so that shorter gaps mean nothing
 LONGEST = 1e12  # seconds: what is longer was not measured
@@ -19,6 +19,17 @@ def at(row: Row, time_attr: str) -> float:
     """The step of a row; NaN where it has none."""
     step = recorded(lookup(row, time_attr))
     return math.nan if step is None else step
+
+
+def made_again(before: Row, row: Row, time_attr: str) -> bool:
+    """Whether a trial was put back before `before` when it made `row`.
+
+    Two reports may have one time, as two of an epoch do; of the same report there is one.
+    """
+    then, now = at(before, time_attr), at(row, time_attr)
+    return then > now or (
+        then == now and at(before, TRAINING_ITERATION) >= at(row, TRAINING_ITERATION)
+    )
 
 
 def value(row: Row, key: str) -> float | None:
