@@ -1,6 +1,7 @@
 """Every kind of PEFT adapter that a Trainer saves comes back into a fresh model."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,14 @@ def test_a_finished_prompt_cannot_be_trained_on(
     load_state(tmp_path / "ours", again)
     assert torch.equal(outputs(again), outputs(model))
     assert not again.peft_config["default"].inference_mode
+
+
+def test_the_trainers_checkpoints_beside_an_adapter_are_none(tmp_path: Path) -> None:
+    """As an SFTTrainer leaves its folder: the adapter at the top is the one."""
+    model, fresh = wrapped("lora"), wrapped("lora")
+    folder = trained(model, tmp_path)
+    shutil.copytree(folder, tmp_path / "copy" / "checkpoint-500")
+    shutil.copytree(folder, tmp_path / "copy", dirs_exist_ok=True)
+    load_state(tmp_path / "copy", fresh)
+    assert torch.equal(outputs(fresh), outputs(model))
+    assert all(key.startswith("base_model") for key in load_weights(tmp_path / "copy"))

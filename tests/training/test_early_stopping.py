@@ -117,6 +117,41 @@ def test_an_earlier_step_goes_back_to_before_it():
     assert stop(2.0, step=4)
 
 
+def test_a_step_before_all_that_is_remembered_begins_anew_and_says_so(caplog):
+    """After a resume, or more than eight evaluations back; not where the run itself begins anew."""
+    stop, again = EarlyStopping(3, mode="min"), EarlyStopping(3, mode="min")
+    for step, value in enumerate([2.0, 1.0, 3.0, 3.0], start=1):
+        stop(value, step=step)
+    assert not stop(2.0, step=1)
+    assert not caplog.messages
+    again.load_state_dict(stop.state_dict() | {"step": 4})
+    assert not again(9.0, step=3)
+    assert "step 3 comes after step 4, and what the rule knew before it is no" in caplog.text
+    caplog.clear()
+    for step in range(4, 14):
+        again(9.0 - step / 10, step=step)
+    assert not caplog.messages
+    again(9.0, step=4)
+    assert "step 4 comes after step 13" in caplog.text
+
+
+def test_a_value_that_comes_second_at_its_step_counts_for_both():
+    """For the rule and for the best."""
+    stop = EarlyStopping(3, metric="loss", mode="min", on_missing="skip")
+    stop({"x": 1.0}, step=1)
+    stop({"loss": 0.5}, step=1)
+    assert (stop.best_value, stop.best_step) == (0.5, 1)
+    assert "improved to 0.5" in stop.reason
+
+
+def test_a_resumed_loop_knows_which_metrics_there_were():
+    """A report without one is left out, as it would have been."""
+    stop, again = (EarlyStopping(3, metric="loss", mode="min") for _ in range(2))
+    stop({"loss": 1.0}, step=1)
+    again.load_state_dict(stop.state_dict())
+    assert not again({"x": 1.0}, step=2)
+
+
 def test_the_best_weights_come_back():
     """A detached copy: training on does not change it."""
     torch.manual_seed(0)

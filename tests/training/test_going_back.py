@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR
+from torch.optim.lr_scheduler import (
+    CyclicLR,
+    LambdaLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 from transformers import Trainer, TrainingArguments, default_data_collator
 
 from tests.stand_ins.tiny import tiny_model, tiny_rows
 from tune_stoppers import BestStateKeeper, EarlyStopping, RollbackScheduler, RuleCallback
 from tune_stoppers.core import Report
 from tune_stoppers.rules import Divergence, Forecast, Patience, Rollback, Threshold
+from tune_stoppers.training.checkpoints import load_weights
 from tune_stoppers.training.going_back import rolls_back, scale_rates
 
 RULE = Rollback(
@@ -204,6 +211,14 @@ def test_every_rate_of_every_schedule_is_cut() -> None:
     optimizer.step()
     one.step()
     assert optimizer.param_groups[0]["max_lr"] == 0.5
+    cycle = CyclicLR(optimizer, 0.1, 1.0, step_size_up=4)
+    scale_rates(optimizer, cycle, 0.5)
+    peaks = []
+    for _ in range(8):
+        optimizer.step()
+        cycle.step()
+        peaks.append(optimizer.param_groups[0]["lr"])
+    assert (max(peaks), min(peaks)) == (pytest.approx(0.5), pytest.approx(0.05))
     scale_rates(optimizer, ReduceLROnPlateau(optimizer), 0.5)
     scale_rates(optimizer, None, 0.5)
 
@@ -284,3 +299,16 @@ def test_what_cannot_be_put_back_in_place_is_refused(tmp_path: Path) -> None:
     callback = RuleCallback(RULE, "loss", "min")
     with pytest.raises(ValueError, match='judge by "eval_loss"'):
         trainer_of(tmp_path, callback, logging_nan_inf_filter=False).train()
+
+
+def test_what_the_trainer_loaded_as_its_best_stays(tmp_path: Path) -> None:
+    """By another metric, though the last evaluation asks to go back: no step follows."""
+    callback = RuleCallback(Rollback(patience=2), "eval_loss", "max")  # never better than before
+    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    settings |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+    trainer = trainer_of(tmp_path, callback, **settings, learning_rate=0.01)
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert best is not None and best.endswith("checkpoint-4")
+    for name, weight in load_weights(best).items():
+        torch.testing.assert_close(dict(trainer.model.named_parameters())[name], weight)

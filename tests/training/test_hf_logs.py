@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 from tests.stand_ins.tiny import tiny_rows
 from tests.training.test_hf import trainer_of
-from tune_stoppers import RuleCallback
+from tune_stoppers import BestStateKeeper, RuleCallback
 from tune_stoppers.core import MissingMetricError
 from tune_stoppers.rules import On, Patience, Threshold
 from tune_stoppers.training.hf_logs import StepLogs
@@ -94,3 +94,23 @@ def test_the_name_that_a_checkpoint_goes_by() -> None:
     """What is watched: the objective, or what stands in for it."""
     assert StepLogs(Patience(2) | FLOOR, "eval_loss").name == "eval_loss"
     assert StepLogs(FLOOR, None).name == "entropy"
+
+
+@pytest.mark.parametrize("logging_steps", [1, 2, 3])
+def test_an_evaluation_at_the_end_of_an_epoch_is_judged_with_its_logs(
+    tmp_path: Path, logging_steps: int
+) -> None:
+    """The Trainer logs the last step of an epoch before it asks for the evaluation. Of two steps
+    an epoch; also where the last one breaks off in the middle of an epoch."""
+    changes: dict[str, Any] = {"eval_strategy": "epoch", "logging_steps": logging_steps}
+    keeper = BestStateKeeper()
+    callback = RuleCallback(Patience(2) | FLOOR, "eval_loss", "max", keeper=keeper)
+    values = dict.fromkeys(range(1, 13), 0.5)
+    assert run(tmp_path, callback, values, **changes) == 6
+    assert (callback.best_step, keeper.best_step) == (2, 2)
+    floor = {logging_steps: 0.05}
+    callback = RuleCallback(Patience(9) | FLOOR, "eval_loss", "max")
+    assert run(tmp_path, callback, values | floor, **changes) == logging_steps
+    callback = RuleCallback(Patience(2) | FLOOR, "eval_loss", "max")
+    assert run(tmp_path, callback, values, **changes, max_steps=5) == 5
+    assert callback.reason.startswith("Patience: 2 of 2")

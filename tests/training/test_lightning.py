@@ -134,6 +134,22 @@ def test_what_training_logs_is_judged_at_the_end_of_each_epoch(tmp_path: Path) -
     assert fit(tmp_path, Tiny(VALUES), rate).global_step == BATCHES * 5
 
 
+class LogsBatches(Tiny):
+    """Logs a metric of training as `self.log` does by itself: each batch's value."""
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        self.log("train_kl", 0.05 if index == 1 else 0.5)
+        return super().training_step(batch, index)
+
+
+def test_one_batch_is_no_report(tmp_path: Path) -> None:
+    """Within an epoch, a rule `On` what training logs waits for its end."""
+    rule = Patience(99) | On("train_kl", Threshold(0.1), "min")
+    callback = LightningRuleCallback(rule, "val_loss", "min")
+    whole = fit(tmp_path, LogsBatches(VALUES * 2), callback, val_check_interval=2, max_epochs=3)
+    assert whole.global_step == BATCHES * 3
+
+
 def test_a_rule_without_a_metric_counts_every_report(tmp_path: Path) -> None:
     callback = LightningRuleCallback(Budget(trial_seconds=1e-9))
     assert fit(tmp_path, Tiny(VALUES), callback).global_step == BATCHES

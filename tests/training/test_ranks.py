@@ -210,6 +210,10 @@ def test_a_trainer_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
 
         run("differ", lambda value: {"score": value}, keeper=BestStateKeeper())
         run("resumed", lambda value: {"score": value}, resume=True)
+        best = BestStateKeeper(folder / "best")
+        run("folder", lambda value: {"score": value}, keeper=best)
+        again = BestStateKeeper(folder / "best", fresh=True)  # beside those of the run before
+        run("folder again", lambda value: {"score": value}, keeper=again)
         run("rank 0 alone", lambda value: {"score": value} if rank == 0 else {})
         run("missing", lambda value: {"score": value}, metric="eval_scores")
         assert dist.get_world_size() == 2
@@ -222,6 +226,7 @@ def test_a_trainer_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     assert first["differ"][:4] == [6, first["differ"][1], 4, 4]
     assert first["differ"][1].startswith("Patience: 2 of 2 evaluations without improvement")
     assert first["resumed"] == first["differ"][:3]
+    assert first["folder"] == first["folder again"] == first["differ"]
     assert first["rank 0 alone"] == first["differ"][:3]
     assert first["missing"][0] == 1
     assert "Did you mean 'eval_score'" in first["missing"][1]
@@ -252,6 +257,7 @@ def test_lightning_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
                 found[name] += [keeper.restore(module), module.layers[0].weight.tolist()]
 
         run("differ", VALUES, keeper=BestStateKeeper())
+        run("folder", VALUES, keeper=BestStateKeeper(folder / "best"))
         run("rank 0 alone", VALUES if rank == 0 else [{}] * 8)
         run("missing", VALUES, metric="val_los")
         assert dist.get_world_size() == 2
@@ -262,6 +268,7 @@ def test_lightning_ends_on_all_ranks_at_once(tmp_path: Path) -> None:
     assert first == second
     assert first["differ"][:4] == [12, first["differ"][1], 8, 8]  # two batches an epoch each
     assert first["differ"][1].startswith("Patience: 2 of 2 evaluations without improvement")
+    assert first["folder"] == first["differ"]
     assert first["rank 0 alone"] == first["differ"][:3]
     assert first["missing"][0] == 2
     assert "Did you mean 'val_loss'" in first["missing"][1]

@@ -207,3 +207,19 @@ def test_two_sets_of_weights_are_not_guessed_between(tmp_path: Path) -> None:
     torch.save({"ema": one, "swa": two}, tmp_path / "a.pt")
     with pytest.raises(StateFileError, match="2 sets of weights: ema, swa"):
         load_weights(tmp_path)
+
+
+def test_of_several_optimizers_the_weights_come_back(tmp_path: Path) -> None:
+    """As of a GAN in Lightning, or with a warm-up and a decay; which of them is meant is only
+    asked where one is wanted."""
+    (model, optimizer, scheduler), fresh = made(), made()
+    states = {"optimizer_states": [optimizer.state_dict()] * 2}
+    states |= {"warmup": scheduler.state_dict(), "decay": scheduler.state_dict()}
+    torch.save({"state_dict": model.state_dict(), **states}, tmp_path / "last.ckpt")
+    load_state(tmp_path / "last.ckpt", fresh[0])
+    assert torch.equal(fresh[0][0].weight, model[0].weight)  # type: ignore[index]
+    assert len(load_weights(tmp_path / "last.ckpt")) == 4
+    with pytest.raises(StateFileError, match="2 optimizers: optimizer_states/0"):
+        load_state(tmp_path / "last.ckpt", *fresh[:2])
+    with pytest.raises(StateFileError, match="2 schedulers: warmup, decay"):
+        load_state(tmp_path / "last.ckpt", fresh[0], scheduler=fresh[2])

@@ -93,6 +93,7 @@ class Track:
         self.state: State = rule.init()
         self.time = Timeline()
         self._kept: list[tuple[float, State]] = []
+        self._lacks_start = False  # there were reports before those of the states kept
 
     @property
     def step(self) -> float | None:
@@ -117,12 +118,24 @@ class Track:
         if event == "repeat" and self.state is not before:
             event = None  # the first report at this step that told the rule something
         if checkpoint and event != "repeat":
+            self._lacks_start |= len(self._kept) == KEPT_STATES
             self._kept = [*self._kept[1 - KEPT_STATES :], (report.step, self.state)]
         return Judgement(decision, event)
+
+    def forgets(self, step: float) -> bool:
+        """Whether a report at `step` comes before all states kept, and others came before it."""
+        earlier = self.step is not None and step < self.step
+        return earlier and self._lacks_start and not any(kept < step for kept, _ in self._kept)
+
+    def take_up(self, step: float, state: State) -> None:
+        """Continue from a state of which nothing earlier is known."""
+        self.time.place(step)
+        self.state, self._kept, self._lacks_start = state, [], True
 
     def _rewind(self, step: float) -> None:
         self._kept = [kept for kept in self._kept if kept[0] < step]
         self.state = self._kept[-1][1] if self._kept else self.rule.init()
+        self._lacks_start &= bool(self._kept)
 
     def finish(self) -> None:
         """Drop what only a rewind needs: the trial has ended."""

@@ -1,6 +1,7 @@
 """PEFT adapters: finding them in a checkpoint, and putting them into a model."""
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from tune_stoppers.training.snapshot import StateMismatchError, own_generators, 
 
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _DEFAULT = "default"  # the adapter that PEFT saves at the top, the others in folders of their name
+_CHECKPOINT = re.compile(r"checkpoint-\d+")  # how the Trainer calls its folders
 _PREFIX = "base_model.model."  # in files; transformers' own adapters have it in files alone
 
 Tensors = Mapping[str, Tensor]
 
 
 def adapter_files(folder: Path) -> dict[str, Path]:
-    """The files of the adapters in a checkpoint, by the adapters' names."""
+    """The files of the adapters in a checkpoint, by the adapters' names.
+
+    The Trainer's checkpoints beside a finished adapter are others of the same, not further ones.
+    """
     if not folder.is_dir():
         return {}
     folders = {_DEFAULT: folder} | {
@@ -31,6 +36,8 @@ def adapter_files(folder: Path) -> dict[str, Path]:
         for file in FILES:
             if (inner / file).exists():
                 found.setdefault(name, inner / file)
+    if _DEFAULT in found:
+        return {name: file for name, file in found.items() if not _CHECKPOINT.fullmatch(name)}
     return found
 
 

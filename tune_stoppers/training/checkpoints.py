@@ -111,7 +111,8 @@ def load_state(
             bit for bit; known of `save_state`'s alone. None: if an optimizer is given.
 
     Raises `StateFileError` if the folder holds nothing that is understood, or what it holds is
-    torn; `StateMismatchError`, naming names and shapes, if it does not fit. Both are `ValueError`.
+    torn, or of several optimizers or schedulers if one is asked for; `StateMismatchError`, naming
+    names and shapes, if it does not fit. Both are `ValueError`.
     """
     source = _find(Path(folder))
     if _is_ours(source):
@@ -127,7 +128,10 @@ def load_state(
         for part, target, own in zip(
             _PARTS,
             (optimizer, scheduler),
-            (found.optimizer, found.scheduler),
+            (
+                None if optimizer is None else found.optimizer(source),
+                None if scheduler is None else found.scheduler(source),
+            ),
             strict=True,
         )
     ]

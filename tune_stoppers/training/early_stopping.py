@@ -56,7 +56,8 @@ class EarlyStopping(RuleSession):
 
     Attributes: `reason` of the newest decision; `best_value` and `best_step` of the best value
     seen, None before the first finite one. A call at a step already seen changes nothing; at an
-    earlier step, the rule goes back to where it was before that step.
+    earlier step, the rule goes back to where it was before that step, if that was among its eight
+    newest and after the last `load_state_dict`; else it begins anew, with a warning.
     """
 
     def __init__(

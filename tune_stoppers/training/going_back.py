@@ -4,12 +4,17 @@ The rule says when; here is how: the best state into the model, the optimizer an
 a lower learning rate. `RollbackScheduler` does the same to a trial of Tune.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tune_stoppers.core import BaseRule, Rule, SweepRule, require_number
 from tune_stoppers.core.combinators import SweepCombination
 from tune_stoppers.rules.sweep.rollback import Rollback, RollbackTrial
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 RUN = "this run"  # the only trial there is
 
@@ -48,6 +53,21 @@ def check_factor(owner: str, factor: object, rule: BaseRule) -> float:
     return factor
 
 
+def check_can_go_back(args: TrainingArguments, metric: str | None) -> None:
+    """Raise for arguments under which a state cannot be put back in place."""
+    split = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
+    if split:
+        raise ValueError(
+            f"RuleCallback: a Rollback cannot put back a model that {split[0]} splits up; leave "
+            "the rollback to Ray Tune's RollbackScheduler, which restarts the trial."
+        )
+    if metric == "loss" and not args.logging_nan_inf_filter:
+        raise ValueError(
+            "RuleCallback: with logging_nan_inf_filter=False a NaN stays in the Trainer's training "
+            'loss after a rollback; leave it out, or judge by "eval_loss".'
+        )
+
+
 def scale_rates(optimizer: Any, schedule: Any, factor: float) -> None:
     """Multiply every learning rate with `factor`: of each group, and those a schedule starts from.
 
@@ -62,7 +82,7 @@ def scale_rates(optimizer: Any, schedule: Any, factor: float) -> None:
 
 
 def _scale_schedule(schedule: Any, factor: float) -> None:
-    for name in ("base_lrs", "_last_lr"):
+    for name in ("base_lrs", "_last_lr", "max_lrs"):  # the last of a CyclicLR
         if hasattr(schedule, name):
             setattr(schedule, name, [rate * factor for rate in getattr(schedule, name)])
     for part in getattr(schedule, "_schedulers", ()):  # of a SequentialLR or ChainedScheduler

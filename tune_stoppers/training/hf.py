@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tune_stoppers.core import BaseRule, MissingMetricError, Mode, OnMissing, require_choice
 from tune_stoppers.metrics import MAY_SKIP, check_metric, logger
 from tune_stoppers.training.given_rule import as_rule
-from tune_stoppers.training.going_back import check_factor, rolls_back
+from tune_stoppers.training.going_back import check_can_go_back, check_factor, rolls_back
 from tune_stoppers.training.hf_logs import StepLogs
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.on_resume import OnResume, says_on_resume
@@ -163,9 +163,18 @@ class RuleCallback(TrainerCallback):
         self._logs.take(logs)
         if not (self._training and self._logs.concern(logs)):
             return
-        self._unjudged = self._logs.await_more(logs, control.should_evaluate)
+        self._unjudged = self._logs.await_more(logs, self._evaluates_yet(args, state, control))
         if not self._unjudged:
             self._decide(args, state, control, kwargs)
+
+    def _evaluates_yet(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl
+    ) -> bool:
+        """Whether an evaluation of this very step follows: that of an epoch is asked for later."""
+        if control.should_evaluate or _strategy(args.eval_strategy) != "epoch":
+            return bool(control.should_evaluate)
+        whole = state.epoch is not None and float(state.epoch).is_integer()
+        return whole or state.global_step >= state.max_steps or bool(control.should_training_stop)
 
     def _decide(
         self,
@@ -309,7 +318,12 @@ class RuleCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Complain if need be; count the step that changed nothing out again."""
+        """Complain if need be; count the step that changed nothing out again.
+
+        A state that the Trainer has loaded as its best stays: there is no step to go back for.
+        """
+        if args.load_best_model_at_end:
+            self._judge.stay()
         self._complaint = self._complaint or self._awaited
         self._end_step(args, state, control, kwargs)
         self._training = False
@@ -320,18 +334,3 @@ class RuleCallback(TrainerCallback):
 def _strategy(value: Any) -> str:
     """A strategy's name, an enumeration in some versions of transformers."""
     return str(getattr(value, "value", value))
-
-
-def check_can_go_back(args: TrainingArguments, metric: str | None) -> None:
-    """Raise for arguments under which a state cannot be put back in place."""
-    split = [name for name in ("deepspeed", "fsdp") if getattr(args, name, None)]
-    if split:
-        raise ValueError(
-            f"RuleCallback: a Rollback cannot put back a model that {split[0]} splits up; leave "
-            "the rollback to Ray Tune's RollbackScheduler, which restarts the trial."
-        )
-    if metric == "loss" and not args.logging_nan_inf_filter:
-        raise ValueError(
-            "RuleCallback: with logging_nan_inf_filter=False a NaN stays in the Trainer's training "
-            'loss after a rollback; leave it out, or judge by "eval_loss".'
-        )

@@ -9,7 +9,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from tune_stoppers.training.kept_states import (
     remove_folder,
 )
 from tune_stoppers.training.restoring import put_back
-from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, take
+from tune_stoppers.training.snapshot import InMemory, Snapshot, Stateful, own_generators, take
 from tune_stoppers.training.state_files import StateFileError, write_state
 
 Keep = Literal["best", "best+last"]
@@ -99,6 +99,7 @@ class BestStateKeeper:
             self._begin_anew()
         self._offered: float | None = None  # the step of the last offer that was dealt with
         self._warned = False
+        self._follows = False  # another process writes to the folder
 
     @property
     def directory(self) -> Path | None:
@@ -138,6 +139,7 @@ class BestStateKeeper:
     @property
     def steps(self) -> tuple[float, ...]:
         """The steps of the states at hand, best first."""
+        self._look()
         return tuple(kept.step for kept in ranked(self._kept))
 
     def offer(
@@ -207,6 +209,7 @@ class BestStateKeeper:
         `NoBestStateError` if nothing finite was offered, `StateMismatchError` if the state does
         not fit, `StateFileError` if its files are damaged.
         """
+        self._look()
         kept = self._best() if step is None else self._at(step)
         if kept is None and self._damaged:
             raise self._damaged[-1]
@@ -215,7 +218,8 @@ class BestStateKeeper:
                 "no best state: no finite loss has been offered yet"
                 + (f" to the keeper in {self._directory}" if self._directory else "")
             )
-        put_back(kept.read(), model, optimizer, scheduler)
+        with own_generators() if self._follows else nullcontext():  # those kept are the writer's
+            put_back(kept.read(), model, optimizer, scheduler)
         self._restored |= self._undecided
         return kept.step
 
@@ -233,10 +237,27 @@ class BestStateKeeper:
         try:
             yield self
         except BaseException:
+            self._look()
             if self._best() is not None:
                 self.restore(model, optimizer, scheduler)
             raise
         self.restore(model, optimizer, scheduler)
+
+    def follow(self, run: str | None) -> None:
+        """Go by what another process, rank 0 say, writes into the folder as `run`.
+
+        The folder is read anew before a state is restored; the random generators stay this
+        process's own.
+        """
+        self._follows = True
+        self._run = self._run if run is None else run
+
+    def _look(self) -> None:
+        if not self._follows or self._directory is None:
+            return
+        run, self._kept, self._elsewhere, self._damaged = self._run, [], [], []
+        self._find(self._directory)
+        self.take_up(run)
 
     # -- whose states they are -----------------------------------------------------------------
 

@@ -211,8 +211,13 @@ class LightningRuleCallback(ReportHooks, EarlyStopping):
             return
         logged = self.logged
         older = {name: logged.newest[name] for name in self._also if name in logged.newest}
+        fresh = {
+            name: value
+            for name, value in logged.fresh.items()
+            if logged.is_fresh(name, within_epoch=within_epoch)  # others are one batch's
+        }
         parts = self._parts(trainer, module)
-        stop = self._judge.judge(numbers(older | logged.fresh), trainer.global_step, *parts)
+        stop = self._judge.judge(numbers(older | fresh), trainer.global_step, *parts)
         if self._judge.due:
             self._judge.go_back(*parts)
             parts[1].zero_grad()  # gradients that are accumulated are of the state given up

@@ -1,4 +1,7 @@
-"""One training run under a rule: what is judged, which state is kept, what every rank does."""
+"""One training run under a rule: what is judged, which state is kept, what every rank does.
+
+Over 350 lines: what rank 0 decides and what every rank does with it is to be read in one place.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +32,6 @@ from tune_stoppers.training.going_back import (
 )
 from tune_stoppers.training.keeper import BestStateKeeper
 from tune_stoppers.training.ranks import agreed, is_first
-from tune_stoppers.training.snapshot import own_generators
 from tune_stoppers.training.spending import TOTALS, reads_energy, spending_of_run
 
 
@@ -44,6 +46,7 @@ class _Standing:
     offer: tuple[float, float] | None = None  # step and loss of a fresh evaluation
     run: str | None = None  # by this name its states lie in a keeper's folder
     due: float | None = None  # the step of the state that it is to go back to
+    told: float | None = None  # the newest step at which the objective was reported
     cuts: int = 0  # rollbacks before the best state was kept: its learning rate was cut as often
 
 
@@ -155,6 +158,7 @@ class RuleSession:
         self._standing = agreed(decide)
         if not writes:
             self._keep(self._standing, model, optimizer, scheduler)
+        self._follow()
         return self.stopped
 
     def _judged(self, metrics: Mapping[str, Any], step: float | None) -> _Standing:
@@ -162,18 +166,28 @@ class RuleSession:
         if step is None:
             step = (before.track.step or 0) + 1
         require_number(f"{self._owner} step", step)
-        fresh = step != before.track.step
+        self._say_if_forgotten(before.track, step)
         if self._spends:  # one run, which is all its own sweep
             metrics = {**self._spending.totals_of_run(), **metrics}
         report = self._reader.read(RUN, step, metrics)
         value = None if self.metric is None else number(lookup(metrics, self.metric))
         decision = before.track.update(report, checkpoint=True).decision
-        if value is None or not fresh:
+        if value is None or step == before.told:
             return replace(before, decision=decision, offer=None)
-        standing = replace(before, decision=decision, offer=(step, sign_of(self.mode) * value))
+        offer = step, sign_of(self.mode) * value
+        standing = replace(before, decision=decision, offer=offer, told=step)
         if self._improves(value):
             standing = replace(standing, best_value=value, best_step=step)
         return standing if self._course is None else self._placed(standing, self._course)
+
+    def _say_if_forgotten(self, track: Track | SharedTrack, step: float) -> None:
+        """Warn where a run goes back to where nothing is remembered of its rule."""
+        if isinstance(track, Track) and track.forgets(step):
+            logger.warning(
+                "%s: step %g comes after step %g, and what the rule knew before it is no longer "
+                "there, so it begins anew. Load the rule's state of the checkpoint resumed from.",
+                *(self._owner, step, track.step),
+            )
 
     def _placed(self, standing: _Standing, course: RollbackTrial) -> _Standing:
         """What a `Rollback` makes of a fresh report: the best state is here, or to be gone to."""
@@ -209,6 +223,10 @@ class RuleSession:
             value = float(sign * keeper.best_loss)
             standing = replace(standing, best_value=value, best_step=keeper.best_step)
         self._standing = standing
+
+    def stay(self) -> None:
+        """The run has ended: it does not go back any more."""
+        self._standing = replace(self._standing, due=None)
 
     def go_back(self, model: Any, optimizer: Any, scheduler: Any = None) -> None:
         """Put the best state back, and cut the learning rate; every rank must.
@@ -280,16 +298,16 @@ class RuleSession:
 
     @contextmanager
     def _kept_by_rank_0(self) -> Iterator[BestStateKeeper]:
-        """The keeper to restore from; another rank's folder is read anew."""
+        """The keeper to restore from."""
         self.keeper = self.keeper or BestStateKeeper()
-        if self.keeper.directory is None or is_first():
-            yield self.keeper
-            return
-        with own_generators():  # those in the folder are rank 0's
-            keeper = BestStateKeeper(self.keeper.directory)
-            if self._standing.run is not None:
-                keeper.take_up(self._standing.run)
-            yield keeper
+        self._follow()
+        yield self.keeper
+
+    def _follow(self) -> None:
+        """Have another rank's keeper go by what rank 0 writes into the folder."""
+        keeper, run = self.keeper, self._standing.run
+        if keeper is not None and keeper.directory is not None and not is_first():
+            keeper.follow(run)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the rule as JSON data; the best weights stay with the keeper."""
@@ -341,9 +359,13 @@ class RuleSession:
         if state["step"] is None:
             decision = None
         else:
-            track.time.place(state["step"])
+            if isinstance(track, Track):
+                track.take_up(state["step"], track.state)
+            else:
+                track.time.place(state["step"])
+            self._reader.seen.update(filter(None, (self.metric, *self.rule.reads)))
         best = state["best_value"], state["best_step"]
-        more = {"run": state.get("run"), "cuts": state.get("cuts", 0)}
+        more = {"run": state.get("run"), "cuts": state.get("cuts", 0), "told": state["step"]}
         self._standing = _Standing(track, decision, *best, **more)
         self._joined = False
         self.join()

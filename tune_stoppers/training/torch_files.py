@@ -29,8 +29,16 @@ class Found:
 
     value: Any  # all of it, as it was saved
     weights: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] | None = None
-    scheduler: dict[str, Any] | None = None
+    optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)  # by name
+    schedulers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def optimizer(self, path: Path) -> dict[str, Any] | None:
+        """The only optimizer's state, None without; `StateFileError` of `path` if several."""
+        return _only(self.optimizers, "optimizers", path)
+
+    def scheduler(self, path: Path) -> dict[str, Any] | None:
+        """The only scheduler's state, None without; `StateFileError` of `path` if several."""
+        return _only(self.schedulers, "schedulers", path)
 
 
 def read_torch(path: Path) -> Any:
@@ -70,7 +78,7 @@ def parts_in(value: Any, path: Path) -> Found:
     """The weights, the optimizer's and the scheduler's state in what `torch.save` wrote.
 
     Either the weights by themselves, or these parts in a dict, list or tuple: told by what they
-    look like, as everyone names them otherwise. `StateFileError` if there are several of a kind.
+    look like, as everyone names them otherwise. `StateFileError` for several sets of weights.
     """
     if _is_weights(value):
         return Found(value, dict(value))
@@ -83,8 +91,8 @@ def parts_in(value: Any, path: Path) -> Found:
     return Found(
         value,
         dict(chosen or _only(weights, "sets of weights", path) or {}),
-        _only({n: part for n, part in named.items() if _is_optimizer(part)}, "optimizers", path),
-        _only({n: part for n, part in named.items() if _is_schedule(part)}, "schedulers", path),
+        {name: part for name, part in named.items() if _is_optimizer(part)},
+        {name: part for name, part in named.items() if _is_schedule(part)},
     )
 
 

@@ -95,6 +95,18 @@ def test_gradient_norms_have_a_limit_of_their_own(reports, expected, mode):
     assert (stops.index(True) + 1 if True in stops else None) == expected
 
 
+def test_a_norm_beyond_its_limit_does_not_wait_for_more_strikes():
+    """A loss that is not finite may come again; the norm ends it at once."""
+    options = {"nonfinite_strikes": 3, "gradient_limit": 100.0, "gradient_metric": "g"}
+    stopper = DivergenceStopper("m", "min", **options)
+    rows = [(1.0, 1.0), (NAN, 2.0), (NAN, 1e9)]
+    told = [
+        stopper("t", {"training_iteration": step, "m": loss, "g": norm})
+        for step, (loss, norm) in enumerate(rows, start=1)
+    ]
+    assert told == [False, False, True]
+
+
 def test_an_ignored_gradient_norm_does_not_hide_its_loss():
     """Under "ignore" a value that is not finite is left out, not the values beside it."""
     rule = Divergence(limit=10.0, gradient_limit=10.0, on_nonfinite="ignore")

@@ -34,7 +34,8 @@ class Overfit(LrAware):
     - "pq", at each strip end: GL/P > `alpha`, where P = 1000·(mean - min)/|min| of the strip's k
       train losses: a fall of validation matters less while training still moves.
     - "up", at each strip end: the loss is above that of the strip end before, strictly, for the
-      s-th strip in a row; so never before evaluation (s + 1)·k.
+      s-th strip in a row, so not before evaluation (s + 1)·k. A strip end that is not finite is
+      worse than any, the first one too.
 
     For positive losses these are the paper's 100·(E_va/E_opt - 1) and
     1000·(Σ E_tr/(k·min E_tr) - 1); |best| and |min| make them right for negative ones (likelihoods,
