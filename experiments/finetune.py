@@ -122,7 +122,7 @@ def build_trainer(
 def train(config: dict[str, Any], *, task: Task, train_rows: Rows, eval_rows: Rows) -> None:
     """The Tune function trainable."""
     model, _ = build_model(task, config)
-    callback = TuneCallback(task.metric, task.mode)
+    callback = TuneCallback(task.metric, task.mode, checkpoint_every=1)  # where it may be paused
     with tempfile.TemporaryDirectory(prefix="finetune-") as folder:
         trainer = build_trainer(task, config, model, train_rows, eval_rows, folder, [callback])
         trainer.train(resume_from_checkpoint=callback.resume_from)

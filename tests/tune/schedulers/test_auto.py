@@ -111,8 +111,11 @@ def test_trials_that_have_diverged_do_not_go_on(others: int) -> None:
     assert np.mean(made) <= 5
 
 
-def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
-    """As a Trainer's callback saves improvements only. One that is only behind goes on."""
+def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As a Trainer's callback saves improvements only. One that is only behind goes on, and one
+    warning says what to do about it."""
     ray = Stage(AutoScheduler(HORIZON), 2, reuse=True)
     ray.search_alg.set_finished()
     ray.add(*(f"t{number}" for number in range(8)))
@@ -135,6 +138,8 @@ def test_a_trial_that_has_diverged_and_saves_nothing_is_stopped() -> None:
     assert steps["t1"] <= HORIZON / 2  # until any has come that far
     assert "it has diverged" in ray.scheduler.explain("t1")
     assert "diverged" not in ray.scheduler.explain("t2")
+    said = [text for text in caplog.messages if "came to a rung without a checkpoint" in text]
+    assert len(said) == 1 and "checkpoint_every=1" in said[0]
 
 
 @pytest.mark.parametrize(

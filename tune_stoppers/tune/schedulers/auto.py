@@ -49,9 +49,9 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
         # median trial"
 
     A model of all configurations and their curves says where each trial is expected to end
-    (`surrogate.joint_model`), learning from this sweep alone. Whenever a worker is free, and
-    whenever a trial comes to a rung, the new trials, the paused ones and the one that has just
-    reported are compared by the improvement that can be expected of each
+    (`surrogate.joint_model`), learning from this sweep, and from earlier ones if given. Whenever a
+    worker is free, and whenever a trial comes to a rung, the new trials, the paused ones and the
+    one that has just reported are compared by the improvement that can be expected of each
     (`surrogate.acquisition.expected_improvement`): the best of them runs, the others wait. First
     comes the trial with the best loss so far, while anything is expected of it, unless over 80 new
     ones wait. What starting and resuming a trial costs is measured and counts; of a trial that has
@@ -66,14 +66,17 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
     go on to a quarter of the horizon, the better half of them to half of it, and the better half of
     those to the end; the reasons say so.
 
-    A trial that has diverged, in two reports running and once any has come half the way, is stopped
-    at a report without a checkpoint: where only improvements are saved it would have no other.
+    A trial can be paused only at a report with a checkpoint, so report one with each evaluation; at
+    others it goes on, as one warning says. One that has diverged, in two reports running and once
+    any has come half the way, is stopped there: where only improvements are saved it would have no
+    other.
     Where no trial reports checkpoints nothing can be paused: a trial is stopped at a rung where it
     has less than 30 % to become the best and a new trial is worth twice as much, or, once one has
     run to its end, where it promises next to nothing.
 
-    New trials are held back, and Ray shows them as PAUSED; searchers, class trainables, Ray Train
-    and result buffering: as `PausingScheduler` says.
+    New trials are held back, and Ray shows them as PAUSED; searchers, class trainables and result
+    buffering: as `PausingScheduler` says. Tune sees no checkpoints of trials of Ray Train: they are
+    stopped, as those without.
 
     Args:
         max_t: the horizon in units of `time_attr`; trials stop there.
@@ -162,6 +165,7 @@ class AutoScheduler(WithHistory, PausingScheduler[ExpectedImprovement]):
             self._resume(trial.trial_id, self._keep(offer))
             return CONTINUE
         if self._curves.saves:
+            self.warn_of_gap(trial.trial_id)
             return self._stop_if_diverged(trial)
         return self._stop_or_continue(trial)
 

@@ -49,7 +49,7 @@ class FreezeThawScheduler(WithHistory, PausingScheduler[FreezeThaw]):
 
     It gains with one worker or few, cheap checkpoints, and early losses that say much. Where early
     ranks lie, as under a long warm-up, or with many workers, `AutoScheduler` does better, and needs
-    no checkpoints (benchmarks/results/search_findings.md has the figures).
+    no checkpoints (benchmarks/results/small_sweeps.md has the figures).
 
     Checkpoints, new trials, searchers, Ray Train and result buffering: as `PausingScheduler` says.
     A searcher that suggests by itself is compared as if its next configuration were like any

@@ -157,9 +157,9 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
             result[CHECKPOINT_NAME] = AT_PAUSE  # where it would have a name is not known
         self._measure(trial.trial_id, result)
         action = super().on_trial_result(controller, trial, result)
-        warned = self._live.warned or not self.needs_pauses
-        if not warned and not self.dry_run and not result.get(CHECKPOINT_NAME):
-            self._warn_if_due(trial.trial_id)
+        gap = self.needs_pauses and not self.dry_run and not result.get(CHECKPOINT_NAME)
+        if gap and not self._live.warned and self.rule.is_due(self.record, trial.trial_id):
+            self.warn_of_gap(trial.trial_id)
         hide_paused(controller)
         return action
 
@@ -335,11 +335,13 @@ class PausingScheduler(SweepScheduler[PausingRecord], Generic[P]):
         self._live.pace.drop(trial_id)
         self._live.interrupted.pop(trial_id, None)
 
-    def _warn_if_due(self, trial_id: str) -> None:
-        if self.rule.is_due(self.record, trial_id):
+    def warn_of_gap(self, trial_id: str) -> None:
+        """Say, once, that a trial goes on where it could have been paused."""
+        if not self._live.warned:
             self._live.warned = True
             logger.warning(
                 "%s: trial %s came to a rung without a checkpoint. Such trials run until they "
-                "report one: report a checkpoint with every evaluation.",
+                "report one: report a checkpoint with every evaluation "
+                "(TuneCallback: checkpoint_every=1).",
                 *(self.name, trial_id),
             )

@@ -18,8 +18,7 @@ class PromotionASHAScheduler(PausingScheduler[Promotion]):
         # "nothing else is left to run, and 2.12503 at rung 18 is no better than the 2.09956 there
         # of t005, the best that ran to its end"
 
-    `rules.Promotion` says exactly who is paused, promoted and given up. It is for few
-    workers: with many, `BoundASHAScheduler` finds as much as soon, and needs no checkpoints. On
+    `rules.Promotion` says exactly who is paused, promoted and given up. It is for few workers. On
     recorded fine-tunes of language models `AutoScheduler` finds as good trials sooner, in each of
     four families (benchmarks/results/small_sweeps.md): take this for a rule that needs no model.
 

@@ -60,7 +60,8 @@ class TuneCallback(TrainerCallback):
         metric: as the Trainer names it: "eval_loss", "eval_accuracy", …; one inside of others
             with slashes, "eval_report/0/f1", is reported at the top under that name too.
         mode: "min" or "max"; required.
-        checkpoint_every: evaluations; None: only when the metric improved.
+        checkpoint_every: evaluations; None: only when the metric improved. A scheduler can pause
+            a trial only at a report with a checkpoint: 1 under those that pause.
         start_from: a checkpoint (folder or URI) of an older trial that a new one starts from;
             its own best begins afresh. A trial with a checkpoint of its own continues from that.
 

@@ -55,7 +55,8 @@ class LightningTuneCallback(ReportHooks, Checkpoint):
     Args:
         metric: as the module logs it: "val_loss", "val_acc", …
         mode: "min" or "max"; required.
-        checkpoint_every: reports; None: only when the metric improved.
+        checkpoint_every: reports; None: only when the metric improved. A scheduler can pause a
+            trial only at a report with a checkpoint: 1 under those that pause.
         start_from: a checkpoint (folder or URI) of an older trial that a new one starts from;
             its own best begins afresh. A trial with a checkpoint of its own continues from that.
 
