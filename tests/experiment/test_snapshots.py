@@ -11,6 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from tune_stoppers.experiment.snapshots import (
+    _KEPT,
     COPY,
     SnapshotKeeper,
     is_whole,
@@ -176,3 +177,17 @@ def test_a_disk_that_fails_ends_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("a file where the folder should be")
     keep(tmp_path / "staging", tmp_path / "x")
     assert (tmp_path / "x").read_text() == "a file where the folder should be"
+
+
+def test_what_ray_wrote_of_the_tuner_is_kept_while_it_is_whole(tmp_path: Path) -> None:
+    """A restored driver that was killed as it wrote it leaves the copy of the one before."""
+    root = tmp_path / "x"
+    for place, (session, data) in enumerate(
+        [(FIRST, PICKLE), (SECOND, PICKLE[:-9]), (SECOND, b"")]
+    ):
+        root.mkdir(exist_ok=True)
+        (root / "tuner.pkl").write_bytes(data)
+        write(tmp_path / f"staging{place}", session)
+        _KEPT.clear()  # as in a process of its own
+        keep(tmp_path / f"staging{place}", root)
+        assert (root / "tune_stoppers" / "tuner.pkl").read_bytes() == PICKLE

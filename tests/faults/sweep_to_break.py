@@ -8,6 +8,8 @@ restored; one that has ended, so that STORAGE/NAME.json tells how, is passed ove
 
 import json
 import os
+import pickle
+import shutil
 import sys
 import tempfile
 import time
@@ -145,6 +147,14 @@ def endings(results: tune.ResultGrid) -> dict[str, Any]:
     }
 
 
+def put_tuner_back(folder: Path) -> None:
+    """What docs/cluster.md has one do where the kill came while Ray wrote `tuner.pkl`."""
+    try:
+        pickle.loads((folder / "tuner.pkl").read_bytes())
+    except (EOFError, pickle.UnpicklingError):
+        shutil.copy(folder / "tune_stoppers" / "tuner.pkl", folder)
+
+
 def main(address: str, place: str, *names: str) -> None:
     """Run what has not ended."""
     storage = Path(place)
@@ -155,6 +165,7 @@ def main(address: str, place: str, *names: str) -> None:
         if outcome.exists():
             continue
         if tune.Tuner.can_restore(str(folder)):
+            put_tuner_back(folder)
             tuner = tune.Tuner.restore(str(folder), train)
         else:
             tuner = new_sweep(storage, name)

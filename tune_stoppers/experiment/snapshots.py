@@ -4,6 +4,9 @@ Ray writes a snapshot into the experiment's folder over the one before, file by 
 is killed meanwhile leaves a torn file, and from that Ray begins the whole sweep anew, under new
 trial ids. On a local or shared disk our schedulers and stoppers therefore keep a copy of Ray's
 newest whole snapshot, which `mend_snapshot` puts back. An object store shows no half of a file.
+
+`tuner.pkl`, which Ray writes when a `Tuner` is made or restored, is torn by a kill in that moment,
+and nothing of ours is called before Ray has read it: its copy is put back by hand.
 """
 
 import contextlib
@@ -25,6 +28,7 @@ from tune_stoppers.journal.lines import parsed
 from tune_stoppers.metrics import logger
 
 COPY = "snapshot.zip"  # in FOLDER
+TUNER = "tuner.pkl"  # what Ray writes first; its copy is in FOLDER under the same name
 ASIDE = ".torn"  # added to the name of a file that Ray is to read no more
 COPY_SECONDS = 5.0  # at least, between two copies
 COPY_SHARE = 20  # a copy takes at most one part in so many of the driver's time
@@ -65,11 +69,16 @@ def is_whole(name: str, data: bytes) -> bool:
             return False
         return isinstance(state, dict) and {"trial_data", "runner_data"} <= set(state)
     if data[:1] == b"\x80":  # as every pickle begins
-        try:
-            return sum(1 for _ in pickletools.genops(data)) > 0
-        except Exception:  # it may be anything at all
-            return False
+        return _is_pickle(data)
     return bool(data) and _family(name) not in PICKLES  # a searcher may write what it likes
+
+
+def _is_pickle(data: bytes) -> bool:
+    """Whether it is one to its end; nothing is unpickled."""
+    try:
+        return sum(1 for _ in pickletools.genops(data)) > 0
+    except Exception:  # it may be anything at all
+        return False
 
 
 def trial_ids(state: bytes) -> set[str]:
@@ -159,12 +168,25 @@ class SnapshotKeeper:
         if not files or _KEPT.get(self._path) == stamps:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path not in _KEPT:
+            self._keep_tuner()
         part = self._path.with_name(f"{COPY}.tmp")
         with zipfile.ZipFile(part, "w") as packed:
             for name in files:
                 packed.write(self._staging / name, name)
         os.replace(part, self._path)
         _KEPT[self._path] = stamps
+
+    def _keep_tuner(self) -> None:
+        """Copy what Ray wrote when this driver made its Tuner, once."""
+        written, copy = self._path.parent.parent / TUNER, self._path.parent / TUNER
+        if not written.is_file() or written.stat().st_size > LARGEST_FILE:
+            return
+        data = written.read_bytes()
+        if _is_pickle(data):
+            part = copy.with_name(f"{TUNER}.tmp")
+            part.write_bytes(data)
+            os.replace(part, copy)
 
 
 _KEPT: dict[Path, tuple[tuple[str, int], ...]] = {}  # what each copy was made of, by this process

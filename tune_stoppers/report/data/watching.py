@@ -15,6 +15,7 @@ from tune_stoppers.experiment.folder import SNAPSHOT, UNKNOWN, Experiment, Exper
 from tune_stoppers.experiment.following import Follower
 from tune_stoppers.experiment.journals import merged
 from tune_stoppers.experiment.listed import FAILED, PENDING, RUNNING, TERMINATED
+from tune_stoppers.experiment.snapshots import TUNER
 from tune_stoppers.journal.lines import BEGINS, RESTORED, Line
 from tune_stoppers.metrics import number
 from tune_stoppers.report import compute
@@ -24,7 +25,6 @@ from tune_stoppers.report.data.standing import planned_in
 
 Event = dict[str, Any]
 
-TUNER = "tuner.pkl"  # what Ray writes first
 POLL_SECONDS = {True: 0.5, False: 2.0}  # between two looks at the journals: on a local disk, or not
 READ_SECONDS = {True: 5.0, False: 15.0}  # at least, between two readings of the whole folder
 READ_SHARE = 20  # reading takes at most one part in so many of the time
