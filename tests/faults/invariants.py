@@ -26,6 +26,8 @@ from tune_stoppers.experiment.journals import Run
 from tune_stoppers.journal.fold import fold
 from tune_stoppers.journal.lines import ENDED, FORGOT, RESTORED, Line
 from tune_stoppers.journal.recorder import Recorder
+from tune_stoppers.report.data.explain import verify
+from tune_stoppers.report.terminal.explained import verdict
 from tune_stoppers.rules import Patience
 from tune_stoppers.rules.sweep.rollback import GONE, WENT_BACK
 
@@ -66,6 +68,8 @@ def unsound(folder: Path, name: str, outcome: Outcome, rates: dict[str, float]) 
             yield from _budget(run)
         else:
             yield from _scheduler(folder, name, run, outcome)
+        if run.owner == "AutoScheduler":
+            yield from _comparisons(run)
 
 
 def _lost(name: str, outcome: Outcome) -> Iterator[str]:
@@ -171,6 +175,13 @@ def _scheduler(folder: Path, name: str, run: Run, outcome: Outcome) -> Iterator[
         yield "the state and the lines after it are not what all the lines make"
     if hasattr(rule, "rungs"):
         yield from _rungs(rule, record, run, outcome)
+
+
+def _comparisons(run: Run) -> Iterator[str]:
+    """Each trial that was chosen is the one that its journal makes worth most, made again."""
+    verified = verify(run)
+    if verified.failed or not verified.compared or not verified.compared.checked:
+        yield f"its comparisons, made again: {verdict(verified)}"
 
 
 def _sorted(dumped: Any) -> str:

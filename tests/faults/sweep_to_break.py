@@ -43,6 +43,7 @@ STEEP = [
 ]
 
 SCHEDULERS: dict[str, Callable[[], Any]] = {
+    "auto": lambda: ts.AutoScheduler(STEPS, grace_period=2),
     "bound": lambda: ts.BoundASHAScheduler(STEPS, grace_period=2),
     "promotion": lambda: ts.PromotionASHAScheduler(STEPS, grace_period=2, pen=4),
     "freeze-thaw": lambda: ts.FreezeThawScheduler(STEPS, grace_period=2),
@@ -52,7 +53,7 @@ SCHEDULERS: dict[str, Callable[[], Any]] = {
 }
 STOPPERS = "stoppers"  # Patience and Budget, and no scheduler of ours
 NAMES = ["bound", "promotion", "rollback", "rule", STOPPERS]
-ALL_NAMES = [*NAMES, "freeze-thaw"]
+ALL_NAMES = [*NAMES, "auto", "freeze-thaw"]
 
 
 def cases(name: str) -> list[dict[str, Any]]:
