@@ -209,7 +209,6 @@ class BestStateKeeper:
         `NoBestStateError` if nothing finite was offered, `StateMismatchError` if the state does
         not fit, `StateFileError` if its files are damaged.
         """
-        self._look()
         kept = self._best() if step is None else self._at(step)
         if kept is None and self._damaged:
             raise self._damaged[-1]
@@ -237,7 +236,6 @@ class BestStateKeeper:
         try:
             yield self
         except BaseException:
-            self._look()
             if self._best() is not None:
                 self.restore(model, optimizer, scheduler)
             raise
@@ -342,10 +340,12 @@ class BestStateKeeper:
     # -- what is kept --------------------------------------------------------------------------
 
     def _best(self) -> KeptState | None:
+        self._look()
         best = next(iter(ranked(self._kept)), None)
         return best if best is not None and math.isfinite(best.loss) else None
 
     def _at(self, step: float) -> KeptState:
+        self._look()
         for kept in sorted(self._kept, key=lambda kept: -kept.serial):  # the newest, if rewound
             if kept.step == step:
                 return kept

@@ -239,15 +239,15 @@ class RuleSession:
         assert isinstance(standing.track, SharedTrack)
         rule, record = standing.track.rule, standing.track.record
         self._standing = replace(standing, due=None)
-        with self._kept_by_rank_0() as keeper:
-            if standing.due not in keeper.steps:
-                rule.note(record, RUN, GONE, {})
-                logger.warning(
-                    "%s: the state of step %g was not kept, so the run goes on from where it is.",
-                    *(self._owner, standing.due),
-                )
-                return
-            keeper.restore(model, optimizer, scheduler, step=standing.due)
+        keeper = self._to_restore_from()
+        if standing.due not in keeper.steps:
+            rule.note(record, RUN, GONE, {})
+            logger.warning(
+                "%s: the state of step %g was not kept, so the run goes on from where it is.",
+                *(self._owner, standing.due),
+            )
+            return
+        keeper.restore(model, optimizer, scheduler, step=standing.due)
         factor = self._factor ** (course.rollbacks + 1 - standing.cuts)
         scale_rates(optimizer, scheduler, factor)
         rule.note(record, RUN, WENT_BACK, {"step": standing.due})
@@ -265,8 +265,7 @@ class RuleSession:
 
         `NoBestStateError` if none was kept: no finite value, or no model was passed.
         """
-        with self._kept_by_rank_0() as keeper:
-            return self._restored(keeper, model, optimizer, scheduler)
+        return self._restored(self._to_restore_from(), model, optimizer, scheduler)
 
     def _restored(self, keeper: BestStateKeeper, *parts: Any) -> float:
         """Restore the keeper's best; say so if it is not of the best value."""
@@ -290,18 +289,16 @@ class RuleSession:
         try:
             yield
         except BaseException:
-            with self._kept_by_rank_0() as keeper:
-                if keeper.best_step is not None:
-                    self._restored(keeper, model, optimizer, scheduler)
+            keeper = self._to_restore_from()
+            if keeper.best_step is not None:
+                self._restored(keeper, model, optimizer, scheduler)
             raise
         self.restore_best(model, optimizer, scheduler)
 
-    @contextmanager
-    def _kept_by_rank_0(self) -> Iterator[BestStateKeeper]:
-        """The keeper to restore from."""
+    def _to_restore_from(self) -> BestStateKeeper:
         self.keeper = self.keeper or BestStateKeeper()
         self._follow()
-        yield self.keeper
+        return self.keeper
 
     def _follow(self) -> None:
         """Have another rank's keeper go by what rank 0 writes into the folder."""
