@@ -29,6 +29,7 @@ from tune_stoppers.metrics import logger
 
 COPY = "snapshot.zip"  # in FOLDER
 TUNER = "tuner.pkl"  # what Ray writes first; its copy is in FOLDER under the same name
+LARGEST_TUNER = 2**20  # bytes; a larger one, with data in it, takes Ray's thread too long
 ASIDE = ".torn"  # added to the name of a file that Ray is to read no more
 COPY_SECONDS = 5.0  # at least, between two copies
 COPY_SHARE = 20  # a copy takes at most one part in so many of the driver's time
@@ -180,7 +181,7 @@ class SnapshotKeeper:
     def _keep_tuner(self) -> None:
         """Copy what Ray wrote when this driver made its Tuner, once."""
         written, copy = self._path.parent.parent / TUNER, self._path.parent / TUNER
-        if not written.is_file() or written.stat().st_size > LARGEST_FILE:
+        if not written.is_file() or written.stat().st_size > LARGEST_TUNER:
             return
         data = written.read_bytes()
         if _is_pickle(data):
