@@ -15,7 +15,7 @@ sweep: model
 	$(RUN) -m experiments.finetune_sweep $(ARGS)
 
 test: model
-	$(RUN) -m pytest -m "not stress" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest -m "not stress" -n 2 --dist loadfile $(ARGS)
 
 stress: model
 	$(RUN) -m pytest -m stress -n 2 --dist worksteal $(ARGS)
