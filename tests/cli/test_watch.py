@@ -74,6 +74,8 @@ def test_ctrl_c_leaves_and_says_nothing(running):
         stderr=subprocess.PIPE,
         cwd=ROOT,
         text=True,
+        # a shell has what it runs in the background ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     lines = [watching.stdout.readline(), watching.stdout.readline()]
     watching.send_signal(signal.SIGINT)
