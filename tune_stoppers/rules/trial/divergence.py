@@ -91,17 +91,16 @@ class Divergence(Rule):
         return own._replace(beyond=own.beyond + 1 if beyond else 0)
 
     def decide(self, own: DivergenceState) -> Decision:
-        strikes, allowed = own.strikes, self.nonfinite_strikes
-        if strikes >= allowed:
-            text = "{strikes} of {allowed} evaluations in a row not finite"
-            return self.stop(text, strikes=strikes, allowed=allowed)
+        struck = "{strikes} of {allowed} evaluations in a row not finite"
+        strikes = {"strikes": own.strikes, "allowed": self.nonfinite_strikes}
+        if own.strikes >= self.nonfinite_strikes:
+            return self.stop(struck, **strikes)
         if self.gradient_limit is not None and own.gradient > self.gradient_limit:
             text = "{metric} {gradient} is above its limit {limit}"
             numbers = {"gradient": own.gradient, "limit": self.gradient_limit}
             return self.stop(text, metric=self.gradient_metric, **numbers)
-        if strikes:
-            text = "{strikes} of {allowed} evaluations in a row not finite"
-            return self.keep(text, strikes=strikes, allowed=allowed)
+        if own.strikes:
+            return self.keep(struck, **strikes)
         if self.limit is not None and own.finite and own.loss > self.limit:
             text = "{loss:loss} is beyond the limit {limit:loss}"
             return self.stop(text, loss=own.loss, limit=self.limit)
